@@ -1,0 +1,1 @@
+"""Tests mirror the packages; fixtures for real servers are in conftest.py."""
