@@ -1,0 +1,154 @@
+"""Sessions and connections: one tenant a transaction, the role fixed when the connection is made.
+
+Postgres isolates tenants by row-level security on `app.tenant_id`. An ORM session sets it in `after_begin`, for its
+transaction alone. A hot connection (single prepared statements on asyncpg) keeps it for as long as it serves one tenant,
+which saves two round trips a request; `Database.hot` is the only way to get one.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import Connection, event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session, SessionTransaction
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+Role = Literal["tl_app", "tl_system"]
+
+IDLE_IN_TRANSACTION = "30s"
+"""A transaction that waits for its own process this long is ended by the server, so it cannot hold up the bus."""
+LOCK_TIMEOUT = "10s"
+
+
+class TenantSession(AsyncSession):
+    """A session bound to one tenant; `tenant_id` is what every statement must bind."""
+
+    @property
+    def tenant_id(self) -> UUID:
+        """The tenant whose rows this session sees."""
+        return self.info["tenant_id"]
+
+
+@event.listens_for(Session, "after_begin")
+def _set_tenant(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+    tenant_id = session.info.get("tenant_id")
+    if tenant_id is not None:
+        connection.execute(text("SELECT set_config('app.tenant_id', :tenant, true)"), {"tenant": str(tenant_id)})
+
+
+def driver_url(url: str, driver: str = "") -> str:
+    """Return `url` with the scheme `postgresql` (or `postgresql+driver`), whatever driver it named."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(scheme=f"postgresql+{driver}" if driver else "postgresql"))
+
+
+class Database:
+    """The connections of one process to the store."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        """Prepare engines for both roles; nothing connects before it is used."""
+        self._url = url
+        self._pool_size = pool_size
+        self._app = self._engine("tl_app")
+        self._system = self._engine("tl_system")
+        self._hot: asyncpg.Pool[Any] | None = None
+        self._hot_tenant: dict[int, UUID] = {}
+
+    def _engine(self, role: Role) -> AsyncEngine:
+        return create_async_engine(
+            driver_url(self._url, "asyncpg"),
+            pool_size=self._pool_size,
+            max_overflow=self._pool_size,
+            pool_pre_ping=True,
+            connect_args={"server_settings": self._server_settings(role), "timeout": 10},
+        )
+
+    @staticmethod
+    def _server_settings(role: Role) -> dict[str, str]:
+        # As a start-up option the role is also what RESET ROLE returns to.
+        return {
+            "role": role,
+            "application_name": f"throughline-{role}",
+            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
+            "lock_timeout": LOCK_TIMEOUT,
+            "jit": "off",  # statements are short; compiling them costs more than it saves
+        }
+
+    @asynccontextmanager
+    async def tenant(self, tenant_id: UUID) -> AsyncIterator[TenantSession]:
+        """Open one transaction as `tl_app` for one tenant; commit when the block ends, roll back when it raises."""
+        async with (
+            TenantSession(self._app, expire_on_commit=False, info={"tenant_id": tenant_id}) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @asynccontextmanager
+    async def system(self) -> AsyncIterator[AsyncSession]:
+        """Open one transaction as `tl_system`, which sees every tenant in the few tables opened to it."""
+        async with AsyncSession(self._system, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def hot(self, tenant_id: UUID) -> AsyncIterator["PoolConnectionProxy[Any]"]:
+        """Lend an asyncpg connection set to one tenant, in autocommit; for single-statement hot paths."""
+        pool = await self._hot_pool()
+        async with pool.acquire() as connection:
+            key = id(connection._con)  # noqa: SLF001 - the pool lends proxies; the setting belongs to what is behind
+            if self._hot_tenant.get(key) != tenant_id:
+                self._hot_tenant.pop(key, None)
+                await connection.execute("SELECT set_config('app.tenant_id', $1, false)", str(tenant_id))
+                self._hot_tenant[key] = tenant_id
+            yield connection
+
+    async def _hot_pool(self) -> "asyncpg.Pool[Any]":
+        if self._hot is None:
+            pool = asyncpg.create_pool(
+                driver_url(self._url),
+                min_size=1,
+                max_size=self._pool_size,
+                server_settings=self._server_settings("tl_app"),
+                init=self._forget,
+                reset=self._keep,
+            )
+            self._hot = pool
+            await pool
+        elif not self._hot._initialized:  # noqa: SLF001 - another task is connecting: awaiting the pool again waits for it
+            await self._hot
+        return self._hot
+
+    async def _forget(self, connection: "asyncpg.Connection[Any]") -> None:
+        # A new connection may reuse a dead one's address.
+        self._hot_tenant.pop(id(connection), None)
+
+    @staticmethod
+    async def _keep(_connection: "PoolConnectionProxy[Any]") -> None:
+        """Keep the tenant between uses: the pool's own reset would cost a round trip and clear it."""
+
+    @asynccontextmanager
+    async def listen(self, channel: str, wake: Any) -> AsyncIterator[None]:
+        """Call `wake()` on each notification of `channel` while the block runs."""
+        connection = await asyncpg.connect(driver_url(self._url), server_settings=self._server_settings("tl_system"))
+        try:
+            await connection.add_listener(channel, lambda *_: wake())
+            yield
+        finally:
+            await connection.close()
+
+    async def ping(self) -> None:
+        """Raise if the store does not answer."""
+        async with self._app.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._app.dispose()
+        await self._system.dispose()
+        if self._hot is not None:
+            await self._hot.close()

@@ -1,0 +1,52 @@
+"""Settings of a process, read from the environment (and nothing else) and validated once."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What a process needs to know about its surroundings; each field is an environment variable of the same name."""
+
+    model_config = SettingsConfigDict(env_prefix="", extra="ignore", frozen=True)
+
+    database_url: str
+    """`postgresql://user:password@host:port/name`; the user is, or may become, tl_owner, tl_app and tl_system."""
+    database_pool_size: int = Field(default=10, ge=1, le=200)
+    """Connections a process keeps per role."""
+
+    temporal_address: str = "127.0.0.1:7233"
+    temporal_namespace: str = "default"
+    temporal_api_key: SecretStr | None = None
+    """With a key, or with TLS material, the connection uses TLS (Temporal Cloud)."""
+    temporal_tls: bool = False
+    temporal_tls_cert: Path | None = None
+    temporal_tls_key: Path | None = None
+
+    secret_key: SecretStr = Field(min_length=32)
+    """Signs tracking and unsubscribe tokens; the same for every process of a deployment."""
+    public_url: str = "http://127.0.0.1:8080"
+    """Where recipients reach `/t/...`; no trailing slash."""
+
+    smtp_url: str | None = None
+    """`smtp://[user:password@]host:port`, `smtps://` for implicit TLS; without it mail goes to `mail_dir`."""
+    mail_dir: Path = Path(".cache/mail")
+    """Where the file sink writes `.eml` files."""
+    data_dir: Path = Path(".cache/data")
+    """Local state of a sender: the journal of messages in flight."""
+
+    max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
+    """A larger request body is refused with 413."""
+    log_level: str = "INFO"
+
+
+@cache
+def settings() -> Settings:
+    """Return this process's settings.
+
+    Raises:
+        pydantic.ValidationError: a required variable is absent or malformed.
+    """
+    return Settings()  # pyright: ignore[reportCallIssue]  # the fields come from the environment

@@ -1,0 +1,43 @@
+"""The Temporal client, its retry policies and what workflows are found by."""
+
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import TLSConfig
+
+from core.settings import Settings
+
+TENANT_ID = SearchAttributeKey.for_keyword("TenantId")
+DOMAIN = SearchAttributeKey.for_keyword("Domain")
+JOURNEY_ID = SearchAttributeKey.for_keyword("JourneyId")
+CAMPAIGN_ID = SearchAttributeKey.for_keyword("CampaignId")
+
+MARKETING_QUEUE = "marketing"
+
+STORE_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=20)
+)
+"""For activities on our own store: an outage ends, so they never give up; a permanent fault is non-retryable."""
+
+
+async def connect(settings: Settings) -> Client:
+    """Connect to the Temporal frontend that the settings name.
+
+    Raises:
+        RuntimeError: nothing answers there.
+    """
+    tls: bool | TLSConfig = settings.temporal_tls or settings.temporal_api_key is not None
+    if settings.temporal_tls_cert is not None and settings.temporal_tls_key is not None:
+        tls = TLSConfig(
+            client_cert=settings.temporal_tls_cert.read_bytes(),
+            client_private_key=settings.temporal_tls_key.read_bytes(),
+        )
+    return await Client.connect(
+        settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
+        tls=tls,
+        data_converter=pydantic_data_converter,
+    )

@@ -1,0 +1,100 @@
+"""The bus: events written with the change they report, and how far each consumer has read."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Boolean, Identity, Index, Integer, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
+
+from models.base import Base, Created, TenantRow, belongs_to, system
+
+
+class Xid8(UserDefinedType[int]):
+    """PostgreSQL's 64-bit transaction id."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Return the type's SQL name."""
+        return "xid8"
+
+
+class PgSnapshot(UserDefinedType[str]):
+    """PostgreSQL's snapshot: which transactions were visible at a moment."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Return the type's SQL name."""
+        return "pg_snapshot"
+
+
+class Event(TenantRow):
+    """An immutable fact about a subject."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        belongs_to("person", "person_id"),
+        Index(
+            "event_idempotency_idx",
+            "tenant_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        Index("event_person_idx", "tenant_id", "person_id", "occurred_at", "id"),
+        Index("event_xid_idx", "xid"),
+        Index("event_position_idx", "position"),
+        {"info": system("SELECT")},
+    )
+
+    type: Mapped[str]
+    subject_type: Mapped[str] = mapped_column(server_default="person")
+    subject_id: Mapped[UUID]
+    person_id: Mapped[UUID | None]
+    properties: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    occurred_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    live: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    """False for a backfilled event, or one older than a day on arrival: it counts, but starts and sends nothing."""
+    idempotency_key: Mapped[str | None]
+    position: Mapped[int] = mapped_column(BigInteger, Identity(always=True, cache=1))
+    """Order of writing: what was written after another event was committed has the higher number."""
+    xid: Mapped[int] = mapped_column(Xid8, server_default=text("pg_current_xact_id()"))
+    """The writing transaction; with a snapshot it tells what a consumer has not yet been able to see."""
+
+
+class ConsumerCursor(Base):
+    """How far one consumer has read, over all tenants.
+
+    Between `seen` and `target` lies one delta, read in pages by `position`; when it is exhausted `seen` becomes
+    `target`.
+    """
+
+    __tablename__ = "consumer_cursor"
+    __table_args__ = ({"info": system("SELECT, INSERT, UPDATE")},)
+
+    consumer: Mapped[str] = mapped_column(primary_key=True)
+    seen: Mapped[str] = mapped_column(PgSnapshot)
+    target: Mapped[str | None] = mapped_column(PgSnapshot)
+    position: Mapped[int | None] = mapped_column(BigInteger)
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DeadEvent(Created, TenantRow):
+    """An event that a consumer could not handle, set aside so that the others go on."""
+
+    __tablename__ = "dead_event"
+    __table_args__ = (
+        Index(None, "tenant_id", "consumer", "event_id", unique=True),
+        {"info": system("SELECT, INSERT, UPDATE")},
+    )
+
+    consumer: Mapped[str]
+    event_id: Mapped[UUID]
+    error: Mapped[str]
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    replay_requested_at: Mapped[datetime | None]
+    resolved_at: Mapped[datetime | None]

@@ -1,0 +1,201 @@
+"""Journeys, their versions, and the passage of cohorts of people through them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Boolean, CheckConstraint, Index, Integer, PrimaryKeyConstraint, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, Created, TenantRow, belongs_to, of_tenant, system
+from models.identity import one_of
+
+JOURNEY_STATUSES = ("draft", "active", "paused", "cancelled")
+ENROLLMENT_STATUSES = ("active", "waiting", "completed", "exited", "failed")
+
+
+class Journey(Created, TenantRow):
+    """An automation: its draft, and which published version people now enter."""
+
+    __tablename__ = "journey"
+    __table_args__ = (
+        of_tenant(),
+        UniqueConstraint("tenant_id", "key"),
+        CheckConstraint(one_of("status", JOURNEY_STATUSES), name="status"),
+    )
+
+    key: Mapped[str]
+    name: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="draft")
+    draft: Mapped[dict[str, Any]]
+    active_version_id: Mapped[UUID | None]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class JourneyVersion(Created, TenantRow):
+    """A published definition; never changed."""
+
+    __tablename__ = "journey_version"
+    __table_args__ = (
+        belongs_to("journey", "journey_id", ondelete="CASCADE"),
+        UniqueConstraint("tenant_id", "journey_id", "number"),
+    )
+
+    journey_id: Mapped[UUID]
+    number: Mapped[int] = mapped_column(Integer)
+    definition: Mapped[dict[str, Any]]
+    published_by: Mapped[str]
+
+
+class JourneyListener(Base):
+    """Which published versions an event type concerns: as entry, goal or exit."""
+
+    __tablename__ = "journey_listener"
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "event_type", "version_id", "kind", "ordinal"),
+        belongs_to("journey_version", "version_id", ondelete="CASCADE"),
+        CheckConstraint(one_of("kind", ("entry", "goal", "exit")), name="kind"),
+    )
+
+    tenant_id: Mapped[UUID]
+    event_type: Mapped[str]
+    version_id: Mapped[UUID]
+    kind: Mapped[str]
+    ordinal: Mapped[int] = mapped_column(Integer)
+    """Position in the definition's list of entries or exit conditions."""
+    journey_id: Mapped[UUID]
+
+
+class Cohort(Created, TenantRow):
+    """1..N enrollments that one workflow walks together; committed before the workflow is started."""
+
+    __tablename__ = "cohort"
+    __table_args__ = (
+        belongs_to("journey_version", "version_id"),
+        Index(None, "tenant_id", "journey_id", "id"),
+        Index("cohort_unstarted_idx", "created_at", postgresql_where=text("started_at IS NULL")),
+        {"info": system("SELECT, UPDATE")},
+    )
+
+    journey_id: Mapped[UUID]
+    version_id: Mapped[UUID]
+    size: Mapped[int] = mapped_column(Integer)
+    source: Mapped[str]
+    """`event`, `api` or `manual`."""
+    started_at: Mapped[datetime | None]
+
+
+class Enrollment(TenantRow):
+    """One subject's passage through a journey. The workflow decides where it goes; this row says where it is."""
+
+    __tablename__ = "enrollment"
+    __table_args__ = (
+        belongs_to("person", "person_id"),
+        CheckConstraint(one_of("status", ENROLLMENT_STATUSES), name="status"),
+        UniqueConstraint("tenant_id", "cohort_id", "slot"),
+        Index(
+            "enrollment_open_idx",
+            "tenant_id",
+            "journey_id",
+            "subject_type",
+            "subject_id",
+            "entry_key",
+            unique=True,
+            postgresql_where=text("ended_at IS NULL AND NOT overlapping"),
+        ),
+        Index("enrollment_subject_idx", "tenant_id", "subject_id", "journey_id", "entered_at"),
+        {"postgresql_with": {"fillfactor": "50"}},  # several updates a passage; the free half keeps them HOT
+    )
+
+    journey_id: Mapped[UUID]
+    version_id: Mapped[UUID]
+    cohort_id: Mapped[UUID]
+    slot: Mapped[int] = mapped_column(Integer)
+    """Number in the cohort, from 0: what a workflow calls this enrollment."""
+    subject_type: Mapped[str]
+    subject_id: Mapped[UUID]
+    person_id: Mapped[UUID | None]
+    entry_key: Mapped[str] = mapped_column(server_default="")
+    overlapping: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """True where the journey allows entry `always`: several may be open at once."""
+    entry: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """The entry event's properties."""
+    entry_event_id: Mapped[UUID | None]
+    entry_position: Mapped[int] = mapped_column(server_default=text("0"))
+    """Position of the entry event: only later events reach the goal or an exit condition."""
+    status: Mapped[str] = mapped_column(server_default="active")
+    node: Mapped[str]
+    visit: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    entered_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    node_entered_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    reason: Mapped[str | None]
+    """Why it ended: the exit node's reason, `goal`, `exit_when`, `cancelled`, or what the API gave."""
+    problem: Mapped[dict[str, Any] | None]
+    """Why the member is parked (status `failed`): `{"error": ..., "attempt": n}`."""
+
+
+class EnrollmentStep(Base):
+    """One node passed: written once, in the transaction of the node's effect."""
+
+    __tablename__ = "enrollment_step"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id", "enrollment_id", "node", "visit"),)
+
+    tenant_id: Mapped[UUID]
+    enrollment_id: Mapped[UUID]
+    node: Mapped[str]
+    visit: Mapped[int] = mapped_column(Integer)
+    entered_at: Mapped[datetime]
+    left_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    outcome: Mapped[str]
+    """Which way out: `done`, `elapsed`, `matched`, `timed_out`, `branch_0`..., `otherwise`."""
+    attempt: Mapped[int] = mapped_column(Integer)
+    detail: Mapped[dict[str, Any] | None]
+    """What the outcome rests on: the matched event, values seen by a branch, why a message was not sent."""
+
+
+class Waiter(Base):
+    """A member parked at `wait_for_event`; marked matched by the relay, deleted when the node is left."""
+
+    __tablename__ = "waiter"
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "enrollment_id", "node", "visit"),
+        Index(
+            "waiter_event_idx",
+            "tenant_id",
+            "event_type",
+            "subject_id",
+            postgresql_where=text("matched_event_id IS NULL"),
+        ),
+    )
+
+    tenant_id: Mapped[UUID]
+    enrollment_id: Mapped[UUID]
+    node: Mapped[str]
+    visit: Mapped[int] = mapped_column(Integer)
+    cohort_id: Mapped[UUID]
+    slot: Mapped[int] = mapped_column(Integer)
+    version_id: Mapped[UUID]
+    event_type: Mapped[str]
+    subject_id: Mapped[UUID]
+    match: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    """Properties the event must carry, with the values taken from the entry event."""
+    since: Mapped[datetime] = mapped_column(server_default=func.now())
+    since_position: Mapped[int] = mapped_column(server_default=text("0"))
+    """Only an event received after `since`, and written after `since_position`, counts."""
+    matched_event_id: Mapped[UUID | None]
+
+
+class CohortSignal(Created, TenantRow):
+    """A signal owed to a cohort's workflow, committed with its cause and deleted once delivered."""
+
+    __tablename__ = "cohort_signal"
+    __table_args__ = (Index(None, "created_at"), {"info": system("SELECT, DELETE")})
+
+    journey_id: Mapped[UUID]
+    cohort_id: Mapped[UUID]
+    kind: Mapped[str]
+    """`matched`, `leave`, `hold`, `release` or `retry`."""
+    payload: Mapped[dict[str, Any]]
