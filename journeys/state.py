@@ -140,7 +140,7 @@ Command: TypeAlias = Run | WakeAt | Done
 
 Phase: TypeAlias = Literal["act", "plan", "wait", "listen", "matched"]
 """What members at a node are about: `act` the node's action is to run; `plan` their due time is to be computed; `wait`
-until due; `listen` for an event, until due if there is one; `matched` the event came, they are to leave."""
+until due; `listen` for an event, until due; `matched` the event came, they are to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,7 @@ class Group:
     visit: int
     phase: Phase
     due: datetime | None
+    """In phases `wait` and `listen` only."""
     members: Members
 
 
@@ -161,7 +162,7 @@ class Flight:
     run: Run
     """As asked for, less the members who left since."""
     due: datetime | None = None
-    """The latest due time among its members: all were due."""
+    """The latest due time among its members, where they had one: all were due."""
     released: Members = 0
     """Members released since it began: if it returns them as held, it looked before their release."""
     retried: Members = 0

@@ -1,0 +1,101 @@
+"""A journey's graph, made ready for walking: where outcomes lead, what arriving means, which passage it is.
+
+**Visits.** A member may come by a node more than once, where the graph has a loop. Its `visit` starts at 1 and grows by
+one each time it moves along a back edge (one that leads to a node from which the search from the start, outcomes in
+sorted order, is still descending). Without back edges a graph has no loop, so (node, visit) names a passage for good.
+"""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from journeys.definition import ExitNode, JourneyDefinition, Node, WaitForEventNode, WaitNode, successors
+from journeys.durations import add, zone_named
+from journeys.state import Phase
+
+
+class Plan:
+    """What the planner knows of one version of a journey. Never changes once made."""
+
+    def __init__(self, definition: JourneyDefinition, tenant_zone: str = "UTC") -> None:
+        """Prepare a graph.
+
+        Args:
+            definition: a valid one (`journeys.validation`): its start and all its successors exist.
+            tenant_zone: IANA name; the clock of waits in zone `tenant`. Keep it fixed for the life of a cohort.
+        """
+        self.start = definition.start
+        self.nodes: dict[str, Node] = dict(definition.nodes)
+        self._tenant_zone = tenant_zone
+        self._moves = {node_id: successors(node) for node_id, node in self.nodes.items()}
+        finished, self._back_edges = self._search()
+        self._reach = self._forward_reach(finished)
+
+    def move(self, node: str, visit: int, outcome: str) -> tuple[str, int] | None:
+        """The node and visit that an outcome leads to; None if the node has no such outcome."""
+        target = self._moves[node].get(outcome)
+        if target is None:
+            return None
+        return target, visit + ((node, target) in self._back_edges)
+
+    def arrival(self, node: str, now: datetime) -> tuple[Phase, datetime | None] | None:
+        """What members who arrive at a node do there first, and until when; None at an exit."""
+        match self.nodes[node]:
+            case ExitNode():
+                return None
+            case WaitForEventNode(timeout=timeout):
+                return "listen", add(now, timeout)
+            case WaitNode() as wait:
+                zone = self._zone_of(wait)
+                return ("plan", None) if zone is None else ("wait", wait.due(now, zone))
+            case _:
+                return "act", None
+
+    def may_come(self, node: str, visit: int, other: str, other_visit: int) -> bool:
+        """Whether a member at a node may still come to the other passage. Errs on the side of yes across visits."""
+        if other_visit != visit:
+            return other_visit > visit
+        return other != node and other in self._reach[node]
+
+    def _zone_of(self, wait: WaitNode) -> ZoneInfo | None:
+        """The zone whose clock a wait means; None if each person's own."""
+        match wait.clock_of:
+            case "person":
+                return None
+            case "tenant":
+                return zone_named(self._tenant_zone)
+            case name:
+                return zone_named(name)
+
+    def _search(self) -> tuple[list[str], set[tuple[str, str]]]:
+        """Nodes in the order the search from the start finishes them, and the back edges."""
+        finished: list[str] = []
+        back_edges: set[tuple[str, str]] = set()
+        open_nodes, seen = {self.start}, {self.start}
+        path = [(self.start, iter(self._targets(self.start)))]
+        while path:
+            node, targets = path[-1]
+            target = next(targets, None)
+            if target is None:
+                path.pop()
+                open_nodes.remove(node)
+                finished.append(node)
+            elif target in open_nodes:
+                back_edges.add((node, target))
+            elif target not in seen:
+                seen.add(target)
+                open_nodes.add(target)
+                path.append((target, iter(self._targets(target))))
+        return finished, back_edges
+
+    def _targets(self, node: str) -> list[str]:
+        moves = self._moves[node]
+        return [moves[outcome] for outcome in sorted(moves)]
+
+    def _forward_reach(self, finished: list[str]) -> dict[str, set[str]]:
+        """Of each node, itself and what lies after it within one visit: successors finish first."""
+        reach: dict[str, set[str]] = {}
+        for node in finished:
+            reach[node] = {node}.union(
+                *(reach[target] for target in self._targets(node) if (node, target) not in self._back_edges)
+            )
+        return reach

@@ -1,0 +1,333 @@
+"""The planner: what a cohort does next, decided by a pure function of what happened.
+
+`step(plan, state, given, now)` takes one input and answers the new state and the commands to execute. It reads no clock
+and does no I/O; equal inputs give equal answers, so a Temporal workflow drives it through crashes, the simulator on a
+virtual clock, and tests without either.
+
+How a driver must behave
+------------------------
+**Feeding.** The first input is `Enrolled`; what arrives before it waits. Every other input is fed where it arrives, one
+at a time, with the driver's clock, which never runs backwards. Inputs about members who already left or finished, and
+results of runs already answered, change nothing: feeding twice is harmless.
+
+**Commands.** `step` answers any number of `Run`, then exactly one `WakeAt` or `Done`.
+
+- `Run`: execute the activity, feed back `ActivityResult` or `ActivityFailed` under its `id`. Runs of one answer are
+  independent and may go on at once. Members of two unanswered runs are always disjoint, and at most one run is
+  unanswered for each (node, visit, kind, timed_out): who comes to a busy node waits, and all go together in the next.
+- `WakeAt`: feed `TimerFired` at that time; it replaces any earlier wake time. The planner looks at `now` with every
+  input, so a timer that fires early or late is harmless.
+- `Done`: nobody is left and no run is unanswered. The driver ends.
+
+**Continue-as-new.** Pass the state on. Best when `state.flights` is empty; otherwise execute `state.runs()` again (the
+activities are idempotent). Then feed `TimerFired`: it answers the wake time.
+
+What an activity must do
+------------------------
+Postgres is the judge of where everybody is; the planner only follows. In one transaction, for the members of the run:
+
+1. whose step (enrollment, node, visit) is recorded already, because an earlier attempt committed: report the outcome it
+   recorded (for `plan_wait`, the same due times: compute them from when the member entered the node), change nothing;
+2. whose enrollment has ended: `gone`; who is paused: `held`; for whom the node fails, or who is parked: `parked`;
+3. the rest: have the effect, write the step, and move to `plan.move(node, visit, outcome)`, with what entering there
+   writes: entering `wait_for_event` writes the waiter, entering `exit` ends the enrollment. Enrolling does the same for
+   the start node.
+
+A member the result does not name is parked by the planner, as is one with an outcome its node does not have. The driver
+writes that to Postgres for `ActivityFailed`, in an activity of its own, before feeding it.
+
+`Hold`, `Release` and `Retry` are fed after the change they tell of is committed, and in the order of those commits; a
+driver that cannot know the order asks Postgres how things stand and feeds that. A `Leave` may be late: an activity
+answers `gone` by then.
+
+How it works
+------------
+A member is in one group, in one flight (a run not answered), finished or left. A group is keyed by node, visit, phase
+and due time, so members who meet merge. Held and parked members keep their place; they are left out when runs are made.
+After every input, whatever is runnable and due at `now` becomes runs.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import NamedTuple, assert_never
+
+from journeys.plan import Plan
+from journeys.state import (
+    ActivityFailed,
+    ActivityResult,
+    Command,
+    Done,
+    Early,
+    Enrolled,
+    Flight,
+    Group,
+    Hold,
+    Input,
+    Leave,
+    Matched,
+    Phase,
+    Release,
+    Retry,
+    Run,
+    RunKind,
+    State,
+    TimerFired,
+    WakeAt,
+)
+
+
+def step(plan: Plan, state: State, given: Input, now: datetime) -> tuple[State, list[Command]]:
+    """What follows from one input: the next state, and the commands to execute.
+
+    Args:
+        plan: the graph the cohort walks; the same one for the whole life of the state.
+        state: what the previous call answered, `State()` at first. It is not changed.
+        given: what happened.
+        now: the driver's time, aware; never earlier than in the previous call.
+    """
+    draft = _Draft(plan, state, now.astimezone(UTC))
+    draft.take(given)
+    commands = draft.dispatch()
+    return draft.state(), commands
+
+
+class _Place(NamedTuple):
+    node: str
+    visit: int
+    phase: Phase
+    due: datetime | None
+
+
+class _RunKey(NamedTuple):
+    node: str
+    visit: int
+    kind: RunKind
+    timed_out: bool
+
+
+_RUN_OF_PHASE: dict[Phase, tuple[RunKind, bool]] = {
+    "act": ("act", False),
+    "plan": ("plan_wait", False),
+    "wait": ("leave_wait", False),
+    "listen": ("leave_wait_for_event", True),
+    "matched": ("leave_wait_for_event", False),
+}
+_PHASE_OF_RUN: dict[tuple[RunKind, bool], Phase] = {run: phase for phase, run in _RUN_OF_PHASE.items()}
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def _order(place: _Place) -> tuple[str, int, Phase, datetime]:
+    return place.node, place.visit, place.phase, place.due or _LONG_AGO
+
+
+class _Draft:
+    """A state in the making."""
+
+    def __init__(self, plan: Plan, state: State, now: datetime) -> None:
+        self._plan = plan
+        self._now = now
+        self._groups = {_Place(g.node, g.visit, g.phase, g.due): g.members for g in state.groups}
+        self._flights = {flight.run.id: flight for flight in state.flights}
+        self._early = {(early.node, early.visit): early.members for early in state.early}
+        self._started = state.started
+        self._on_hold = state.on_hold
+        self._parked = state.parked
+        self._finished = state.finished
+        self._left = state.left
+        self._next_id = state.next_id
+
+    def state(self) -> State:
+        """The finished state, in canonical order."""
+        return State(
+            started=self._started,
+            groups=tuple(Group(*place, self._groups[place]) for place in sorted(self._groups, key=_order)),
+            flights=tuple(self._flights[command_id] for command_id in sorted(self._flights)),
+            early=tuple(Early(*key, self._early[key]) for key in sorted(self._early)),
+            on_hold=self._on_hold,
+            parked=self._parked,
+            finished=self._finished,
+            left=self._left,
+            next_id=self._next_id,
+        )
+
+    # -- Inputs --
+
+    def take(self, given: Input) -> None:
+        match given:
+            case Enrolled(members):
+                self._started = True
+                self._enter(self._plan.start, 1, members & ~(self._inside() | self._finished | self._left))
+            case TimerFired():
+                pass
+            case ActivityResult():
+                self._settle(given)
+            case ActivityFailed(command_id):
+                # a result that names nobody: the run's members are parked
+                self._settle(ActivityResult(command_id))
+            case Matched(node, visit, members):
+                self._match(node, visit, members)
+            case Leave(members):
+                self._leave(members)
+            case Hold(members):
+                self._on_hold |= members & self._inside()
+            case Release(members):
+                self._on_hold &= ~members
+                self._flights = {
+                    key: replace(flight, released=flight.released | (members & flight.run.members))
+                    for key, flight in self._flights.items()
+                }
+            case Retry(members):
+                self._parked &= ~members
+                self._flights = {
+                    key: replace(flight, retried=flight.retried | (members & flight.run.members))
+                    for key, flight in self._flights.items()
+                }
+            case _:
+                assert_never(given)
+        self._forget_passed()
+
+    def _settle(self, result: ActivityResult) -> None:
+        flight = self._flights.pop(result.command_id, None)
+        if flight is None:
+            return
+        run = flight.run
+        rest = run.members
+
+        def claim(members: int) -> int:
+            nonlocal rest
+            claimed = members & rest
+            rest ^= claimed
+            return claimed
+
+        self._drop(claim(result.gone))
+        parked = claim(result.parked)
+        held = claim(result.held)
+        if run.kind == "plan_wait":
+            for due, members in result.waits:
+                self._put(_Place(run.node, run.visit, "wait", due.astimezone(UTC)), claim(members))
+        for outcome in sorted(result.outcomes):
+            target = self._plan.move(run.node, run.visit, outcome)
+            if target is not None and run.kind != "plan_wait":
+                self._enter(*target, claim(result.outcomes[outcome]))
+        parked |= rest
+        self._stay(flight, parked | held)
+        self._on_hold |= held & ~flight.released
+        self._parked |= parked & ~flight.retried
+
+    def _match(self, node: str, visit: int, members: int) -> None:
+        for place in [p for p in self._groups if p[:3] == (node, visit, "listen")]:
+            matched = self._groups[place] & members
+            self._put(_Place(node, visit, "matched", None), matched)
+            self._take_from(place, matched)
+        # whoever is not there yet: _forget_passed keeps those who may still come
+        self._early[node, visit] = self._early.get((node, visit), 0) | members
+
+    def _leave(self, members: int) -> None:
+        members &= self._inside()
+        for place in list(self._groups):
+            self._take_from(place, members)
+        # a flight keeps its place even if empty: its activity still runs, and its answer must not outlive the driver
+        self._flights = {
+            key: replace(flight, run=replace(flight.run, members=flight.run.members & ~members))
+            for key, flight in self._flights.items()
+        }
+        self._drop(members)
+
+    # -- Places --
+
+    def _enter(self, node: str, visit: int, members: int) -> None:
+        if not members:
+            return
+        arrival = self._plan.arrival(node, self._now)
+        if arrival is None:
+            self._finished |= members
+            self._forget(members)
+            return
+        phase, due = arrival
+        matched = members & self._early.get((node, visit), 0) if phase == "listen" else 0
+        self._put(_Place(node, visit, "matched", None), matched)
+        self._put(_Place(node, visit, phase, due), members & ~matched)
+
+    def _stay(self, flight: Flight, members: int) -> None:
+        run = flight.run
+        phase = _PHASE_OF_RUN[run.kind, run.timed_out]
+        matched = members & self._early.get((run.node, run.visit), 0) if phase == "listen" else 0
+        self._put(_Place(run.node, run.visit, "matched", None), matched)
+        self._put(_Place(run.node, run.visit, phase, flight.due), members & ~matched)
+
+    def _put(self, place: _Place, members: int) -> None:
+        if members:
+            self._groups[place] = self._groups.get(place, 0) | members
+
+    def _take_from(self, place: _Place, members: int) -> None:
+        kept = self._groups[place] & ~members
+        if kept:
+            self._groups[place] = kept
+        else:
+            del self._groups[place]
+
+    def _drop(self, members: int) -> None:
+        self._left |= members
+        self._forget(members)
+
+    def _forget(self, members: int) -> None:
+        self._on_hold &= ~members
+        self._parked &= ~members
+
+    def _forget_passed(self) -> None:
+        for (node, visit), members in list(self._early.items()):
+            coming = 0
+            for place, there in self._groups.items():
+                if self._plan.may_come(place.node, place.visit, node, visit):
+                    coming |= there
+            for flight in self._flights.values():
+                run = flight.run
+                # one in flight at that very node may come back held or parked, its match not yet acted upon
+                if (run.node, run.visit) == (node, visit) or self._plan.may_come(run.node, run.visit, node, visit):
+                    coming |= run.members
+            if kept := members & coming:
+                self._early[node, visit] = kept
+            else:
+                del self._early[node, visit]
+
+    def _inside(self) -> int:
+        members = 0
+        for there in self._groups.values():
+            members |= there
+        for flight in self._flights.values():
+            members |= flight.run.members
+        return members
+
+    # -- Commands --
+
+    def dispatch(self) -> list[Command]:
+        """Turn all that can go on now into runs, and say when to look again."""
+        busy = {_RunKey(f.run.node, f.run.visit, f.run.kind, f.run.timed_out) for f in self._flights.values()}
+        going: dict[_RunKey, int] = {}
+        latest: dict[_RunKey, datetime] = {}
+        wake: datetime | None = None
+        for place in list(self._groups):
+            ready = self._groups[place] & ~self._on_hold & ~self._parked
+            if not ready:
+                continue
+            if place.due is not None and place.due > self._now:
+                wake = place.due if wake is None else min(wake, place.due)
+                continue
+            key = _RunKey(place.node, place.visit, *_RUN_OF_PHASE[place.phase])
+            if key in busy:
+                continue
+            going[key] = going.get(key, 0) | ready
+            if place.due is not None:
+                latest[key] = max(latest.get(key, place.due), place.due)
+            self._take_from(place, ready)
+        commands: list[Command] = []
+        for key in sorted(going):
+            run = Run(self._next_id, key.kind, key.node, key.visit, going[key], key.timed_out)
+            self._next_id += 1
+            self._flights[run.id] = Flight(run, due=latest.get(key))
+            commands.append(run)
+        if self._started and not self._groups and not self._flights:
+            commands.append(Done(self._finished.bit_count(), self._left.bit_count()))
+        else:
+            commands.append(WakeAt(wake))
+        return commands
