@@ -1,0 +1,90 @@
+"""The one spelling of each identifier: two texts that mean the same address must be the same key.
+
+Every function is idempotent and raises `InvalidError` naming `field`, the path as the caller wrote it.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+
+from core.errors import InvalidError
+
+MAX_LENGTH: Final = 255
+"""Longest external or anonymous id, in characters."""
+
+_PHONE: Final = re.compile(r"\+[0-9][0-9 ()./\-]*", re.ASCII)
+
+
+def email(text: str, field: str = "email") -> str:
+    """Return the whole address in lower case, NFC, its domain in Unicode; syntax is checked, deliverability is not.
+
+    RFC 5321 lets hosts tell `Ann@` from `ann@`, none in use does, and people write both: so one person. Addresses
+    under `.test` (RFC 2606) are accepted: they reach nobody, and everybody tries a platform out with them.
+    """
+    try:
+        return _email(text.strip())
+    except EmailNotValidError as problem:
+        raise InvalidError.of(field, f"is not an email address: {problem}") from problem
+
+
+@lru_cache(maxsize=4096)  # the same people come back in a burst of events, and parsing costs more than their insert
+def _email(text: str) -> str:
+    normal = _parsed(text)
+    lower = unicodedata.normalize("NFC", normal.lower())
+    # Lower case can be longer than what was checked (the dotted capital I): what we keep must itself be an address.
+    return lower if lower == normal else _parsed(lower)
+
+
+def _parsed(text: str) -> str:
+    return validate_email(text, check_deliverability=False, test_environment=True, strict=True).normalized
+
+
+def phone(text: str, field: str = "phone") -> str:
+    """Return the number in E.164 (`+4915112345678`); only the international form is unambiguous, so only it is taken.
+
+    The length must be possible in its country. Whether the range is in use is not asked: ranges open faster than
+    tables of them are updated.
+    """
+    text = text.strip()
+    if _PHONE.fullmatch(text) is None:
+        raise InvalidError.of(field, "must be in international form, as in +49 30 1234567, without an extension")
+    try:
+        number = phonenumbers.parse(text)
+    except phonenumbers.NumberParseException as problem:
+        raise InvalidError.of(field, "is not a phone number: no such country code, or far too long") from problem
+    reason = phonenumbers.is_possible_number_with_reason(number)
+    if reason != phonenumbers.ValidationResult.IS_POSSIBLE:
+        raise InvalidError.of(field, "is not a phone number: its length is not in use in that country")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def external_id(text: str, field: str = "external_id") -> str:
+    """Return the id another system knows the person by: trimmed, otherwise as given, 1 to 255 characters."""
+    return _opaque(text, field)
+
+
+def anonymous_id(text: str, field: str = "anonymous_id") -> str:
+    """Return the id of a browser or device: trimmed, otherwise as given, 1 to 255 characters."""
+    return _opaque(text, field)
+
+
+def _opaque(text: str, field: str) -> str:
+    text = text.strip()
+    if not 1 <= len(text) <= MAX_LENGTH:
+        raise InvalidError.of(field, f"must have 1 to {MAX_LENGTH} characters")
+    if not text.isprintable():
+        # Beyond control characters and NUL this refuses lone surrogates, which no store can hold, and line separators.
+        raise InvalidError.of(field, "must not contain control characters")
+    return text
+
+
+BY_KIND: Final[Mapping[str, Callable[[str, str], str]]] = MappingProxyType(
+    {"email": email, "phone": phone, "external_id": external_id, "anonymous_id": anonymous_id}
+)
+"""The function for each kind of identifier, called with the text and the field's path."""
