@@ -15,10 +15,10 @@ NUMBER_PATTERN: Final = r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?"
 """A string that compares as a number where the literal is one: money arrives as "100.00"."""
 
 DATE_PATTERN: Final = (
-    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"[1-9][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
     r"(?:[T ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,6})?)?(?:Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])?)?"
 )
-"""A string that may be a date or a time; the calendar decides (30 February and year 0000 match and are none)."""
+"""A string that may be a date or a time of the years 1000 to 9999; the calendar decides (30 February is none)."""
 
 MAX_TEXT: Final = 10_000
 MAX_NESTING: Final = 16

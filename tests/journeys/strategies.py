@@ -1,0 +1,153 @@
+"""Random conditions, definitions and JSON, as the API would receive them."""
+
+from functools import partial
+from typing import Any
+
+from hypothesis import strategies as st
+
+KEYS = st.sampled_from(["a", "b", "cart", "vip-2", "x_1"])
+SCALARS = st.one_of(
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.sampled_from(["", "pro", "100.00", "2026-03-15", "2026-03-15T10:00:00+02:00", "2026-02-30", "0000-01-01"]),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8),
+)
+DURATIONS = st.sampled_from(["PT1H", "P3D", "P1M", "P1Y", "P1W", "P1M2DT0.5S"])
+FIELDS = st.builds(
+    "{}.{}".format,
+    st.sampled_from(["person.attributes", "event.properties", "entry.cart", "deal", "record:vehicle"]),
+    st.sampled_from(["a", "b", "cart.id", "it's"]),
+)
+EVENTS = st.sampled_from(["order.placed", "page.viewed", "Some:Event"])
+
+
+def json_values() -> st.SearchStrategy[Any]:
+    """Any JSON, keys that the conditions ask for among them."""
+    return st.recursive(
+        st.none() | SCALARS,
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(KEYS | st.sampled_from(["id", "it's", "type", "op", "field", "all"]), inner, max_size=4)
+        ),
+        max_leaves=12,
+    )
+
+
+def field_conditions() -> st.SearchStrategy[dict[str, Any]]:
+    def of(ops: list[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+        return st.fixed_dictionaries({"field": FIELDS, "op": st.sampled_from(ops), "value": values})
+
+    numbers = st.integers(-100, 100) | st.floats(-100, 100)
+    return st.one_of(
+        of(["=", "!="], SCALARS),
+        of([">", ">=", "<", "<="], numbers | st.just("2026-03-15T10:00:00Z")),
+        of(["in", "not_in"], st.lists(SCALARS, min_size=1, max_size=3)),
+        of(["contains", "starts_with"], st.sampled_from(["pro", "1"])),
+        of(["older_than", "newer_than"], DURATIONS),
+        of(["anniversary_in"], st.sampled_from(["P1D", "P7D", "P1M", "P2Y"])),
+        st.fixed_dictionaries({"field": FIELDS, "op": st.sampled_from(["exists", "missing"])}),
+    )
+
+
+def conditions() -> st.SearchStrategy[dict[str, Any]]:
+    """Conditions that are well formed."""
+    count: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+        {"op": st.sampled_from(["=", ">=", "<"]), "value": st.integers(0, 5)}
+    )
+    return st.recursive(
+        field_conditions() | st.fixed_dictionaries({"in_segment": KEYS}), partial(_compound, count), max_leaves=8
+    )
+
+
+def _compound(
+    count: st.SearchStrategy[dict[str, Any]], inner: st.SearchStrategy[dict[str, Any]]
+) -> st.SearchStrategy[dict[str, Any]]:
+    related: dict[str, st.SearchStrategy[Any]] = {"related": st.sampled_from(["deal", "record:vehicle"])}
+    some = st.lists(inner, min_size=1, max_size=3)
+    counted: dict[str, st.SearchStrategy[Any]] = {"count": count, "within": DURATIONS, "where": inner}
+    return st.one_of(
+        st.fixed_dictionaries({"all": some}),
+        st.fixed_dictionaries({"any": some}),
+        st.fixed_dictionaries({"not": inner}),
+        st.fixed_dictionaries({"event": EVENTS}, optional=counted),
+        st.fixed_dictionaries(related, optional={"where": inner}),
+    )
+
+
+def nodes(ids: list[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """Nodes of every type that lead to some of `ids`."""
+    target = st.sampled_from(ids)
+    match = st.just({"event.properties.cart_id": "entry.cart_id"})
+    return st.one_of(
+        st.fixed_dictionaries({"type": st.just("wait"), "for": DURATIONS, "next": target}),
+        st.fixed_dictionaries(
+            {"type": st.just("wait"), "until_time": st.sampled_from(["09:00", "23:59"]), "next": target},
+            optional={"for": DURATIONS, "zone": st.sampled_from(["person", "tenant", "Europe/Berlin"])},
+        ),
+        st.fixed_dictionaries(
+            {
+                "type": st.just("wait_for_event"),
+                "event": EVENTS,
+                "timeout": DURATIONS,
+                "matched": target,
+                "timed_out": target,
+            },
+            optional={"match": match, "where": conditions()},
+        ),
+        st.fixed_dictionaries(
+            {
+                "type": st.just("branch"),
+                "branches": st.lists(
+                    st.fixed_dictionaries({"when": conditions(), "next": target}), min_size=1, max_size=3
+                ),
+                "otherwise": target,
+            },
+        ),
+        st.fixed_dictionaries({"type": st.just("send"), "channel": st.just("email"), "template": KEYS, "next": target}),
+        st.fixed_dictionaries(
+            {"type": st.just("update_person"), "set": st.dictionaries(KEYS, json_values(), min_size=1), "next": target},
+        ),
+        st.fixed_dictionaries({"type": st.just("exit"), "reason": st.sampled_from(["finished", "gave up"])}),
+    )
+
+
+def entries() -> st.SearchStrategy[dict[str, Any]]:
+    """Entries of every kind."""
+    again = st.fixed_dictionaries(
+        {"mode": st.sampled_from(["never", "when_not_active", "always"])}, optional={"min_gap": DURATIONS}
+    )
+    key = st.sampled_from(["event.properties.cart_id", "entry.cart_id"])
+    return st.one_of(
+        st.fixed_dictionaries({"event": EVENTS}, optional={"where": conditions(), "key": key, "again": again}),
+        st.fixed_dictionaries({"api": st.just(value=True)}, optional={"key": key, "again": again}),
+        st.fixed_dictionaries({"manual": st.just(value=True)}, optional={"again": again}),
+        st.fixed_dictionaries({"segment": KEYS}, optional={"on": st.sampled_from(["entered", "left"])}),
+        st.fixed_dictionaries(
+            {"date": st.just("person.attributes.birthday")}, optional={"yearly": st.booleans(), "at": st.just("08:30")}
+        ),
+        st.fixed_dictionaries({"cron": st.just("0 9 * * 1"), "segment": KEYS}),
+    )
+
+
+@st.composite
+def definitions(draw: st.DrawFn) -> dict[str, Any]:
+    """Definitions of good form, whatever their graph."""
+    ids = draw(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8, unique=True))
+    goal = st.fixed_dictionaries({"event": EVENTS}, optional={"where": conditions(), "within": DURATIONS})
+    return draw(
+        st.fixed_dictionaries(
+            {
+                "entry": entries() | st.lists(entries(), min_size=1, max_size=3),
+                "start": st.sampled_from([*ids, "lost"]),
+                "nodes": st.fixed_dictionaries({node_id: nodes([*ids, "lost"]) for node_id in ids}),
+            },
+            optional={
+                "subject": st.sampled_from(["person", "deal"]),
+                "goal": goal,
+                "exit_when": st.lists(
+                    st.fixed_dictionaries({"event": EVENTS}, optional={"where": conditions()}), max_size=2
+                ),
+            },
+        )
+    )
