@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +30,7 @@ class ProcessUser:
     gid: int
 
 
+@dataclass(eq=False)
 class ChildProcess:
     """One program in a session of its own, its output appended to `log_path`.
 
@@ -37,26 +38,18 @@ class ChildProcess:
     sends `stop_signal` to the child (Linux only), so call `start` from a thread that lives as long as the child should.
     """
 
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str | Path],
-        *,
-        log_path: Path,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        user: ProcessUser | None = None,
-        stop_signal: signal.Signals = signal.SIGTERM,
-    ) -> None:
-        self.name = name
-        self.log_path = log_path
-        self._command = [str(part) for part in command]
-        self._env = env
-        self._cwd = cwd
-        self._user = user
-        self._stop_signal = stop_signal
-        self._process: subprocess.Popen[bytes] | None = None
-        self._log_start = 0
+    name: str
+    command: Sequence[str | Path]
+    log_path: Path
+    _: KW_ONLY
+    env: Mapping[str, str] | None = None
+    cwd: Path | None = None
+    user: ProcessUser | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    keep_open: Sequence[int] = ()
+    """File descriptors the child inherits."""
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _log_start: int = field(default=0, init=False, repr=False)
 
     @property
     def pid(self) -> int:
@@ -67,19 +60,20 @@ class ChildProcess:
 
     def start(self) -> Self:
         """Start the program; returns at once, see `wait_until`."""
-        user = self._user or ProcessUser(-1, -1)
+        user = self.user or ProcessUser(-1, -1)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        launcher = [sys.executable, "-S", "-E", str(_LAUNCHER), str(int(self._stop_signal)), str(os.getpid())]
+        launcher = [sys.executable, "-S", "-E", str(_LAUNCHER), str(int(self.stop_signal)), str(os.getpid())]
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
-                [*launcher, str(user.uid), str(user.gid), "--", *self._command],
+                [*launcher, str(user.uid), str(user.gid), "--", *map(str, self.command)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=None if self._env is None else dict(self._env),
-                cwd=self._cwd,
+                env=self.env,
+                cwd=self.cwd,
                 start_new_session=True,
+                pass_fds=self.keep_open,
             )
         return self
 
@@ -114,7 +108,7 @@ class ChildProcess:
         if self._process is None:
             return
         if self._process.poll() is None:
-            self._process.send_signal(self._stop_signal)
+            self._process.send_signal(self.stop_signal)
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
