@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, Index, PrimaryKeyConstraint, Text, func, text
+from sqlalchemy import Boolean, CheckConstraint, Computed, Index, PrimaryKeyConstraint, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -38,6 +38,10 @@ class Person(Created, TenantRow):
             for role in ROLES
         ),
         Index("person_stage_idx", "tenant_id", "lifecycle_stage", "id"),
+        *(
+            Index(f"person_{part}_name_idx", "tenant_id", column, "id", postgresql_where=text(f"{column} IS NOT NULL"))
+            for part, column in (("first", "first_name_key"), ("last", "last_name_key"))
+        ),
         {"info": system("SELECT"), "postgresql_with": {"fillfactor": "80"}},
     )
 
@@ -48,6 +52,13 @@ class Person(Created, TenantRow):
     external_id: Mapped[str | None]
     first_name: Mapped[str | None]
     last_name: Mapped[str | None]
+    first_name_key: Mapped[str | None] = mapped_column(
+        Text(collation="C"), Computed("lower(first_name)", persisted=True), deferred=True
+    )
+    """What a search by the beginning of a name compares: a plain column, as `lower()` would not be leakproof."""
+    last_name_key: Mapped[str | None] = mapped_column(
+        Text(collation="C"), Computed("lower(last_name)", persisted=True), deferred=True
+    )
     time_zone: Mapped[str | None]
     locale: Mapped[str | None]
     source: Mapped[str | None]

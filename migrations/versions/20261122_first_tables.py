@@ -100,6 +100,7 @@ def upgrade() -> None:
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("lease_owner", sa.Text(), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("ready_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
@@ -213,6 +214,12 @@ def upgrade() -> None:
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("first_name", sa.Text(), nullable=True),
         sa.Column("last_name", sa.Text(), nullable=True),
+        sa.Column(
+            "first_name_key", sa.Text(collation="C"), sa.Computed("lower(first_name)", persisted=True), nullable=True
+        ),
+        sa.Column(
+            "last_name_key", sa.Text(collation="C"), sa.Computed("lower(last_name)", persisted=True), nullable=True
+        ),
         sa.Column("time_zone", sa.Text(), nullable=True),
         sa.Column("locale", sa.Text(), nullable=True),
         sa.Column("source", sa.Text(), nullable=True),
@@ -261,6 +268,20 @@ def upgrade() -> None:
         ["tenant_id", "is_employee", "id"],
         unique=False,
         postgresql_where=sa.text("is_employee = true"),
+    )
+    op.create_index(
+        "person_first_name_idx",
+        "person",
+        ["tenant_id", "first_name_key", "id"],
+        unique=False,
+        postgresql_where=sa.text("first_name_key IS NOT NULL"),
+    )
+    op.create_index(
+        "person_last_name_idx",
+        "person",
+        ["tenant_id", "last_name_key", "id"],
+        unique=False,
+        postgresql_where=sa.text("last_name_key IS NOT NULL"),
     )
     op.create_index(
         "person_lead_idx",
@@ -394,6 +415,13 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("event_pkey")),
         info={"system": "SELECT"},
+    )
+    op.create_index(
+        "event_form_idx",
+        "event",
+        ["tenant_id", "person_id", "occurred_at"],
+        unique=False,
+        postgresql_where=sa.text("type = 'form.submitted'"),
     )
     op.create_index(
         "event_idempotency_idx",
@@ -589,6 +617,7 @@ def downgrade() -> None:
     op.drop_index("event_position_idx", table_name="event")
     op.drop_index("event_person_idx", table_name="event")
     op.drop_index("event_idempotency_idx", table_name="event", postgresql_where=sa.text("idempotency_key IS NOT NULL"))
+    op.drop_index("event_form_idx", table_name="event", postgresql_where=sa.text("type = 'form.submitted'"))
     op.drop_table("event")
     op.drop_index("enrollment_subject_idx", table_name="enrollment")
     op.drop_index(
@@ -601,6 +630,8 @@ def downgrade() -> None:
     op.drop_index("person_vendor_idx", table_name="person", postgresql_where=sa.text("is_vendor = true"))
     op.drop_index("person_stage_idx", table_name="person")
     op.drop_index("person_lead_idx", table_name="person", postgresql_where=sa.text("is_lead = true"))
+    op.drop_index("person_last_name_idx", table_name="person", postgresql_where=sa.text("last_name_key IS NOT NULL"))
+    op.drop_index("person_first_name_idx", table_name="person", postgresql_where=sa.text("first_name_key IS NOT NULL"))
     op.drop_index("person_employee_idx", table_name="person", postgresql_where=sa.text("is_employee = true"))
     op.drop_index("person_customer_idx", table_name="person", postgresql_where=sa.text("is_customer = true"))
     op.drop_index("person_contact_idx", table_name="person", postgresql_where=sa.text("is_contact = true"))

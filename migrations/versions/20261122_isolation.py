@@ -39,6 +39,21 @@ SELECT tenant_id, person_id, currency,
 FROM commerce_order_facts
 GROUP BY tenant_id, person_id, currency
 """
+# Outer joins: a reader that asks for no column of the joined table does not pay for it.
+ENROLLMENT_FACTS = """
+CREATE VIEW marketing_enrollment_facts WITH (security_invoker = true) AS
+SELECT e.tenant_id, e.id, e.subject_type, e.subject_id, e.journey_id, j.key AS journey_key, e.status, e.node, e.reason,
+       e.entered_at, e.ended_at
+FROM enrollment e LEFT JOIN journey j ON j.tenant_id = e.tenant_id AND j.id = e.journey_id
+"""
+MESSAGE_FACTS = """
+CREATE VIEW marketing_message_facts WITH (security_invoker = true) AS
+SELECT m.tenant_id, m.id, m.person_id, m.channel, t.key AS template_key, m.status, m.reason, m.enrollment_id,
+       m.campaign_id, m.created_at, m.sent_at, m.opens, m.clicks
+FROM message m
+LEFT JOIN template_version v ON v.tenant_id = m.tenant_id AND v.id = m.template_version_id
+LEFT JOIN template t ON t.tenant_id = v.tenant_id AND t.id = v.template_id
+"""
 
 
 def upgrade() -> None:
@@ -78,10 +93,15 @@ def upgrade() -> None:
     op.execute(ORDER_FACTS)
     op.execute(CUSTOMER_TOTALS)
     op.execute("GRANT SELECT ON commerce_order_facts, commerce_customer_totals TO tl_app")
+    op.execute(ENROLLMENT_FACTS)
+    op.execute(MESSAGE_FACTS)
+    op.execute("GRANT SELECT ON marketing_enrollment_facts, marketing_message_facts TO tl_app")
 
 
 def downgrade() -> None:
     """Take back what does not go with the tables."""
+    op.execute("DROP VIEW marketing_message_facts")
+    op.execute("DROP VIEW marketing_enrollment_facts")
     op.execute("DROP VIEW commerce_customer_totals")
     op.execute("DROP VIEW commerce_order_facts")
     op.execute("DROP FUNCTION tl_uuid7()")
