@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, Integer, SmallInteger, Text, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Index, Integer, SmallInteger, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Created, TenantRow, belongs_to, of_tenant, system
@@ -113,4 +113,7 @@ class MessagePage(Created, TenantRow):
     lease_owner: Mapped[str | None]
     """`host:journal` of the sender that last held it."""
     attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """How often messages of the page were put off by a temporary failure."""
+    ready_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """Not claimed before: moved on where messages are to be tried again later."""
     finished_at: Mapped[datetime | None]
