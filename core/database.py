@@ -16,6 +16,8 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
 
+from core.wake import Waker
+
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
@@ -33,6 +35,15 @@ class TenantSession(AsyncSession):
     def tenant_id(self) -> UUID:
         """The tenant whose rows this session sees."""
         return self.info["tenant_id"]
+
+    def wake_after_commit(self) -> None:
+        """Have the relays woken once this transaction has committed: it wrote something that they read."""
+        self.info["wake"] = True
+
+    @property
+    def wakes(self) -> bool:
+        """Whether the relays are to be woken after the commit."""
+        return "wake" in self.info
 
 
 @event.listens_for(Session, "after_begin")
@@ -59,6 +70,7 @@ class Database:
         self._system = self._engine("tl_system")
         self._hot: asyncpg.Pool[Any] | None = None
         self._hot_tenant: dict[int, UUID] = {}
+        self._waker = Waker(lambda: self._connect("tl_system"))
 
     def _engine(self, role: Role) -> AsyncEngine:
         return create_async_engine(
@@ -83,11 +95,11 @@ class Database:
     @asynccontextmanager
     async def tenant(self, tenant_id: UUID) -> AsyncIterator[TenantSession]:
         """Open one transaction as `tl_app` for one tenant; commit when the block ends, roll back when it raises."""
-        async with (
-            TenantSession(self._app, expire_on_commit=False, info={"tenant_id": tenant_id}) as session,
-            session.begin(),
-        ):
-            yield session
+        async with TenantSession(self._app, expire_on_commit=False, info={"tenant_id": tenant_id}) as session:
+            async with session.begin():
+                yield session
+            if session.wakes:
+                self.wake()
 
     @asynccontextmanager
     async def system(self) -> AsyncIterator[AsyncSession]:
@@ -134,12 +146,19 @@ class Database:
     @asynccontextmanager
     async def listen(self, channel: str, wake: Any) -> AsyncIterator[None]:
         """Call `wake()` on each notification of `channel` while the block runs."""
-        connection = await asyncpg.connect(driver_url(self._url), server_settings=self._server_settings("tl_system"))
+        connection = await self._connect("tl_system")
         try:
             await connection.add_listener(channel, lambda *_: wake())
             yield
         finally:
             await connection.close()
+
+    async def _connect(self, role: Role) -> "asyncpg.Connection[Any]":
+        return await asyncpg.connect(driver_url(self._url), server_settings=self._server_settings(role), timeout=10)
+
+    def wake(self) -> None:
+        """Tell the relays, soon, that events were committed; call it after the commit."""
+        self._waker.wake()
 
     async def ping(self) -> None:
         """Raise if the store does not answer."""
@@ -148,6 +167,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._waker.close()
         await self._app.dispose()
         await self._system.dispose()
         if self._hot is not None:

@@ -1,0 +1,55 @@
+"""Event types: their syntax, the well-known ones, and those that only the platform may write."""
+
+import re
+from typing import Final
+
+TYPE_PATTERN: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+TYPE_MAX_LENGTH: Final = 100
+
+PAGE_VIEWED: Final = "page.viewed"
+FORM_SUBMITTED: Final = "form.submitted"
+CART_UPDATED: Final = "cart.updated"
+ORDER_PLACED: Final = "order.placed"
+ORDER_REFUNDED: Final = "order.refunded"
+
+PERSON_CREATED: Final = "person.created"
+PERSON_UPDATED: Final = "person.updated"
+PERSON_SUBSCRIBED: Final = "person.subscribed"
+PERSON_UNSUBSCRIBED: Final = "person.unsubscribed"
+PERSON_STAGE_CHANGED: Final = "person.stage_changed"
+
+RESERVED: Final = frozenset(
+    {
+        "activity",
+        "campaign",
+        "consent",
+        "deal",
+        "email",
+        "enrollment",
+        "journey",
+        "message",
+        "organization",
+        "person",
+        "pipeline",
+        "push",
+        "record",
+        "segment",
+        "sms",
+        "social",
+        "template",
+        "tenant",
+    }
+)
+"""First words of types that report what the platform itself did: a client that wrote one could forge a consent."""
+
+
+def problem_with_type(event_type: str) -> str | None:
+    """Say why a client may not send an event of this type; None when it may."""
+    if len(event_type) > TYPE_MAX_LENGTH:
+        return f"must be at most {TYPE_MAX_LENGTH} characters"
+    if TYPE_PATTERN.fullmatch(event_type) is None:
+        return "must be words of a-z, 0-9 and _, each begun by a letter, joined by dots, as in order.placed"
+    first, _, _ = event_type.partition(".")
+    if first in RESERVED:
+        return f"types beginning with {first}. are written by the platform alone"
+    return None

@@ -1,0 +1,42 @@
+"""What travels on the bus and who reads it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from core.database import TenantSession
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An event as a consumer gets it."""
+
+    id: UUID
+    type: str
+    subject_type: str
+    subject_id: UUID
+    person_id: UUID | None
+    properties: dict[str, Any]
+    occurred_at: datetime
+    received_at: datetime
+    live: bool
+    """False for an old or backfilled event: it counts, but starts no journey, ends no wait and sends nothing."""
+    position: int
+    """Ascending in a batch; of two events of a subject, the one written after the other's commit has the higher."""
+
+
+Handler = Callable[[TenantSession, Sequence[EventRow]], Awaitable[None]]
+"""Takes a batch of one tenant's events in the transaction that also moves the cursor, so its effects happen once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A reader of the bus with a durable cursor of its own."""
+
+    name: str
+    """Key of its cursor: renaming it makes it read the bus from the beginning."""
+    handle: Handler
+    types: frozenset[str] | None = None
+    """The event types it wants; None for all."""

@@ -1,0 +1,73 @@
+"""Writing the platform's own events, in the transaction of the change they report (transactional outbox)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import text
+
+from core.database import TenantSession
+from core.ids import new_ids
+
+PLATFORM_KEYS: Final = "platform:"
+"""Begins the idempotency key of every event written here; clients may not use it, so they cannot forestall one."""
+
+_INSERT = text("""
+    INSERT INTO event (tenant_id, id, type, subject_type, subject_id, person_id, properties, occurred_at, live,
+                       idempotency_key)
+    SELECT :tenant, e.id, e.type, e.subject_type, e.subject_id, e.person_id, e.properties::jsonb,
+           coalesce(e.occurred_at, now()), coalesce(e.occurred_at > now() - interval '24 hours', true),
+           e.idempotency_key
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:subject_types AS text[]),
+                CAST(:subject_ids AS uuid[]), CAST(:person_ids AS uuid[]), CAST(:properties AS text[]),
+                CAST(:occurred_at AS timestamptz[]), CAST(:keys AS text[])) WITH ORDINALITY
+         AS e(id, type, subject_type, subject_id, person_id, properties, occurred_at, idempotency_key, number)
+    ORDER BY e.number
+    ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A fact to publish.
+
+    For a subject that is a person, `person_id` is filled in. An event with an `idempotency_key` that the platform has
+    used before in this tenant is left out silently. `occurred_at` is now unless given.
+    """
+
+    type: str
+    subject_id: UUID
+    subject_type: str = "person"
+    person_id: UUID | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    idempotency_key: str | None = None
+    occurred_at: datetime | None = None
+
+
+async def publish(session: TenantSession, events: Sequence[NewEvent]) -> None:
+    """Write the events, in this order, in one statement; the relays are woken when the transaction has committed."""
+    if not events:
+        return
+    await session.execute(
+        _INSERT,
+        {
+            "tenant": session.tenant_id,
+            "ids": new_ids(len(events)),
+            "types": [event.type for event in events],
+            "subject_types": [event.subject_type for event in events],
+            "subject_ids": [event.subject_id for event in events],
+            "person_ids": [
+                event.subject_id if event.person_id is None and event.subject_type == "person" else event.person_id
+                for event in events
+            ],
+            "properties": [json.dumps(event.properties) for event in events],
+            "occurred_at": [event.occurred_at for event in events],
+            "keys": [
+                None if event.idempotency_key is None else PLATFORM_KEYS + event.idempotency_key for event in events
+            ],
+        },
+    )
+    session.wake_after_commit()
