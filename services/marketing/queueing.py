@@ -1,0 +1,226 @@
+"""Queues messages for any number of people in one statement, and decides in it who may be sent to.
+
+Whoever asks (a journey's node, a campaign, a single send) gives a SELECT of people; each of them gets one row of
+`message` per dedupe key, `queued` or `excluded` with the reason. Queued rows are cut into pages, which senders lease
+whole.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    and_,
+    case,
+    func,
+    insert,
+    literal,
+    literal_column,
+    null,
+    select,
+)
+from sqlalchemy.dialects.postgresql import insert as insert_or_skip
+
+from core.database import TenantSession
+from models import Consent, Message, MessagePage, Person, Suppression, TemplateVersion
+
+if TYPE_CHECKING:
+    from sqlalchemy import CTE
+
+PAGE_SIZE: Final = 500
+"""Messages a sender leases at once: what the loss of a host can leave in doubt."""
+
+TRANSACTIONAL, JOURNEY, BULK = 0, 1, 2
+"""Priorities, lower first."""
+
+MESSAGE_CHANNEL: Final = "tl_message"
+"""What senders LISTEN to; NOTIFY it after the commit."""
+
+Reason = Literal["no_address", "suppressed", "opted_out", "no_consent"]
+"""Why somebody is excluded; the first that holds."""
+
+_ADDRESS: Final = {"email": Person.email, "sms": Person.phone}
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """What was decided for one row of the source."""
+
+    message_id: UUID
+    person_id: UUID
+    enrollment_id: UUID | None
+    status: str
+    """`queued` or `excluded`."""
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueResult:
+    """What one call of `queue` wrote. A dedupe key used before adds nothing to any count."""
+
+    queued: int
+    excluded: dict[str, int] = field(default_factory=dict[str, int])
+    """Number by reason."""
+    messages: list[QueuedMessage] = field(default_factory=list[QueuedMessage])
+    """One per row written, when asked for."""
+
+
+async def queue(
+    session: TenantSession,
+    source: Select[tuple[UUID, str, UUID | None, UUID | None]],
+    *,
+    channel: str,
+    template_version: TemplateVersion,
+    priority: int,
+    returning: bool = False,
+) -> QueueResult:
+    """Write a message for each row of `source` whose dedupe key is new.
+
+    `source` has the columns `person_id`, `dedupe_key`, `enrollment_id`, `campaign_id`, and binds the tenant itself.
+    Wake the senders once the transaction has committed. With `returning` the result lists every message written.
+    """
+    inserted = _inserted(session.tenant_id, source, channel, template_version)
+    paged = (
+        insert(MessagePage)
+        .from_select(
+            ["tenant_id", "id", "channel", "priority", "size"],
+            select(
+                literal(session.tenant_id),
+                inserted.c.page_id,
+                literal(channel),
+                literal(priority),
+                func.count(),
+            )
+            .where(inserted.c.page_id.is_not(None))
+            .group_by(inserted.c.page_id),
+        )
+        .cte("paged")
+    )
+    if returning:
+        rows = await session.execute(
+            select(
+                inserted.c.id, inserted.c.person_id, inserted.c.enrollment_id, inserted.c.status, inserted.c.reason
+            ).add_cte(paged)
+        )
+        messages = [QueuedMessage(*row) for row in rows]
+        counts = Counter((message.status, message.reason) for message in messages)
+    else:
+        messages = []
+        grouped = await session.execute(
+            select(inserted.c.status, inserted.c.reason, func.count())
+            .group_by(inserted.c.status, inserted.c.reason)
+            .add_cte(paged)
+        )
+        counts = Counter({(status, reason): number for status, reason, number in grouped})
+    return QueueResult(
+        queued=counts.pop(("queued", None), 0),
+        excluded={reason: number for (_, reason), number in counts.items() if reason is not None},
+        messages=messages,
+    )
+
+
+def _inserted(
+    tenant_id: UUID,
+    source: Select[tuple[UUID, str, UUID | None, UUID | None]],
+    channel: str,
+    version: TemplateVersion,
+) -> "CTE":
+    """Return the CTE that inserts the messages and gives back what it wrote."""
+    decided = _decided(tenant_id, source.cte("source"), channel, version)
+    # Pages are numbered before they have ids, so that each id is made once.
+    page = (
+        select(decided.c.page, func.tl_uuid7().label("id"))
+        .where(decided.c.reason.is_(None))
+        .group_by(decided.c.page)
+        .cte("page")
+        .prefix_with("MATERIALIZED")
+    )
+    values = select(
+        literal(tenant_id),
+        func.tl_uuid7(),
+        decided.c.person_id,
+        literal(channel),
+        decided.c.address,
+        literal(version.id),
+        decided.c.dedupe_key,
+        decided.c.enrollment_id,
+        decided.c.campaign_id,
+        page.c.id,
+        case((decided.c.reason.is_(None), "queued"), else_="excluded"),
+        decided.c.reason,
+    ).select_from(decided.outerjoin(page, and_(page.c.page == decided.c.page, decided.c.reason.is_(None))))
+    return (
+        insert_or_skip(Message)
+        .from_select(
+            [
+                "tenant_id",
+                "id",
+                "person_id",
+                "channel",
+                "address",
+                "template_version_id",
+                "dedupe_key",
+                "enrollment_id",
+                "campaign_id",
+                "page_id",
+                "status",
+                "reason",
+            ],
+            values,
+        )
+        .on_conflict_do_nothing(index_elements=[Message.tenant_id, Message.dedupe_key])
+        .returning(
+            Message.id, Message.person_id, Message.enrollment_id, Message.page_id, Message.status, Message.reason
+        )
+        .cte("inserted")
+    )
+
+
+def _decided(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVersion) -> "CTE":
+    """Return the CTE of the source's new rows with address, reason (null: send) and the number of their page."""
+    address = _ADDRESS[channel]
+    reasons: list[tuple[ColumnElement[bool], str]] = [
+        (address.is_(None), "no_address"),
+        (Suppression.address.is_not(None), "suppressed"),
+    ]
+    rows = source.join(Person, and_(Person.tenant_id == tenant_id, Person.id == source.c.person_id)).outerjoin(
+        Suppression,
+        and_(Suppression.tenant_id == tenant_id, Suppression.channel == channel, Suppression.address == address),
+    )
+    if version.purpose == "marketing":
+        rows = rows.outerjoin(
+            Consent,
+            and_(
+                Consent.tenant_id == tenant_id,
+                Consent.person_id == source.c.person_id,
+                Consent.channel == channel,
+                Consent.topic == version.topic,
+            ),
+        )
+        reasons += [(Consent.status == "opted_out", "opted_out"), (Consent.status.is_(None), "no_consent")]
+    reason = case(*reasons, else_=null())
+    number = func.row_number().over(partition_by=reason.is_(None), order_by=source.c.dedupe_key)
+    return (
+        select(
+            source.c.person_id,
+            source.c.dedupe_key,
+            source.c.enrollment_id,
+            source.c.campaign_id,
+            address.label("address"),
+            reason.label("reason"),
+            ((number - 1) // literal_column(str(PAGE_SIZE), Integer)).label("page"),
+        )
+        .select_from(rows)
+        # Keys used before are left out here too, not by the conflict alone, so that pages come out full.
+        .where(
+            ~select(Message.id)
+            .where(Message.tenant_id == tenant_id, Message.dedupe_key == source.c.dedupe_key)
+            .exists()
+        )
+        .cte("decided")
+        .prefix_with("MATERIALIZED")
+    )
