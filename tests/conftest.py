@@ -1,0 +1,112 @@
+"""Fixtures every test may ask for: real servers, shared by all test processes, and a database of one's own."""
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import hypothesis
+import pytest
+from pydantic import SecretStr
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from core.database import Database
+from core.settings import Settings
+from core.temporal import connect
+from stack.processes import StackError
+from tests import servers
+
+# Speed is the benches' subject; on a busy machine a deadline only makes tests fail now and then.
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("default"), derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+_running = ExitStack()
+
+
+def pytest_configure() -> None:
+    """Run the servers' process beside the controller, for it and all workers."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        _running.enter_context(servers.running())
+
+
+def pytest_unconfigure() -> None:
+    """Stop every server that was started."""
+    _running.close()
+
+
+@pytest.fixture(scope="session")
+def template_url() -> str:
+    """The migrated database that others are copied from; nobody connects to it."""
+    return servers.ask("postgres")
+
+
+@pytest.fixture(scope="session")
+async def database_url(template_url: str) -> str:
+    """This test process's own database, as a superuser; shared by its tests, so each test makes tenants of its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    return await servers.create_database(template_url, f"{urlsplit(template_url).path[1:]}_{worker}")
+
+
+@pytest.fixture
+async def empty_database_url(template_url: str) -> AsyncGenerator[str]:
+    """A migrated database with nothing in it, for one test: where a cursor or a count spans tenants."""
+    name = f"{urlsplit(template_url).path[1:]}_{uuid4().hex[:8]}"
+    yield await servers.create_database(template_url, name)
+    await servers.drop_databases(template_url, name)
+
+
+@pytest.fixture(scope="session")
+async def database(database_url: str) -> AsyncGenerator[Database]:
+    """The application's connections to this test process's database."""
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def temporal_address() -> str:
+    """The Temporal server's frontend, `host:port`; use a task queue and workflow ids of your own."""
+    return servers.ask("temporal")
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str, temporal_address: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """What a process of the application would be told, with mail and state in temporary folders."""
+    folder = tmp_path_factory.mktemp("process")
+    return Settings(
+        database_url=database_url,
+        temporal_address=temporal_address,
+        secret_key=SecretStr("a secret for tests, 32 letters or more"),
+        mail_dir=folder / "mail",
+        data_dir=folder / "data",
+    )
+
+
+@pytest.fixture(scope="session")
+async def temporal_client(settings: Settings) -> Client:
+    """The application's Temporal client."""
+    return await connect(settings)
+
+
+@pytest.fixture(scope="session")
+async def time_skipping_env() -> AsyncGenerator[WorkflowEnvironment]:
+    """A Temporal whose clock jumps over waits; one per test process, one test at a time."""
+    try:
+        program = Path(servers.ask("test-server"))
+    except StackError as error:
+        if os.environ.get("CI"):
+            raise  # in CI the tests of long waits must run
+        pytest.skip(f"tests of long waits need Temporal's time-skipping server: {error}")
+    environment = await WorkflowEnvironment.start_time_skipping(  # pyright: ignore[reportUnknownMemberType]  # the SDK's Any
+        test_server_existing_path=str(program),
+        test_server_startup_timeout=timedelta(seconds=60),
+        data_converter=pydantic_data_converter,
+    )
+    yield environment
+    await environment.shutdown()

@@ -1,0 +1,42 @@
+"""The fixtures of tests/conftest.py do what every other test relies on."""
+
+from datetime import timedelta
+
+import asyncpg
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests import servers
+
+
+@workflow.defn(sandboxed=False)
+class LongSleep:
+    @workflow.run
+    async def run(self) -> str:
+        await workflow.sleep(timedelta(days=30))
+        return "awake"
+
+
+async def test_each_database_has_the_schema_and_is_apart(database_url: str, empty_database_url: str) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    names = await connection.fetchval("SELECT array_agg(tablename::text) FROM pg_tables WHERE schemaname = 'public'")
+    await connection.close()
+    assert "person" in names
+    assert database_url != empty_database_url
+
+
+async def test_temporal_answers_and_knows_our_search_attributes(temporal_client: Client) -> None:
+    count = await temporal_client.count_workflows("TenantId = 'nobody' AND JourneyId = 'none'")
+    assert count.count == 0
+
+
+async def test_thirty_days_pass_at_once_on_the_time_skipping_server(time_skipping_env: WorkflowEnvironment) -> None:
+    async with Worker(time_skipping_env.client, task_queue="sleepers", workflows=[LongSleep]):
+        result = await time_skipping_env.client.execute_workflow(LongSleep.run, id="sleeper", task_queue="sleepers")
+    assert result == "awake"
+
+
+def test_a_server_that_was_started_is_the_same_for_the_next_who_asks(temporal_address: str) -> None:
+    assert servers.ask("temporal") == temporal_address
