@@ -33,8 +33,11 @@ Postgres is the judge of where everybody is; the planner only follows. In one tr
    writes: entering `wait_for_event` writes the waiter, entering `exit` ends the enrollment. Enrolling does the same for
    the start node.
 
-A member the result does not name is parked by the planner, as is one with an outcome its node does not have. The driver
-writes that to Postgres for `ActivityFailed`, in an activity of its own, before feeding it.
+A member the result does not name is parked by the planner, as is one with an outcome its node does not have.
+
+A run whose activity fails for good may have committed all the same. So the driver executes one more activity, which
+does 1 and 2 and parks the rest, and feeds its result under the run's `id`. `ActivityFailed` is for when not even that
+works: the planner parks all members, wherever they are in Postgres, until `Retry`.
 
 `Hold`, `Release` and `Retry` are fed after the change they tell of is committed, and in the order of those commits; a
 driver that cannot know the order asks Postgres how things stand and feeds that. A `Leave` may be late: an activity
@@ -207,7 +210,7 @@ class _Draft:
                 self._put(_Place(run.node, run.visit, "wait", due.astimezone(UTC)), claim(members))
         for outcome in sorted(result.outcomes):
             target = self._plan.move(run.node, run.visit, outcome)
-            if target is not None and run.kind != "plan_wait":
+            if target is not None:
                 self._enter(*target, claim(result.outcomes[outcome]))
         parked |= rest
         self._stay(flight, parked | held)

@@ -142,7 +142,11 @@ class ModelWorld:
         return person.node, person.visit
 
     def run(self, run: Run, now: datetime) -> ActivityResult:
-        """Execute a run, once per member and passage."""
+        """Execute a run, once per member and passage.
+
+        Raises:
+            ValueError: the run is for somebody who is not there, which a right planner never asks.
+        """
         outcomes: dict[str, list[int]] = {}
         waits: dict[datetime, list[int]] = {}
         refused: dict[str, list[int]] = {"held": [], "parked": [], "gone": []}
@@ -153,7 +157,9 @@ class ModelWorld:
                 outcomes.setdefault(recorded.outcome, []).append(slot)
             elif person.ended is not None:
                 refused["gone"].append(slot)
-            elif person.parked or (person.node, person.visit) != (run.node, run.visit):
+            elif (person.node, person.visit) != (run.node, run.visit):
+                raise ValueError(f"slot {slot} is at {person.node}, not at {run.node}")
+            elif person.parked:
                 refused["parked"].append(slot)
             elif person.paused:
                 refused["held"].append(slot)

@@ -1,0 +1,369 @@
+"""The planner under chance: any journey, any order of events, results lost and repeated, state stored and restored."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from pydantic import TypeAdapter
+
+from journeys.definition import ExitNode
+from journeys.members import everyone, from_slots, slots
+from journeys.plan import Plan
+from journeys.planner import step
+from journeys.simulator import ModelWorld, StepKey, simulate
+from journeys.state import (
+    ActivityFailed,
+    ActivityResult,
+    Command,
+    Done,
+    Enrolled,
+    Hold,
+    Input,
+    Leave,
+    Matched,
+    Release,
+    Retry,
+    Run,
+    State,
+    TimerFired,
+    WakeAt,
+)
+from tests.journeys.random_journeys import START, chance_world, plans
+
+STATE = TypeAdapter(State)
+SIZE = 6
+SLOTS = st.integers(0, SIZE - 1)
+SUBSETS = st.integers(1, everyone(SIZE))
+
+
+class Cohort(RuleBasedStateMachine):
+    """A driver beside a world; signals arrive in order, results whenever they please."""
+
+    plan: Plan
+    world: ModelWorld
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = START
+        self.state = State()
+        self.wake: datetime | None = None
+        self.done: Done | None = None
+        self.open_runs: dict[int, Run] = {}
+        self.results: list[ActivityResult] = []
+        self.signals: deque[Input] = deque()
+        self.fed: list[tuple[Input, datetime]] = []
+        self.answers: list[list[Command]] = []
+
+    @initialize(plan=plans(), seed=st.integers(0, 1000), fail=st.dictionaries(SLOTS, st.integers(1, 2), max_size=2))
+    def enroll(self, plan: Plan, seed: int, fail: dict[int, int]) -> None:
+        self.plan = plan
+        failures = {(slot, node): times for slot, times in fail.items() for node in plan.nodes}
+        self.world = chance_world(plan, seed, failures=failures)
+        self.world.enroll(everyone(SIZE), self.now)
+        self.feed(Enrolled(everyone(SIZE)))
+
+    # -- What the driver does --
+
+    def feed(self, given: Input) -> None:
+        before = STATE.dump_json(self.state)
+        state, commands = step(self.plan, self.state, given, self.now)
+        assert STATE.dump_json(self.state) == before, "the input state was changed"
+        self.state = state
+        self.fed.append((given, self.now))
+        self.answers.append(commands)
+        if isinstance(given, ActivityResult | ActivityFailed):
+            self.open_runs.pop(given.command_id, None)
+        for command in commands:
+            match command:
+                case Run():
+                    assert command.id not in self.open_runs
+                    assert command.members
+                    self.open_runs[command.id] = command
+                case WakeAt(due):
+                    assert command is commands[-1]
+                    self.wake = due
+                case Done():
+                    assert command is commands[-1]
+                    self.done = command
+
+    @precondition(lambda self: self.open_runs)
+    @rule(data=st.data(), commit=st.booleans())
+    def execute(self, data: st.DataObject, commit: bool) -> None:
+        """An activity commits; its result is on the way, or lost and the activity tried again later."""
+        run = data.draw(st.sampled_from(list(self.open_runs.values())))
+        result = self.world.run(run, self.now)
+        if commit:
+            self.results.append(result)
+
+    @precondition(lambda self: self.results)
+    @rule(data=st.data(), again=st.booleans())
+    def deliver(self, data: st.DataObject, again: bool) -> None:
+        result = data.draw(st.sampled_from(self.results))
+        if not again:
+            self.results.remove(result)
+        self.feed(result)
+
+    @precondition(lambda self: self.open_runs)
+    @rule(data=st.data(), commit=st.booleans(), told=st.booleans())
+    def fail(self, data: st.DataObject, commit: bool, told: bool) -> None:
+        """An activity fails for good, having committed or not; the driver parks what is left in Postgres."""
+        run = data.draw(st.sampled_from(list(self.open_runs.values())))
+        if commit:
+            self.world.run(run, self.now)
+        untouched = not any(StepKey(slot, run.node, run.visit) in self.world.steps for slot in slots(run.members))
+        for slot in slots(run.members):
+            person = self.world.people[slot]
+            if person.ended is None and StepKey(slot, run.node, run.visit) not in self.world.steps:
+                person.parked = True
+        result = self.world.run(run, self.now)
+        self.feed(ActivityFailed(run.id) if told and untouched else result)
+
+    @precondition(lambda self: self.signals)
+    @rule()
+    def signal(self) -> None:
+        self.feed(self.signals.popleft())
+
+    @rule(hours=st.integers(0, 3))
+    def tick(self, hours: int) -> None:
+        self.now += timedelta(hours=hours)
+        self.feed(TimerFired())
+
+    @precondition(lambda self: self.wake is not None)
+    @rule()
+    def wake_up(self) -> None:
+        assert self.wake is not None
+        self.now = max(self.now, self.wake)
+        self.feed(TimerFired())
+
+    @rule()
+    def continue_as_new(self) -> None:
+        self.state = STATE.validate_json(STATE.dump_json(self.state))
+        again = {run.id: run for run in self.state.runs()}
+        assert {key: replace(run, members=0) for key, run in again.items()} == {
+            key: replace(run, members=0) for key, run in self.open_runs.items()
+        }
+        self.open_runs = again
+        self.feed(TimerFired())
+
+    # -- What happens in Postgres --
+
+    @rule(members=SUBSETS)
+    def pause(self, members: int) -> None:
+        for slot in slots(members):
+            self.world.people[slot].paused = True
+        self.signals.append(Hold(members))
+
+    @rule(members=SUBSETS)
+    def resume(self, members: int) -> None:
+        for slot in slots(members):
+            self.world.people[slot].paused = False
+        self.signals.append(Release(members))
+
+    @rule(members=SUBSETS)
+    def retry(self, members: int) -> None:
+        for slot in slots(members):
+            self.world.people[slot].parked = False
+        self.signals.append(Retry(members))
+
+    @rule(slot=SLOTS, times=st.integers(1, 2))
+    def match(self, slot: int, times: int) -> None:
+        passage = self.world.match(slot)
+        if passage is not None:
+            self.signals.extend([Matched(*passage, from_slots([slot]))] * times)
+
+    @rule(slot=SLOTS)
+    def leave(self, slot: int) -> None:
+        person = self.world.people[slot]
+        person.ended = person.ended or "goal"
+        if person.ended == "goal":
+            self.signals.append(Leave(from_slots([slot])))
+
+    # -- What must hold --
+
+    @invariant()
+    def everybody_is_in_exactly_one_place(self) -> None:
+        if not self.fed:
+            return
+        places = [group.members for group in self.state.groups]
+        places += [flight.run.members for flight in self.state.flights]
+        places += [self.state.finished, self.state.left]
+        assert sum(members.bit_count() for members in places) == SIZE
+        union = 0
+        for members in places:
+            union |= members
+        assert union == everyone(SIZE)
+        assert (self.state.on_hold | self.state.parked) & ~self.state.inside() == 0
+        assert all(group.members for group in self.state.groups)
+
+    @invariant()
+    def nobody_is_asked_for_twice(self) -> None:
+        keys = [(f.run.node, f.run.visit, f.run.kind, f.run.timed_out) for f in self.state.flights]
+        assert len(keys) == len(set(keys))
+
+    @invariant()
+    def everybody_stands_where_the_world_says(self) -> None:
+        for group in self.state.groups:
+            for slot in slots(group.members):
+                person = self.world.people[slot]
+                assert (person.node, person.visit) == (group.node, group.visit)
+        for slot in slots(self.state.finished):
+            assert isinstance(self.plan.nodes[self.world.people[slot].node], ExitNode)
+        for slot in slots(self.state.left):
+            assert self.world.people[slot].ended is not None
+
+    @invariant()
+    def the_next_wake_time_is_the_earliest_and_nothing_due_is_left(self) -> None:
+        busy = {(flight.run.node, flight.run.visit) for flight in self.state.flights}
+        later: list[datetime] = []
+        for group in self.state.groups:
+            if not group.members & ~self.state.on_hold & ~self.state.parked:
+                continue
+            if group.due is not None and group.due > self.now:
+                later.append(group.due)
+            else:
+                assert (group.node, group.visit) in busy
+        if self.fed and self.done is None:
+            assert self.wake == min(later, default=None)
+
+    @invariant()
+    def only_members_on_their_way_to_a_wait_have_early_matches(self) -> None:
+        for early in self.state.early:
+            assert early.members & ~self.state.inside() == 0
+            for group in self.state.groups:
+                if (group.node, group.visit) == (early.node, early.visit):
+                    assert not group.members & early.members
+
+    def teardown(self) -> None:
+        if not self.fed:
+            return
+        self.world.choose = chance_world(self.plan, 0).choose
+        self.release_and_retry_by_the_usual_way()
+        for _ in range(1000):
+            if self.done is not None and not self.signals:
+                break
+            if self.signals:
+                self.signal()
+            elif self.open_runs:
+                self.feed(self.world.run(next(iter(self.open_runs.values())), self.now))
+            else:
+                assert self.wake is not None, f"stuck: {self.state}"
+                self.wake_up()
+        assert self.done is not None, f"never ends: {self.state}"
+        self.everybody_is_in_exactly_one_place()
+        self.everybody_stands_where_the_world_says()
+        assert self.done == Done(self.state.finished.bit_count(), self.state.left.bit_count())
+        assert all(person.ended for person in self.world.people.values())
+        assert_paths_are_whole(self.plan, self.world)
+        self.the_same_inputs_give_the_same_answers()
+
+    def release_and_retry_by_the_usual_way(self) -> None:
+        """Only those whom Postgres knows as paused or parked: who is stuck otherwise stays so and is found."""
+        people = self.world.people.items()
+        if paused := from_slots(slot for slot, person in people if person.paused):
+            self.resume(paused)
+        if parked := from_slots(slot for slot, person in people if person.parked):
+            self.retry(parked)
+
+    def the_same_inputs_give_the_same_answers(self) -> None:
+        state = State()
+        for (fed, now), expected in zip(self.fed, self.answers, strict=True):
+            state, commands = step(self.plan, state, fed, now)
+            assert commands == expected
+        assert state == self.state
+
+
+def assert_paths_are_whole(plan: Plan, world: ModelWorld) -> None:
+    """Each member's steps, followed by outcome from the start, lead to where it ended, and are all it took."""
+    for slot, person in world.people.items():
+        node, visit, at, walked = plan.start, 1, START, 0
+        while (recorded := world.steps.get(StepKey(slot, node, visit))) is not None:
+            assert recorded.at >= at
+            target = plan.move(node, visit, recorded.outcome)
+            assert target is not None
+            (node, visit), at, walked = target, recorded.at, walked + 1
+        assert (node, visit) == (person.node, person.visit)
+        assert walked == sum(key.slot == slot for key in world.steps)
+
+
+TestCohort = Cohort.TestCase
+TestCohort.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+Happening = tuple[int, int, str]
+HAPPENINGS = st.lists(
+    st.tuples(st.integers(0, 60), SLOTS, st.sampled_from(["match", "match", "leave", "pause", "resume", "retry"])),
+    max_size=12,
+)
+
+
+def happen(world: ModelWorld, slot: int, what: str) -> Callable[[], Input]:
+    def event() -> Input:
+        person, members = world.people[slot], from_slots([slot])
+        if person.ended is not None:
+            return TimerFired()
+        match what:
+            case "match":
+                passage = world.match(slot)
+                return Matched(*passage, members) if passage else TimerFired()
+            case "leave":
+                person.ended = "goal"
+                return Leave(members)
+            case "pause":
+                person.paused = True
+                return Hold(members)
+            case "resume":
+                person.paused = False
+                return Release(members)
+            case _:
+                person.parked = False
+                return Retry(members)
+
+    return event
+
+
+@given(
+    plan=plans(),
+    seed=st.integers(0, 1000),
+    happenings=HAPPENINGS,
+    failures=st.dictionaries(st.tuples(SLOTS, st.sampled_from([f"n{i}" for i in range(8)])), st.just(1), max_size=4),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_cohort_of_n_goes_as_n_cohorts_of_one(
+    plan: Plan, seed: int, happenings: list[Happening], failures: dict[tuple[int, str], int]
+) -> None:
+    def walk(members: int) -> tuple[ModelWorld, State]:
+        world = chance_world(plan, seed, failures=failures)
+        world.enroll(members, START)
+        # odd seconds of their own: at the very instant of a timer, who comes first would depend on the others
+        events = [
+            (START + timedelta(minutes=20 * at, seconds=number), happen(world, slot, what))
+            for number, (at, slot, what) in enumerate(happenings, start=1)
+            if members >> slot & 1
+        ]
+        return world, simulate(plan, world, members, START, events=events).state
+
+    together, state = walk(everyone(SIZE))
+    finished = left = 0
+    for slot in range(SIZE):
+        alone, alone_state = walk(from_slots([slot]))
+        assert alone.people[slot] == together.people[slot]
+        assert alone.steps == {key: value for key, value in together.steps.items() if key.slot == slot}
+        finished |= alone_state.finished
+        left |= alone_state.left
+    assert (finished, left) == (state.finished, state.left)
+    assert_paths_are_whole(plan, together)
+
+
+@given(plan=plans(), seed=st.integers(0, 1000))
+@settings(max_examples=200, deadline=None)
+def test_left_alone_everybody_comes_to_an_exit(plan: Plan, seed: int) -> None:
+    world = chance_world(plan, seed)
+    world.enroll(everyone(SIZE), START)
+    simulation = simulate(plan, world, everyone(SIZE), START)
+    assert simulation.done
+    assert simulation.state.finished == everyone(SIZE)
+    assert {person.ended for person in world.people.values()} == {"finished"}
