@@ -6,7 +6,8 @@ PlatformError
 ├── InvalidError         422
 ├── UnauthorizedError    401
 ├── ForbiddenError       403
-└── TooLargeError        413
+├── TooLargeError        413
+└── UnavailableError     503
 """
 
 from collections.abc import Mapping, Sequence
@@ -90,3 +91,11 @@ class TooLargeError(PlatformError):
     status = 413
     code = "too-large"
     title = "Too large"
+
+
+class UnavailableError(PlatformError):
+    """Something we depend on does not answer now; the same request may succeed in a moment."""
+
+    status = 503
+    code = "unavailable"
+    title = "Unavailable"

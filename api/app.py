@@ -1,0 +1,59 @@
+"""The API: every router in one place, the middleware around them, and what the process holds open."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from api import errors
+from api.middleware.bodies import BodyLimitMiddleware
+from api.middleware.requests import RequestMiddleware
+from api.resources import Resources
+from api.rest import api_keys, health, tenant
+from core import logging
+from core.settings import Settings
+from core.settings import settings as process_settings
+
+V1: tuple[APIRouter, ...] = (
+    tenant.router,
+    api_keys.router,
+)
+"""Routers below `/v1`."""
+
+ROOT: tuple[APIRouter, ...] = (health.router,)
+"""Routers that need no key."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the API for these settings, the process's own where none are given; run its lifespan to open it."""
+    settings = settings or process_settings()
+    logging.configure(settings.log_level)
+    resources = Resources.of(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        resources.temporal.start()
+        try:
+            yield
+        finally:
+            await resources.close()
+
+    app = FastAPI(
+        title="Throughline",
+        version="1",
+        summary="One record per person; CRM, marketing, commerce and automation on it.",
+        openapi_url="/v1/openapi.json",
+        docs_url="/v1/docs",
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.resources = resources
+    for router in V1:
+        app.include_router(router, prefix="/v1")
+    for router in ROOT:
+        app.include_router(router)
+    errors.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimitMiddleware, limit=settings.max_body_bytes)
+    app.add_middleware(RequestMiddleware)
+    return app

@@ -1,0 +1,103 @@
+"""What routes ask for: who calls, a session of their tenant, Temporal, and the scope they need."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, cast
+
+from fastapi import Depends, Request, params
+from fastapi.security import HTTPBearer
+from temporalio.client import Client
+
+from api.authentication import Authenticator, Principal
+from api.resources import Resources
+from core.actor import Actor
+from core.database import Database, TenantSession
+from core.errors import ForbiddenError, UnavailableError
+from core.settings import Settings
+
+# Declared for the OpenAPI document alone: get_principal reads the header itself.
+_bearer = HTTPBearer(auto_error=False, scheme_name="apiKey", description="An API key: `tl_live_...`")
+
+
+def get_resources(request: Request) -> Resources:
+    """Return what this process holds open."""
+    return cast("Resources", request.app.state.resources)
+
+
+ResourcesDep = Annotated[Resources, Depends(get_resources)]
+
+
+def get_database(resources: ResourcesDep) -> Database:
+    """Return the store's connections."""
+    return resources.database
+
+
+def get_settings(resources: ResourcesDep) -> Settings:
+    """Return the process's settings."""
+    return resources.settings
+
+
+def get_authenticator(resources: ResourcesDep) -> Authenticator:
+    """Return the keys this process knows."""
+    return resources.authenticator
+
+
+DatabaseDep = Annotated[Database, Depends(get_database)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
+
+
+async def get_principal(
+    request: Request, authenticator: AuthenticatorDep, _documented: Annotated[object, Depends(_bearer)]
+) -> Principal:
+    """Return who calls; 401 without a valid key."""
+    principal = await authenticator.authenticate(request.headers.get("authorization"))
+    request.state.principal = principal
+    return principal
+
+
+PrincipalDep = Annotated[Principal, Depends(get_principal)]
+
+
+def get_actor(request: Request, principal: PrincipalDep) -> Actor:
+    """Return the caller as the activity log names it."""
+    return principal.actor(request.state.request_id)
+
+
+ActorDep = Annotated[Actor, Depends(get_actor)]
+
+
+async def get_session(request: Request, principal: PrincipalDep, database: DatabaseDep) -> AsyncIterator[TenantSession]:
+    """Lend the request's one transaction: committed before the answer is sent, rolled back when the route raises.
+
+    With an `Idempotency-Key` it is the transaction that holds the claim, which its middleware commits.
+    """
+    claimed: TenantSession | None = getattr(request.state, "claimed_session", None)
+    if claimed is not None:
+        yield claimed
+        return
+    async with database.tenant(principal.tenant_id) as session:
+        yield session
+
+
+SessionDep = Annotated[TenantSession, Depends(get_session, scope="function")]
+"""`scope="function"`: the default would commit after the answer is sent, and a failing commit would go unseen."""
+
+
+def get_temporal(resources: ResourcesDep) -> Client:
+    """Return the Temporal client; 503 while it could not connect yet."""
+    if resources.temporal.client is None:
+        raise UnavailableError("The workflow engine is not reachable yet; try again in a moment.")
+    return resources.temporal.client
+
+
+TemporalDep = Annotated[Client, Depends(get_temporal)]
+
+
+def requires(scope: str) -> params.Depends:
+    """Return the dependency that refuses a key without `scope` (`people:write`, ...) with 403 naming it."""
+
+    def check(principal: PrincipalDep) -> None:
+        if not principal.allows(scope):
+            raise ForbiddenError(f"This key lacks the scope {scope}.", extra={"required_scope": scope})
+
+    return params.Depends(check)

@@ -1,0 +1,54 @@
+"""The base of request and response bodies, and the types their fields share."""
+
+from decimal import Decimal
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from core import currency
+
+
+class Strict(BaseModel):
+    """A body whose unknown fields are refused. Texts the store cannot hold are refused before, by `api.routing`."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+
+def _known_currency(code: str) -> str:
+    if code not in currency.EXPONENTS:
+        raise ValueError("is not a currency code of ISO 4217")
+    return code
+
+
+CurrencyCode = Annotated[str, AfterValidator(_known_currency)]
+"""Three letters, ISO 4217."""
+
+Key = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_\-]{0,62}$")]
+"""What a tenant calls a thing of its own: lower case letters, digits, `_` and `-`, at most 63 characters."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
+"""What people read."""
+
+Instant = AwareDatetime
+"""RFC 3339, with an offset."""
+
+
+class Money(Strict):
+    """An amount at the edge; inside it is an integer of the currency's smallest unit."""
+
+    amount: Annotated[Decimal, Field(max_digits=18, allow_inf_nan=False)]
+    """Decimal text, such as `"12.50"`."""
+    currency: CurrencyCode
+
+    def minor(self) -> int:
+        """Return the amount in the smallest unit.
+
+        Raises:
+            ValueError: it is finer than the currency's smallest unit.
+        """
+        return currency.to_minor(self.amount, self.currency)
+
+    @classmethod
+    def of(cls, minor: int, code: str) -> Self:
+        """Return the amount of `minor` smallest units."""
+        return cls(amount=currency.from_minor(minor, code), currency=code)

@@ -1,0 +1,55 @@
+"""What may come in at all: bodies up to a size, and addresses without NUL."""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core.errors import FieldProblem, InvalidError, TooLargeError
+
+
+class BodyLimitMiddleware:
+    """Refuses a body over `limit` bytes with 413: by its declared length before reading, else once it has grown."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        _refuse_nul(scope)
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared) > self._limit:
+            raise self._too_large()
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            if message["type"] == "http.request":
+                read += len(message.get("body", b""))
+                if read > self._limit:
+                    raise self._too_large()
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _too_large(self) -> TooLargeError:
+        return TooLargeError(
+            f"A body may have at most {self._limit} bytes.",
+            errors=[FieldProblem("body", f"is larger than {self._limit} bytes")],
+        )
+
+
+def _refuse_nul(scope: Scope) -> None:
+    if "\0" in scope["path"]:
+        raise InvalidError.of("path", "holds a NUL character")
+    query: bytes = scope["query_string"]
+    if b"%00" in query or b"\0" in query:
+        pairs: list[tuple[Any, str]] = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        names = [name for name, value in pairs if "\0" in value]
+        raise InvalidError.of(names[0].replace("\0", "") if names else "query", "holds a NUL character")

@@ -1,0 +1,75 @@
+"""Around every request: its id, its line in the log, and an answer to whatever nothing below answered."""
+
+import re
+import time
+from typing import Any, Protocol
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import respond
+from core.ids import new_id
+from core.logging import get_logger
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+_QUIET = frozenset({"/healthz", "/readyz"})
+"""Probed every few seconds; logged only when they fail."""
+
+_log = get_logger(__name__)
+
+
+class _HasTenant(Protocol):
+    tenant_id: Any
+
+
+class RequestMiddleware:
+    """Outermost: sets `state.request_id`, echoes it as `X-Request-ID`, logs route, status and duration."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        offered = HTTPConnection(scope).headers.get("x-request-id", "")
+        request_id = offered if _SANE_ID.fullmatch(offered) else str(new_id())
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+
+        async def tagged(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, tagged)
+        except Exception as error:  # noqa: BLE001 - the last place where it can become an answer
+            response = respond(scope, error)
+            if status == 0:
+                await response(scope, receive, tagged)
+        finally:
+            if scope["path"] not in _QUIET or status >= 500:  # noqa: PLR2004 - server errors
+                self._log(scope, status, time.perf_counter() - started)
+
+    @staticmethod
+    def _log(scope: Scope, status: int, seconds: float) -> None:
+        route: Any = scope.get("route")
+        principal: _HasTenant | None = scope["state"].get("principal")
+        _log.info(
+            "request",
+            method=scope["method"],
+            route=getattr(route, "path", None),  # the template: a path itself may hold tokens and addresses
+            status=status,
+            ms=round(seconds * 1000, 1),
+            tenant=str(principal.tenant_id) if principal else None,
+        )

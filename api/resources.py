@@ -1,0 +1,68 @@
+"""What one API process holds open: the store, Temporal and the keys it knows."""
+
+import asyncio
+from dataclasses import dataclass
+
+from temporalio.client import Client
+
+from api.authentication import Authenticator
+from core import temporal
+from core.database import Database
+from core.logging import get_logger
+from core.settings import Settings
+
+FIRST_RETRY = 0.2
+LONGEST_RETRY = 5.0
+
+_log = get_logger(__name__)
+
+
+class TemporalLink:
+    """Connects to Temporal in the background, so that the API serves what it can while Temporal is away."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._task: asyncio.Task[None] | None = None
+        self.client: Client | None = None
+        """Set once connected; it reconnects by itself from then on."""
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._task = asyncio.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        delay = FIRST_RETRY
+        while self.client is None:
+            try:
+                self.client = await temporal.connect(self._settings)
+            except RuntimeError as error:
+                _log.warning("temporal_unavailable", error=str(error), retry_in=delay)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, LONGEST_RETRY)
+
+    async def close(self) -> None:
+        """Stop trying."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Made with the app and opened by its lifespan; nothing connects before that."""
+
+    settings: Settings
+    database: Database
+    authenticator: Authenticator
+    temporal: TemporalLink
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Resources":
+        """Return the resources that the settings name."""
+        database = Database(settings.database_url, pool_size=settings.database_pool_size)
+        return cls(settings, database, Authenticator(database), TemporalLink(settings))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.temporal.close()
+        await self.database.close()

@@ -1,0 +1,75 @@
+"""The caller's tenant and its settings."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import ConfigDict, Field
+
+from api.dependencies import ActorDep, SessionDep, requires
+from api.fields import Name, Strict
+from api.routing import Router
+from services.tenancy import tenants
+
+router = Router(prefix="/tenant", tags=["tenant"])
+
+HourOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["21:00"])]
+
+
+class QuietHours(Strict):
+    """When nothing but transactional messages goes out, in the recipient's zone; may span midnight."""
+
+    model_config = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    start: HourOfDay = Field(alias="from")
+    end: HourOfDay = Field(alias="to")
+
+
+class FrequencyCap(Strict):
+    """At most so many marketing messages on a channel in so many calendar days of the recipient's zone."""
+
+    channel: Literal["email", "sms", "push", "social"]
+    messages: Annotated[int, Field(ge=1, le=1000)]
+    days: Annotated[int, Field(ge=1, le=365)]
+
+
+class TenantSettings(Strict):
+    """What can be changed; a field left out stays as it is."""
+
+    name: Name | None = None
+    time_zone: Annotated[str | None, Field(max_length=64, examples=["Europe/Amsterdam"])] = None
+    """IANA name."""
+    base_currency: Annotated[str | None, Field(max_length=3, examples=["EUR"])] = None
+    """ISO 4217; reports convert to it."""
+    postal_address: Annotated[str | None, Field(max_length=1000)] = None
+    from_address: Annotated[str | None, Field(max_length=320, examples=["Shop <hello@shop.example>"])] = None
+    quiet_hours: QuietHours | None = None
+    frequency_caps: Annotated[list[FrequencyCap] | None, Field(max_length=20)] = None
+
+
+class Tenant(Strict):
+    """A tenant."""
+
+    id: UUID
+    key: str
+    name: str
+    time_zone: str
+    base_currency: str
+    postal_address: str | None
+    from_address: str | None
+    quiet_hours: QuietHours | None
+    frequency_caps: list[FrequencyCap]
+    created_at: datetime
+
+
+@router.get("", dependencies=[requires("tenant:read")])
+async def get(session: SessionDep) -> Tenant:
+    """Return the tenant the key belongs to."""
+    return Tenant.model_validate(await tenants.get(session))
+
+
+@router.patch("", dependencies=[requires("tenant:write")])
+async def update(body: TenantSettings, session: SessionDep, actor: ActorDep) -> Tenant:
+    """Change settings; null clears one that may be empty."""
+    changes = body.model_dump(exclude_unset=True, by_alias=True)
+    return Tenant.model_validate(await tenants.update(session, changes, by=actor))

@@ -1,0 +1,172 @@
+"""Tenants and the settings all parts read."""
+
+from collections.abc import Mapping
+from datetime import time
+from email.utils import parseaddr
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from email_validator import EmailNotValidError, validate_email
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core import currency
+from core.actor import Actor
+from core.database import TenantSession
+from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
+from core.ids import new_id
+from models import Tenant
+from services.shared import activity
+
+SETTINGS = (
+    "name",
+    "time_zone",
+    "base_currency",
+    "postal_address",
+    "from_address",
+    "quiet_hours",
+    "frequency_caps",
+)
+"""What `update` can change."""
+REQUIRED = frozenset({"name", "time_zone", "base_currency", "frequency_caps"})
+"""Settings that cannot be null."""
+
+
+async def create(session: AsyncSession, key: str, name: str, settings: Mapping[str, Any] | None = None) -> Tenant:
+    """Make a tenant; needs a session of tl_system, which alone may.
+
+    Args:
+        session: of tl_system.
+        key: what operators call it; unique.
+        name: what people read.
+        settings: any of `SETTINGS`.
+
+    Raises:
+        InvalidError: a setting is not acceptable.
+        ConflictError: the key is taken.
+    """
+    chosen = {"name": name, **(settings or {})}
+    validate(chosen)
+    values = {"id": new_id(), "key": key, **chosen}
+    statement = insert(Tenant).values(values).on_conflict_do_nothing(index_elements=["key"]).returning(Tenant)
+    tenant = await session.scalar(statement)
+    if tenant is None:
+        raise ConflictError(
+            f"There is a tenant with the key {key!r} already.", errors=[FieldProblem("key", "is taken")]
+        )
+    return tenant
+
+
+async def by_key(session: AsyncSession, key: str) -> Tenant:
+    """Return the tenant operators call `key`; needs a session of tl_system.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    tenant = await session.scalar(select(Tenant).where(Tenant.key == key))
+    if tenant is None:
+        raise NotFoundError(f"There is no tenant with the key {key!r}.")
+    return tenant
+
+
+async def get(session: TenantSession) -> Tenant:
+    """Return the session's tenant.
+
+    Raises:
+        NotFoundError: it was deleted.
+    """
+    tenant = await session.scalar(select(Tenant).where(Tenant.id == session.tenant_id))
+    if tenant is None:
+        raise NotFoundError("The tenant no longer exists.")
+    return tenant
+
+
+async def update(session: TenantSession, changes: Mapping[str, Any], *, by: Actor) -> Tenant:
+    """Change settings of the session's tenant; what is not named stays.
+
+    Raises:
+        InvalidError: a value is not acceptable.
+    """
+    validate(changes)
+    statement = select(Tenant).where(Tenant.id == session.tenant_id).with_for_update()
+    tenant = await session.scalar(statement.execution_options(populate_existing=True))
+    if tenant is None:
+        raise NotFoundError("The tenant no longer exists.")
+    changed = {field: (getattr(tenant, field), value) for field, value in changes.items()}
+    changed = {field: pair for field, pair in changed.items() if pair[0] != pair[1]}
+    if changed:
+        for field, (_, value) in changed.items():
+            setattr(tenant, field, value)
+        await session.flush()
+        await activity.record(
+            session,
+            by=by,
+            subject_type="tenant",
+            subject_id=session.tenant_id,
+            type="tenant.updated",
+            changes=changed,
+        )
+    return tenant
+
+
+def validate(settings: Mapping[str, Any]) -> None:
+    """Refuse settings the other parts could not work with.
+
+    Raises:
+        InvalidError: naming every field at fault.
+    """
+    problems = [problem for field, value in settings.items() for problem in _problems(field, value)]
+    if problems:
+        detail = "; ".join(f"{problem.field}: {problem.reason}" for problem in problems)
+        raise InvalidError(detail, errors=problems)
+
+
+def _problems(field: str, value: Any) -> list[FieldProblem]:  # noqa: ANN401 - each setting has its own type
+    if field not in SETTINGS:
+        return [FieldProblem(field, "is not a known field")]
+    if value is None:
+        return [FieldProblem(field, "cannot be null")] if field in REQUIRED else []
+    reason: str | None = None
+    if field == "time_zone":
+        reason = None if is_time_zone(value) else "is not an IANA time zone"
+    elif field == "base_currency":
+        reason = None if value in currency.EXPONENTS else "is not a currency code of ISO 4217"
+    elif field == "from_address":
+        reason = _sender_problem(value)
+    elif field == "quiet_hours":
+        return [FieldProblem(f"quiet_hours.{name}", "is not a time as HH:MM") for name in _bad_hours(value)]
+    return [FieldProblem(field, reason)] if reason else []
+
+
+def is_time_zone(name: str) -> bool:
+    """Return whether `name` is in the IANA database."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder's name, or a path out of the database
+        return False
+    return True
+
+
+def _sender_problem(value: str) -> str | None:
+    """Check `Name <address>`; a line break would let a name write headers of its own."""
+    if any(ord(character) < ord(" ") for character in value):
+        return "holds a control character"
+    address = parseaddr(value)[1]
+    try:
+        validate_email(address, check_deliverability=False)
+    except EmailNotValidError:
+        return "is not an email address, alone or as Name <address>"
+    return None
+
+
+def _bad_hours(value: Mapping[str, str]) -> list[str]:
+    return [name for name in ("from", "to") if not _is_hour(value.get(name, ""))]
+
+
+def _is_hour(text: str) -> bool:
+    try:
+        parsed = time.fromisoformat(text)
+    except ValueError:
+        return False
+    return len(text) == len("HH:MM") and parsed.tzinfo is None
