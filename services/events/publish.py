@@ -19,12 +19,12 @@ _INSERT = text("""
     INSERT INTO event (tenant_id, id, type, subject_type, subject_id, person_id, properties, occurred_at, live,
                        idempotency_key)
     SELECT :tenant, e.id, e.type, e.subject_type, e.subject_id, e.person_id, e.properties::jsonb,
-           coalesce(e.occurred_at, now()), coalesce(e.occurred_at > now() - interval '24 hours', true),
+           coalesce(e.occurred_at, now()), e.live AND coalesce(e.occurred_at > now() - interval '24 hours', true),
            e.idempotency_key
     FROM unnest(CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:subject_types AS text[]),
                 CAST(:subject_ids AS uuid[]), CAST(:person_ids AS uuid[]), CAST(:properties AS text[]),
-                CAST(:occurred_at AS timestamptz[]), CAST(:keys AS text[])) WITH ORDINALITY
-         AS e(id, type, subject_type, subject_id, person_id, properties, occurred_at, idempotency_key, number)
+                CAST(:occurred_at AS timestamptz[]), CAST(:keys AS text[]), CAST(:live AS boolean[])) WITH ORDINALITY
+         AS e(id, type, subject_type, subject_id, person_id, properties, occurred_at, idempotency_key, live, number)
     ORDER BY e.number
     ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 """)
@@ -35,7 +35,8 @@ class NewEvent:
     """A fact to publish.
 
     For a subject that is a person, `person_id` is filled in. An event with an `idempotency_key` that the platform has
-    used before in this tenant is left out silently. `occurred_at` is now unless given.
+    used before in this tenant is left out silently. `occurred_at` is now unless given. A consequence of a backfilled
+    fact alone is published with `live` false: it starts nothing either.
     """
 
     type: str
@@ -45,6 +46,7 @@ class NewEvent:
     properties: Mapping[str, Any] = field(default_factory=dict[str, Any])
     idempotency_key: str | None = None
     occurred_at: datetime | None = None
+    live: bool = True
 
 
 async def publish(session: TenantSession, events: Sequence[NewEvent]) -> None:
@@ -68,6 +70,7 @@ async def publish(session: TenantSession, events: Sequence[NewEvent]) -> None:
             "keys": [
                 None if event.idempotency_key is None else PLATFORM_KEYS + event.idempotency_key for event in events
             ],
+            "live": [event.live for event in events],
         },
     )
     session.wake_after_commit()
