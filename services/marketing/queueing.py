@@ -22,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
 )
 from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
@@ -181,27 +182,53 @@ def _inserted(
 
 
 def _decided(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVersion) -> "CTE":
-    """Return the CTE of the source's new rows with address, reason (null: send) and the number of their page."""
-    address = _ADDRESS[channel]
-    reasons: list[tuple[ColumnElement[bool], str]] = [
-        (address.is_(None), "no_address"),
-        (Suppression.address.is_not(None), "suppressed"),
-    ]
-    rows = source.join(Person, and_(Person.tenant_id == tenant_id, Person.id == source.c.person_id)).outerjoin(
-        Suppression,
-        and_(Suppression.tenant_id == tenant_id, Suppression.channel == channel, Suppression.address == address),
+    """Return the CTE of the source's new rows with address, reason (null: send) and the number of their page.
+
+    Each table is looked up by its key for each row, and LIMIT keeps it so: where the statistics lag behind a bulk load,
+    a plain join becomes a nested loop over all of the tenant's rows (seen: 13 s in place of 0.3 s for 20,000 people).
+    """
+    person = (
+        select(_ADDRESS[channel].label("address"))
+        .where(Person.tenant_id == tenant_id, Person.id == source.c.person_id)
+        .limit(1)
+        .lateral("person")
     )
+    suppression = (
+        select(Suppression.reason)
+        .where(
+            Suppression.tenant_id == tenant_id,
+            Suppression.channel == channel,
+            Suppression.address == person.c.address,
+        )
+        .limit(1)
+        .lateral("suppression")
+    )
+    known = (
+        select(Message.id)
+        .where(Message.tenant_id == tenant_id, Message.dedupe_key == source.c.dedupe_key)
+        .limit(1)
+        .lateral("known")
+    )
+    # Keys used before are left out here too, not by the conflict alone, so that pages come out full.
+    rows = source.join(person, true()).outerjoin(known, true()).outerjoin(suppression, true())
+    reasons: list[tuple[ColumnElement[bool], str]] = [
+        (person.c.address.is_(None), "no_address"),
+        (suppression.c.reason.is_not(None), "suppressed"),
+    ]
     if version.purpose == "marketing":
-        rows = rows.outerjoin(
-            Consent,
-            and_(
+        consent = (
+            select(Consent.status)
+            .where(
                 Consent.tenant_id == tenant_id,
                 Consent.person_id == source.c.person_id,
                 Consent.channel == channel,
                 Consent.topic == version.topic,
-            ),
+            )
+            .limit(1)
+            .lateral("consent")
         )
-        reasons += [(Consent.status == "opted_out", "opted_out"), (Consent.status.is_(None), "no_consent")]
+        rows = rows.outerjoin(consent, true())
+        reasons += [(consent.c.status == "opted_out", "opted_out"), (consent.c.status.is_(None), "no_consent")]
     reason = case(*reasons, else_=null())
     number = func.row_number().over(partition_by=reason.is_(None), order_by=source.c.dedupe_key)
     return (
@@ -210,17 +237,12 @@ def _decided(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVers
             source.c.dedupe_key,
             source.c.enrollment_id,
             source.c.campaign_id,
-            address.label("address"),
+            person.c.address,
             reason.label("reason"),
             ((number - 1) // literal_column(str(PAGE_SIZE), Integer)).label("page"),
         )
         .select_from(rows)
-        # Keys used before are left out here too, not by the conflict alone, so that pages come out full.
-        .where(
-            ~select(Message.id)
-            .where(Message.tenant_id == tenant_id, Message.dedupe_key == source.c.dedupe_key)
-            .exists()
-        )
+        .where(known.c.id.is_(None))
         .cte("decided")
         .prefix_with("MATERIALIZED")
     )
