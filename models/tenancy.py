@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CHAR, Boolean, CheckConstraint, Index, Integer, LargeBinary, PrimaryKeyConstraint, Text, text
+from sqlalchemy import CHAR, CheckConstraint, Index, Integer, LargeBinary, PrimaryKeyConstraint, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -52,7 +52,10 @@ class ApiKey(Created, TenantRow):
 
 
 class IdempotencyKey(Created, Base):
-    """The answer to a POST that carried `Idempotency-Key`, to be given again."""
+    """The answer to a POST that carried `Idempotency-Key`, to be given again.
+
+    Written in the transaction of the work it answers for: a row means the work is done, none that nothing was done.
+    """
 
     __tablename__ = "idempotency_key"
     __table_args__ = (
@@ -63,10 +66,9 @@ class IdempotencyKey(Created, Base):
     )
 
     tenant_id: Mapped[UUID]
-    key: Mapped[str]
+    key: Mapped[str] = mapped_column(Text(collation="C"))
     request_hash: Mapped[bytes] = mapped_column(LargeBinary)
-    """SHA-256 of method, path and body: the same key with another request is an error."""
-    finished: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
-    status: Mapped[int | None] = mapped_column(Integer)
-    headers: Mapped[dict[str, Any] | None]
-    body: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """SHA-256 of caller, method, address and body: the same key with another request is an error."""
+    status: Mapped[int] = mapped_column(Integer)
+    headers: Mapped[dict[str, Any]]
+    body: Mapped[bytes] = mapped_column(LargeBinary)
