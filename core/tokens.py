@@ -1,0 +1,134 @@
+"""Signed tokens in the links of messages: whoever holds one may do just what it says, for ever.
+
+A token is `version | payload | MAC` in URL-safe base64 without padding. The MAC is keyed BLAKE2 under the deployment's
+`SECRET_KEY`, personalised by the kind, so that a token of one kind is never taken for another. Unsubscribe links must
+work as long as the mail is kept, so tokens do not expire.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+_VERSION: Final = b"\x01"
+_MAC_BYTES: Final = 16
+_ID_BYTES: Final = 16
+_CHANNELS: Final = ("email", "sms", "push", "social")
+"""A channel travels as its number here: append only."""
+
+_OPEN: Final = b"tl-open"
+_CLICK: Final = b"tl-click"
+_UNSUBSCRIBE: Final = b"tl-unsubscribe"
+_PREFERENCES: Final = b"tl-preferences"
+
+
+class BadTokenError(ValueError):
+    """The text is not a token that this deployment signed for this purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRef:
+    """Names a message: what the open pixel carries."""
+
+    tenant_id: UUID
+    message_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """Names a message and where its link leads: signed, so that nobody can have us redirect elsewhere."""
+
+    tenant_id: UUID
+    message_id: UUID
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentRef:
+    """Whose consent a link may change, and the channel and topic of the message it stood in."""
+
+    tenant_id: UUID
+    person_id: UUID
+    message_id: UUID
+    channel: str
+    topic: str
+
+
+class Tokens:
+    """Signs and reads tokens under one secret."""
+
+    def __init__(self, secret: str) -> None:
+        """Derive the key; `secret` is the deployment's `SECRET_KEY`, of any length."""
+        self._key = hashlib.blake2b(secret.encode(), digest_size=32, person=b"tl-tokens").digest()
+
+    def open(self, ref: MessageRef) -> str:
+        """Return the token of the open pixel."""
+        return self._sign(_OPEN, ref.tenant_id.bytes + ref.message_id.bytes)
+
+    def read_open(self, token: str) -> MessageRef:
+        """Return what an open pixel names.
+
+        Raises:
+            BadTokenError: as for every `read_`.
+        """
+        payload = self._verify(_OPEN, token)
+        return MessageRef(_id(payload, 0), _id(payload, 1))
+
+    def click(self, click: Click) -> str:
+        """Return the token of a tracked link."""
+        return self._sign(_CLICK, click.tenant_id.bytes + click.message_id.bytes + click.target.encode())
+
+    def read_click(self, token: str) -> Click:
+        """Return the message and target of a tracked link."""
+        payload = self._verify(_CLICK, token)
+        return Click(_id(payload, 0), _id(payload, 1), payload[2 * _ID_BYTES :].decode())
+
+    def unsubscribe(self, ref: ConsentRef) -> str:
+        """Return the token of an unsubscribe link."""
+        return self._sign(_UNSUBSCRIBE, _consent_payload(ref))
+
+    def read_unsubscribe(self, token: str) -> ConsentRef:
+        """Return whom an unsubscribe link concerns."""
+        return _consent_ref(self._verify(_UNSUBSCRIBE, token))
+
+    def preferences(self, ref: ConsentRef) -> str:
+        """Return the token of a preferences link."""
+        return self._sign(_PREFERENCES, _consent_payload(ref))
+
+    def read_preferences(self, token: str) -> ConsentRef:
+        """Return whom a preferences link concerns."""
+        return _consent_ref(self._verify(_PREFERENCES, token))
+
+    def _sign(self, kind: bytes, payload: bytes) -> str:
+        return base64.urlsafe_b64encode(_VERSION + payload + self._mac(kind, payload)).rstrip(b"=").decode()
+
+    def _verify(self, kind: bytes, token: str) -> bytes:
+        try:
+            raw = base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise BadTokenError from error
+        version, payload, mac = raw[:1], raw[1:-_MAC_BYTES], raw[-_MAC_BYTES:]
+        if version != _VERSION or not hmac.compare_digest(mac, self._mac(kind, payload)):
+            raise BadTokenError
+        return payload
+
+    def _mac(self, kind: bytes, payload: bytes) -> bytes:
+        return hashlib.blake2b(_VERSION + payload, digest_size=_MAC_BYTES, key=self._key, person=kind).digest()
+
+
+def _id(payload: bytes, number: int) -> UUID:
+    """Return an id of a payload whose signature held, so that its length can be trusted."""
+    return UUID(bytes=payload[number * _ID_BYTES : (number + 1) * _ID_BYTES])
+
+
+def _consent_payload(ref: ConsentRef) -> bytes:
+    ids = ref.tenant_id.bytes + ref.person_id.bytes + ref.message_id.bytes
+    return ids + bytes([_CHANNELS.index(ref.channel)]) + ref.topic.encode()
+
+
+def _consent_ref(payload: bytes) -> ConsentRef:
+    channel, topic = payload[3 * _ID_BYTES], payload[3 * _ID_BYTES + 1 :].decode()
+    return ConsentRef(_id(payload, 0), _id(payload, 1), _id(payload, 2), _CHANNELS[channel], topic)

@@ -1,0 +1,54 @@
+from collections.abc import Callable
+
+import pytest
+
+from core.ids import new_id
+from core.tokens import BadTokenError, Click, ConsentRef, MessageRef, Tokens
+
+TOKENS = Tokens("a secret of this deployment, long enough")
+REF = MessageRef(new_id(), new_id())
+CLICK = Click(new_id(), new_id(), "https://example.com/shop?ä=1&b=2")
+CONSENT = ConsentRef(new_id(), new_id(), new_id(), "email", "news & offers")
+
+
+def test_a_token_reads_as_what_was_signed() -> None:
+    assert TOKENS.read_open(TOKENS.open(REF)) == REF
+    assert TOKENS.read_click(TOKENS.click(CLICK)) == CLICK
+    assert TOKENS.read_unsubscribe(TOKENS.unsubscribe(CONSENT)) == CONSENT
+    assert TOKENS.read_preferences(TOKENS.preferences(CONSENT)) == CONSENT
+
+
+@pytest.mark.parametrize("position", [0, 5, 30, -1])
+def test_a_changed_token_is_refused(position: int) -> None:
+    token = TOKENS.unsubscribe(CONSENT)
+    changed = "A" if token[position] != "A" else "g"
+    forged = token[:position] + changed + (token[position:][1:] if position != -1 else "")
+    with pytest.raises(BadTokenError):
+        TOKENS.read_unsubscribe(forged)
+
+
+@pytest.mark.parametrize("text", ["", "A", "AQ", "not base64!", "é", "A" * 5000])
+def test_any_other_text_is_refused(text: str) -> None:
+    with pytest.raises(BadTokenError):
+        TOKENS.read_open(text)
+
+
+def _kinds() -> list[tuple[str, Callable[[str], object]]]:
+    signed = {
+        "open": (TOKENS.open(REF), TOKENS.read_open),
+        "click": (TOKENS.click(CLICK), TOKENS.read_click),
+        "unsubscribe": (TOKENS.unsubscribe(CONSENT), TOKENS.read_unsubscribe),
+        "preferences": (TOKENS.preferences(CONSENT), TOKENS.read_preferences),
+    }
+    return [(token, read) for a, (token, _) in signed.items() for b, (_, read) in signed.items() if a != b]
+
+
+@pytest.mark.parametrize(("token", "read"), _kinds())
+def test_a_token_of_one_kind_is_not_taken_for_another(token: str, read: Callable[[str], object]) -> None:
+    with pytest.raises(BadTokenError):
+        read(token)
+
+
+def test_another_deployments_token_is_refused() -> None:
+    with pytest.raises(BadTokenError):
+        TOKENS.read_open(Tokens("another secret, just as long as ours").open(REF))
