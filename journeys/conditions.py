@@ -83,7 +83,7 @@ class FieldPath:
         if root not in ROOTS or bool(colon) != (root == "record"):
             known = ", ".join("record:KEY" if name == "record" else name for name in ROOTS)
             raise ValueError(f"{text[:80]!r} must begin with one of {known}")
-        if len(text) > MAX_PATH_LENGTH or not steps or not all(map(_STEP.fullmatch, steps)):
+        if len(text) > MAX_PATH_LENGTH or not steps or not all(map(is_step, steps)):
             raise ValueError(f"{text[:80]!r} must name a field, as in person.attributes.plan")
         if colon and not _RECORD_KEY.fullmatch(record_key):
             raise ValueError(f"{record_key[:80]!r} is not the key of an object")
@@ -93,6 +93,11 @@ class FieldPath:
     def __str__(self) -> str:
         head = f"record:{self.record_key}" if self.record_key else self.root
         return ".".join((head, *self.path))
+
+
+def is_step(name: str) -> bool:
+    """Whether a name can be one step of a path."""
+    return _STEP.fullmatch(name) is not None
 
 
 def _to_field_path(value: Any) -> FieldPath:  # noqa: ANN401 - whatever JSON holds
@@ -199,23 +204,25 @@ _KINDS: Final[dict[type[Strict], str]] = {
 }
 
 
-def _kind(value: Any) -> str | None:  # noqa: ANN401 - whatever JSON holds
+def _tag(value: Any) -> str | None:  # noqa: ANN401 - whatever JSON holds
     if isinstance(value, dict):
-        return next((kind for kind in _KINDS.values() if kind in value), None)
-    return _KINDS.get(cast("type[Strict]", type(value)))
+        kind = next((kind for kind in _KINDS.values() if kind in value), None)
+    else:
+        kind = _KINDS.get(cast("type[Strict]", type(value)))
+    return kind and f"<{kind}>"
 
 
-# A tag must not look like a key of the condition: error paths are cleaned of what the input does not hold.
+# Error locations hold the tags: in angle brackets they are told from the keys of the JSON.
 Condition: TypeAlias = Annotated[
-    Annotated[AllOf, Tag("all")]
-    | Annotated[AnyOf, Tag("any")]
-    | Annotated[Not, Tag("not")]
-    | Annotated[FieldCondition, Tag("field")]
-    | Annotated[EventCondition, Tag("event")]
-    | Annotated[SegmentCondition, Tag("in_segment")]
-    | Annotated[RelatedCondition, Tag("related")],
+    Annotated[AllOf, Tag("<all>")]
+    | Annotated[AnyOf, Tag("<any>")]
+    | Annotated[Not, Tag("<not>")]
+    | Annotated[FieldCondition, Tag("<field>")]
+    | Annotated[EventCondition, Tag("<event>")]
+    | Annotated[SegmentCondition, Tag("<in_segment>")]
+    | Annotated[RelatedCondition, Tag("<related>")],
     Discriminator(
-        _kind,
+        _tag,
         custom_error_type="condition_kind",
         custom_error_message="must be an object with one of all, any, not, field, event, in_segment, related",
     ),
@@ -227,7 +234,7 @@ def _within_limits(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Refuse a tree too deep or too large before anything recurses into it."""
     level: list[object] = [value]
     total = 0
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         total += len(level)
         if total > MAX_CONDITIONS:
             raise ValueError(f"a condition may hold at most {MAX_CONDITIONS} conditions")

@@ -136,23 +136,29 @@ _ENTRY_KINDS: Final[dict[type[Strict], str]] = {
 }
 
 
-def entry_kind(entry: Any) -> str | None:  # noqa: ANN401 - a model, or whatever JSON holds
-    """Return which entry this is (`event`, `api`, `manual`, `segment`, `date`, `cron`), if any."""
+def entry_kind(entry: "Entry") -> str:
+    """Return which entry this is: `event`, `api`, `manual`, `segment`, `date` or `cron`."""
+    return _ENTRY_KINDS[type(entry)]
+
+
+def _entry_tag(entry: Any) -> str | None:  # noqa: ANN401 - whatever JSON holds
     if isinstance(entry, dict):
         # A schedule names a segment too, so it is asked for first.
-        return next((kind for kind in _ENTRY_KINDS.values() if kind in entry), None)
-    return _ENTRY_KINDS.get(cast("type[Strict]", type(entry)))
+        kind = next((kind for kind in _ENTRY_KINDS.values() if kind in entry), None)
+    else:
+        kind = _ENTRY_KINDS.get(cast("type[Strict]", type(entry)))
+    return kind and f"<{kind}>"
 
 
 Entry: TypeAlias = Annotated[
-    Annotated[EventEntry, Tag("event")]
-    | Annotated[ApiEntry, Tag("api")]
-    | Annotated[ManualEntry, Tag("manual")]
-    | Annotated[SegmentEntry, Tag("segment")]
-    | Annotated[DateEntry, Tag("date")]
-    | Annotated[CronEntry, Tag("cron")],
+    Annotated[EventEntry, Tag("<event>")]
+    | Annotated[ApiEntry, Tag("<api>")]
+    | Annotated[ManualEntry, Tag("<manual>")]
+    | Annotated[SegmentEntry, Tag("<segment>")]
+    | Annotated[DateEntry, Tag("<date>")]
+    | Annotated[CronEntry, Tag("<cron>")],
     Discriminator(
-        entry_kind,
+        _entry_tag,
         custom_error_type="entry_kind",
         custom_error_message="must be an entry: an object with one of event, api, manual, segment, date, cron",
     ),
@@ -161,12 +167,12 @@ Entry: TypeAlias = Annotated[
 
 
 def _one_or_many(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
-    return "many" if isinstance(value, list | tuple) else "one"
+    return "<many>" if isinstance(value, list | tuple) else "<one>"
 
 
 Entries: TypeAlias = Annotated[
-    Annotated[Entry, Tag("one")]
-    | Annotated[tuple[Entry, ...], Field(min_length=1, max_length=MAX_ENTRIES), Tag("many")],
+    Annotated[Entry, Tag("<one>")]
+    | Annotated[tuple[Entry, ...], Field(min_length=1, max_length=MAX_ENTRIES), Tag("<many>")],
     Discriminator(_one_or_many),
 ]
 

@@ -1,0 +1,69 @@
+"""The shape of a journey's graph: where it cannot go on, cannot end or would spin."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Final
+
+from journeys.definition import ExitNode, JourneyDefinition, WaitForEventNode, WaitNode, successors
+
+MAX_LOOPS_TOLD: Final = 10
+
+Edges = Mapping[str, frozenset[str]]
+"""The nodes that each node leads to."""
+
+
+def edges_of(definition: JourneyDefinition) -> dict[str, frozenset[str]]:
+    """Return where each node leads, without what does not exist."""
+    nodes = definition.nodes
+    return {name: frozenset(successors(node).values()) & nodes.keys() for name, node in nodes.items()}
+
+
+def reachable(edges: Edges, starts: Iterable[str]) -> frozenset[str]:
+    """Return the nodes that some of `starts` lead to, these included."""
+    found, waiting = set[str](), list(starts)
+    while waiting:
+        name = waiting.pop()
+        if name in edges and name not in found:
+            found.add(name)
+            waiting.extend(edges[name])
+    return frozenset(found)
+
+
+def dead_ends(definition: JourneyDefinition, edges: Edges) -> frozenset[str]:
+    """Return the nodes from which no exit can be reached, those aside that lead to a node yet to be made."""
+    sources: dict[str, set[str]] = {name: set() for name in edges}
+    for name, targets in edges.items():
+        for target in targets:
+            sources[target].add(name)
+    exits = [
+        name
+        for name, node in definition.nodes.items()
+        if isinstance(node, ExitNode) or not edges.keys() >= set(successors(node).values())
+    ]
+    back = {name: frozenset(found) for name, found in sources.items()}
+    return frozenset(edges) - reachable(back, exits)
+
+
+def loops_without_wait(definition: JourneyDefinition, edges: Edges) -> Iterator[tuple[str, ...]]:
+    """Yield loops that take no time, each as its nodes in the order they are walked; no two share a node."""
+    # Sorted, and as lists: the loop that is found must not depend on the order of a set.
+    rest = {
+        name: sorted(target for target in edges[name] if not _takes_time(definition, target))
+        for name in sorted(edges)
+        if not _takes_time(definition, name)
+    }
+    for _ in range(MAX_LOOPS_TOLD):
+        try:
+            TopologicalSorter(rest).prepare()
+        except CycleError as error:
+            # It takes our successors for predecessors, so its loop runs backwards, and repeats its first node.
+            loop: tuple[str, ...] = tuple(reversed(error.args[1][1:]))
+            yield loop
+            rest = {name: [target for target in rest[name] if target not in loop] for name in rest.keys() - set(loop)}
+            rest = dict(sorted(rest.items()))
+        else:
+            return
+
+
+def _takes_time(definition: JourneyDefinition, name: str) -> bool:
+    return isinstance(definition.nodes[name], WaitNode | WaitForEventNode)
