@@ -1,11 +1,11 @@
 """Sessions and connections: one tenant a transaction, the role fixed when the connection is made.
 
 Postgres isolates tenants by row-level security on `app.tenant_id`. An ORM session sets it in `after_begin`, for its
-transaction alone. A hot connection (single prepared statements on asyncpg) keeps it for as long as it serves one tenant,
-which saves two round trips a request; `Database.hot` is the only way to get one.
+transaction alone. A hot connection (single prepared statements on asyncpg) keeps it for as long as it serves one
+tenant, which saves two round trips a request; `Database.hot` is the only way to get one.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
 
-from core.wake import Waker
+from core.wake import EVENT_CHANNEL, Waker
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -36,14 +36,14 @@ class TenantSession(AsyncSession):
         """The tenant whose rows this session sees."""
         return self.info["tenant_id"]
 
-    def wake_after_commit(self) -> None:
-        """Have the relays woken once this transaction has committed: it wrote something that they read."""
-        self.info["wake"] = True
+    def wake_after_commit(self, channel: str = EVENT_CHANNEL) -> None:
+        """Have the readers of `channel` woken once this transaction has committed: it wrote something for them."""
+        self.info.setdefault("wake", set[str]()).add(channel)
 
     @property
-    def wakes(self) -> bool:
-        """Whether the relays are to be woken after the commit."""
-        return "wake" in self.info
+    def wakes(self) -> frozenset[str]:
+        """The channels to notify after the commit."""
+        return frozenset(self.info.get("wake", ()))
 
 
 @event.listens_for(Session, "after_begin")
@@ -98,8 +98,8 @@ class Database:
         async with TenantSession(self._app, expire_on_commit=False, info={"tenant_id": tenant_id}) as session:
             async with session.begin():
                 yield session
-            if session.wakes:
-                self.wake()
+            for channel in session.wakes:
+                self.wake(channel)
 
     @asynccontextmanager
     async def system(self) -> AsyncIterator[AsyncSession]:
@@ -144,7 +144,7 @@ class Database:
         """Keep the tenant between uses: the pool's own reset would cost a round trip and clear it."""
 
     @asynccontextmanager
-    async def listen(self, channel: str, wake: Any) -> AsyncIterator[None]:
+    async def listen(self, channel: str, wake: Callable[[], None]) -> AsyncIterator[None]:
         """Call `wake()` on each notification of `channel` while the block runs."""
         connection = await self._connect("tl_system")
         try:
@@ -156,9 +156,9 @@ class Database:
     async def _connect(self, role: Role) -> "asyncpg.Connection[Any]":
         return await asyncpg.connect(driver_url(self._url), server_settings=self._server_settings(role), timeout=10)
 
-    def wake(self) -> None:
-        """Tell the relays, soon, that events were committed; call it after the commit."""
-        self._waker.wake()
+    def wake(self, channel: str = EVENT_CHANNEL) -> None:
+        """Tell the readers of `channel`, soon, that something was committed for them; call it after the commit."""
+        self._waker.wake(channel)
 
     async def ping(self) -> None:
         """Raise if the store does not answer."""

@@ -1,7 +1,7 @@
-"""Tells the relays that events were committed: a NOTIFY, at most one in five milliseconds a process.
+"""Tells other processes that work was committed for them: a NOTIFY, at most one in five milliseconds a process.
 
 In every transaction NOTIFY would cut the rate of commits to a third, so it goes out after them, on a connection of its
-own. It only wakes: a lost one costs a relay its polling interval, so a failure here is dropped.
+own. It only wakes: a lost one costs its reader a polling interval, so a failure here is dropped.
 """
 
 import asyncio
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 EVENT_CHANNEL = "tl_event"
+"""Events were written: for relays."""
+COHORT_CHANNEL = "tl_cohort"
+"""Cohorts are to be started, or signals to be delivered."""
+MESSAGE_CHANNEL = "tl_message"
+"""Messages were queued: for senders."""
 GAP_SECONDS = 0.005
 
 
@@ -36,22 +41,22 @@ class Waker:
         """Keep how to connect; nothing connects before the first `wake`."""
         self._connect = connect
         self._connection: Notifier | None = None
-        self._wanted = False
+        self._wanted: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
-    def wake(self) -> None:
+    def wake(self, channel: str) -> None:
         """Ask for a notification, soon; call it from the event loop, after the commit."""
-        self._wanted = True
+        self._wanted.add(channel)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._send(), name="wake")
 
     async def _send(self) -> None:
         while self._wanted:
-            self._wanted = False
+            channels, self._wanted = self._wanted, set()
             try:
                 if self._connection is None:
                     self._connection = await self._connect()
-                await self._connection.execute(f"NOTIFY {EVENT_CHANNEL}")
+                await self._connection.execute("; ".join(f"NOTIFY {channel}" for channel in sorted(channels)))
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await self._drop()
             await asyncio.sleep(GAP_SECONDS)
