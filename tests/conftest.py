@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import hypothesis
 import pytest
@@ -18,6 +18,7 @@ from temporalio.testing import WorkflowEnvironment
 from core.database import Database
 from core.settings import Settings
 from core.temporal import connect
+from services.tenancy import tenants
 from stack.processes import StackError
 from tests import servers
 
@@ -67,6 +68,14 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
     database = Database(database_url)
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def tenant_id(database: Database) -> UUID:
+    """A tenant of this test's own."""
+    async with database.system() as session:
+        tenant = await tenants.create(session, f"test-{uuid4().hex}", "Test")
+    return tenant.id
 
 
 @pytest.fixture(scope="session")

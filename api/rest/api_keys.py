@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
+from fastapi import Response
 from pydantic import Field
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -45,8 +46,11 @@ class CreatedApiKey(ApiKey):
 
 
 @router.post("", status_code=201, dependencies=[requires("api_keys:write")])
-async def create(body: NewApiKey, session: SessionDep, principal: PrincipalDep, actor: ActorDep) -> CreatedApiKey:
+async def create(
+    body: NewApiKey, response: Response, session: SessionDep, principal: PrincipalDep, actor: ActorDep
+) -> CreatedApiKey:
     """Make a key. It cannot be allowed more than the key that makes it."""
+    response.headers["Cache-Control"] = "no-store"  # nor is the secret kept for `Idempotency-Key`
     key, secret = await api_keys.create(session, body.name, body.scopes, by=actor, granted=principal)
     return CreatedApiKey(**ApiKey.model_validate(key).model_dump(), secret=secret)
 
