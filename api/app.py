@@ -7,9 +7,10 @@ from fastapi import APIRouter, FastAPI
 
 from api import errors
 from api.middleware.bodies import BodyLimitMiddleware
+from api.middleware.idempotency import IdempotencyMiddleware
 from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
-from api.rest import api_keys, health, tenant
+from api.rest import api_keys, events, health, tenant
 from core import logging
 from core.settings import Settings
 from core.settings import settings as process_settings
@@ -17,6 +18,7 @@ from core.settings import settings as process_settings
 V1: tuple[APIRouter, ...] = (
     tenant.router,
     api_keys.router,
+    events.router,
 )
 """Routers below `/v1`."""
 
@@ -54,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     errors.install(app)
     # The last one added is the outermost.
+    app.add_middleware(IdempotencyMiddleware, resources=resources)
     app.add_middleware(BodyLimitMiddleware, limit=settings.max_body_bytes)
     app.add_middleware(RequestMiddleware)
     return app

@@ -121,12 +121,17 @@ def _validation(scope: Scope, error: RequestValidationError) -> JSONResponse:
                 "Send the body with Content-Type: application/json.",
                 errors=[FieldProblem("Content-Type", "must be application/json")],
             )
-    problems = list(dict.fromkeys(FieldProblem(_path(item, error.body), _reason(item)) for item in found))
+    problems = field_problems(found, error.body)
     detail = "; ".join(f"{item.field}: {item.reason}" for item in problems[:3])
     if all(item["loc"][0] == "path" for item in found):
         # An id that is no id names nothing.
         return problem(scope, 404, "not-found", "Not found", detail, errors=problems)
     return problem(scope, 422, "invalid", "Invalid request", detail, errors=problems)
+
+
+def field_problems(found: Sequence[Mapping[str, Any]], body: object) -> list[FieldProblem]:
+    """Return what Pydantic found, by the fields of `body` as the caller wrote them; places begin with `body`."""
+    return list(dict.fromkeys(FieldProblem(_path(item, body), _reason(item)) for item in found))
 
 
 def _path(item: Mapping[str, Any], body: object) -> str:

@@ -1,0 +1,181 @@
+"""Events in: one, or up to a thousand at a time."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+from fastapi import Request
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool, TypeAdapter, ValidationError, WithJsonSchema
+
+from api.dependencies import ActorDep, DatabaseDep, PrincipalDep, requires
+from api.errors import field_problems
+from api.fields import Instant, Strict
+from api.routing import Router
+from contracts.events import TYPE_MAX_LENGTH, TYPE_PATTERN
+from core.database import TenantSession
+from core.errors import PlatformError
+from services.events import ingest
+from services.events.incoming import IncomingEvent, check
+from services.events.ingest import Outcome
+
+MAX_BATCH = 1_000
+
+router = Router(prefix="/events", tags=["events"], dependencies=[requires("events:write")])
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("must be a time as text, as in 2026-01-31T12:00:00Z")  # noqa: TRY004 - what Pydantic reports
+    return value
+
+
+class PersonReference(Strict):
+    """Who an event is about: an id or any identifiers. An identifier nobody has yet creates the person.
+
+    Identifiers given together belong to one person: those that are new are attached to them.
+    """
+
+    id: UUID | None = None
+    email: str | None = None
+    phone: str | None = None
+    """International form."""
+    external_id: str | None = None
+    anonymous_id: str | None = None
+
+
+class NewEvent(Strict):
+    """A fact to record."""
+
+    type: Annotated[str, Field(max_length=TYPE_MAX_LENGTH, json_schema_extra={"pattern": f"^{TYPE_PATTERN.pattern}$"})]
+    """Words joined by dots: a well-known type (`order.placed`) or one of your own."""
+    person: PersonReference
+    properties: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """At most 32,768 bytes and 10 levels. `order.placed` and `order.refunded` need `total` and `currency`."""
+    occurred_at: Annotated[Instant, BeforeValidator(_text)] | None = None
+    """Now, unless given; at most an hour ahead. What is older than a day starts and sends nothing."""
+    idempotency_key: str | None = None
+    """An event with a key that was used before is not recorded again."""
+    backfill: StrictBool = False
+    """History: it counts in facts and totals, but starts and sends nothing."""
+
+    def checked(self) -> IncomingEvent:
+        """Return the event by the rules of the platform; InvalidError names the fields at fault."""
+        return check(
+            event_type=self.type,
+            person_id=self.person.id,
+            identifiers={
+                "email": self.person.email,
+                "phone": self.person.phone,
+                "external_id": self.person.external_id,
+                "anonymous_id": self.person.anonymous_id,
+            },
+            properties=self.properties,
+            occurred_at=self.occurred_at,
+            idempotency_key=self.idempotency_key,
+            backfill=self.backfill,
+        )
+
+
+class NewEvents(Strict):
+    """Facts to record, in this order. Each is judged alone: one that is refused does not hold up the others."""
+
+    events: Annotated[
+        list[
+            Annotated[Any, WithJsonSchema({"$ref": "#/components/schemas/NewEvent"})]  # read one by one, see `_read`
+        ],
+        Field(min_length=1, max_length=MAX_BATCH),
+    ]
+
+
+class Recorded(BaseModel):
+    """The event's id: the first one's where its idempotency key was used before."""
+
+    id: UUID
+
+
+class Problem(BaseModel):
+    """A field and what is wrong with it."""
+
+    field: str
+    reason: str
+
+
+class Rejected(BaseModel):
+    """An event of the batch that was not recorded."""
+
+    index: int
+    errors: list[Problem]
+
+
+class BatchResult(BaseModel):
+    """What became of a batch: the three add up to its size."""
+
+    accepted: int
+    duplicates: int
+    """Their idempotency keys were used before."""
+    rejected: list[Rejected]
+
+
+@asynccontextmanager
+async def _connection(request: Request, tenant_id: UUID, database: DatabaseDep) -> AsyncGenerator[ingest.Connection]:
+    """Lend the connection to write on; the relays are woken when what was written is committed."""
+    claimed = cast("TenantSession | None", getattr(request.state, "claimed_session", None))
+    if claimed is None:
+        async with database.hot(tenant_id) as connection:
+            yield cast("ingest.Connection", connection)
+        database.wake()
+        return
+    # The transaction that holds the claim of an Idempotency-Key: the events are committed with it or not at all.
+    raw = await (await claimed.connection()).get_raw_connection()
+    yield cast("ingest.Connection", raw.driver_connection)
+    claimed.wake_after_commit()
+
+
+@router.post("", status_code=202)
+async def record(
+    event: NewEvent, request: Request, principal: PrincipalDep, actor: ActorDep, database: DatabaseDep
+) -> Recorded:
+    """Record one event."""
+    checked = event.checked()
+    async with _connection(request, principal.tenant_id, database) as connection:
+        return Recorded(id=await ingest.accept(connection, principal.tenant_id, checked, by=actor))
+
+
+@router.post("/batch", status_code=202)
+async def record_batch(
+    batch: NewEvents, request: Request, principal: PrincipalDep, actor: ActorDep, database: DatabaseDep
+) -> BatchResult:
+    """Record many events; those refused are listed with the reasons, the others are recorded."""
+    read = [_read(item) for item in batch.events]
+    events = [item for item in read if isinstance(item, IncomingEvent)]
+    written: list[Outcome] = []
+    if events:
+        async with _connection(request, principal.tenant_id, database) as connection:
+            written = await ingest.accept_batch(connection, principal.tenant_id, events, by=actor)
+    outcomes = iter(written)
+    result = BatchResult(accepted=0, duplicates=0, rejected=[])
+    for index, item in enumerate(read):
+        outcome = next(outcomes) if isinstance(item, IncomingEvent) else item
+        if outcome.error is not None:
+            errors = [Problem(**asdict(error)) for error in outcome.error.errors]
+            result.rejected.append(Rejected(index=index, errors=errors))
+        elif outcome.duplicate:
+            result.duplicates += 1
+        else:
+            result.accepted += 1
+    return result
+
+
+_ONE = TypeAdapter(NewEvent)
+
+
+def _read(item: object) -> IncomingEvent | Outcome:
+    try:
+        return _ONE.validate_python(item).checked()
+    except PlatformError as error:
+        return Outcome(error=error)
+    except ValidationError as error:
+        found = [{**details, "loc": ("body", *details["loc"])} for details in error.errors(include_url=False)]
+        return Outcome(error=PlatformError("invalid", errors=field_problems(found, item)))

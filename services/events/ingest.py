@@ -1,0 +1,261 @@
+"""Writing clients' events: whom each is about, once per idempotency key, in as few statements as can be.
+
+An event of a known person is one prepared statement. All else (unknown or new identifiers, a used key, a batch) takes
+two: one reads what is stored, one writes. Nothing is locked between them; where another request was faster, a unique
+or foreign key refuses the second as a whole, and the work is done again on what is stored now.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import asyncpg
+
+from contracts.events import PERSON_CREATED, PERSON_UPDATED
+from core.actor import Actor
+from core.errors import PlatformError, UnavailableError
+from core.ids import new_id, new_ids
+from services.events.incoming import IncomingEvent
+from services.identity.resolve import Directory, Identifier, primary
+
+ATTEMPTS: Final = 8
+"""A request loses a race at most a few times: what it lost to is stored from then on."""
+
+_EVENT: Final = """
+INSERT INTO event (tenant_id, id, type, subject_id, person_id, properties, occurred_at, live, idempotency_key)
+SELECT $1, $2, $3, p.id, p.id, $4::jsonb, $5, $6, $7
+FROM ({person}) p
+ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING id
+"""
+_BY_ID: Final = _EVENT.format(person="SELECT id FROM person WHERE tenant_id = $1 AND id = $8::uuid")
+_BY_IDENTIFIER: Final = _EVENT.format(
+    person="SELECT person_id AS id FROM person_identifier WHERE tenant_id = $1 AND kind = $8::text AND value = $9::text"
+)
+
+_READ: Final = """
+SELECT i.kind, i.value, i.person_id AS id
+FROM unnest($2::text[], $3::text[]) AS g(kind, value)
+JOIN person_identifier i ON i.tenant_id = $1 AND i.kind = g.kind AND i.value = g.value
+UNION ALL
+SELECT 'id', NULL, id FROM person WHERE tenant_id = $1 AND id = ANY($4::uuid[])
+UNION ALL
+SELECT 'key', idempotency_key, id FROM event
+WHERE tenant_id = $1 AND idempotency_key = ANY($5::text[]) AND idempotency_key IS NOT NULL
+"""
+
+_WRITE: Final = """
+WITH created AS (
+  INSERT INTO person (tenant_id, id, email, phone, external_id)
+  SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])
+), filled AS (
+  UPDATE person p
+  SET email = coalesce(p.email, a.email), phone = coalesce(p.phone, a.phone),
+      external_id = coalesce(p.external_id, a.external_id), updated_at = now()
+  FROM unnest($6::uuid[], $7::text[], $8::text[], $9::text[]) AS a(id, email, phone, external_id)
+  WHERE p.tenant_id = $1 AND p.id = a.id
+), identified AS (
+  INSERT INTO person_identifier (tenant_id, kind, value, person_id)
+  SELECT $1, * FROM unnest($10::text[], $11::text[], $12::uuid[])
+), logged AS (
+  INSERT INTO activity (tenant_id, subject_type, actor, request_id, id, subject_id, type, changes)
+  SELECT $1, 'person', $13, $14, l.id, l.person_id, l.type, l.changes::jsonb
+  FROM unnest($15::uuid[], $16::uuid[], $17::text[], $18::text[]) AS l(id, person_id, type, changes)
+)
+INSERT INTO event (tenant_id, id, type, subject_id, person_id, properties, occurred_at, live, idempotency_key)
+SELECT $1, e.id, e.type, e.person_id, e.person_id, e.properties::jsonb, coalesce(e.occurred_at, now()), e.live, e.key
+FROM unnest($19::uuid[], $20::text[], $21::uuid[], $22::text[], $23::timestamptz[], $24::bool[], $25::text[])
+     WITH ORDINALITY AS e(id, type, person_id, properties, occurred_at, live, key, number)
+ORDER BY e.number
+"""
+
+_LOST_RACE = (asyncpg.UniqueViolationError, asyncpg.ForeignKeyViolationError, asyncpg.DeadlockDetectedError)
+
+
+class Connection(Protocol):
+    """What is needed of an asyncpg connection whose tenant is set."""
+
+    async def fetch(self, query: str, /, *arguments: object) -> Sequence[Any]:
+        """Run a statement and return its rows."""
+        ...
+
+    async def execute(self, query: str, /, *arguments: object) -> object:
+        """Run a statement."""
+        ...
+
+    def is_in_transaction(self) -> bool:
+        """Whether statements are part of a transaction."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[object]:
+        """Return a transaction, a savepoint within another."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one event of a batch: it has an id, or an error."""
+
+    id: UUID | None = None
+    duplicate: bool = False
+    """Its idempotency key was used before; `id` is the first one's."""
+    error: PlatformError | None = None
+
+
+async def accept(connection: Connection, tenant_id: UUID, event: IncomingEvent, *, by: Actor) -> UUID:
+    """Write one event and return its id: the first one's where its idempotency key was used before.
+
+    Raises:
+        InvalidError: there is no person with the id given.
+        ConflictError: its identifiers point to two people; both are named.
+    """
+    if event.person_id is not None and not event.identifiers:
+        query, person = _BY_ID, (event.person_id,)
+    elif event.person_id is None and len(event.identifiers) == 1:
+        query, person = _BY_IDENTIFIER, event.identifiers[0]
+    else:
+        query, person = None, ()
+    if query is not None:
+        rows = await connection.fetch(
+            query,
+            tenant_id,
+            new_id(),
+            event.type,
+            event.properties,
+            event.occurred_at,
+            event.live,
+            event.idempotency_key,
+            *person,
+        )
+        if rows:
+            return rows[0]["id"]
+    (outcome,) = await accept_batch(connection, tenant_id, [event], by=by)
+    if outcome.error is not None:
+        raise outcome.error
+    assert outcome.id is not None  # noqa: S101 - an outcome without an error has an id
+    return outcome.id
+
+
+async def accept_batch(
+    connection: Connection, tenant_id: UUID, events: Sequence[IncomingEvent], *, by: Actor
+) -> list[Outcome]:
+    """Write the events in this order, each as if it had come alone; return what became of each.
+
+    Raises:
+        UnavailableError: others changed the same people again and again meanwhile.
+    """
+    for _ in range(ATTEMPTS):
+        directory, keys = await _read(connection, tenant_id, events)
+        batch = _Batch(directory, keys, by)
+        outcomes = [batch.add(event) for event in events]
+        if not batch.rows:
+            return outcomes
+        try:
+            # Within a transaction a refused statement would spoil what the caller did before.
+            async with connection.transaction() if connection.is_in_transaction() else nullcontext():
+                await connection.execute(_WRITE, tenant_id, *batch.arguments())
+        except _LOST_RACE:
+            continue
+        return outcomes
+    raise UnavailableError("Other requests keep changing the same people; try again in a moment.")
+
+
+async def _read(
+    connection: Connection, tenant_id: UUID, events: Sequence[IncomingEvent]
+) -> tuple[Directory, dict[str, UUID]]:
+    identifiers = list({identifier for event in events for identifier in event.identifiers})
+    rows = await connection.fetch(
+        _READ,
+        tenant_id,
+        [kind for kind, _ in identifiers],
+        [value for _, value in identifiers],
+        list({event.person_id for event in events if event.person_id is not None}),
+        list({event.idempotency_key for event in events if event.idempotency_key is not None}),
+    )
+    people: set[UUID] = set()
+    known: dict[Identifier, UUID] = {}
+    keys: dict[str, UUID] = {}
+    for kind, value, found in rows:
+        # asyncpg has a UUID class of its own; it equals and hashes as the standard one does.
+        if kind == "id":
+            people.add(found)
+        elif kind == "key":
+            keys[value] = found
+        else:
+            known[kind, value] = found
+    return Directory(people, known), keys
+
+
+class _Batch:
+    """The rows that a batch comes to, in the order of writing."""
+
+    def __init__(self, directory: Directory, keys: dict[str, UUID], by: Actor) -> None:
+        self.directory = directory
+        self.keys = keys
+        self.by = by
+        self.rows: list[tuple[IncomingEvent, UUID, UUID]] = []
+        self._first: dict[UUID, IncomingEvent] = {}
+
+    def add(self, event: IncomingEvent) -> Outcome:
+        key = event.idempotency_key
+        if key is not None and key in self.keys:
+            return Outcome(self.keys[key], duplicate=True)
+        try:
+            person_id = self.directory.assign(event.person_id, event.identifiers)
+        except PlatformError as error:
+            return Outcome(error=error)
+        event_id = new_id()
+        if key is not None:
+            self.keys[key] = event_id
+        self._first.setdefault(person_id, event)
+        self.rows.append((event, event_id, person_id))
+        return Outcome(event_id)
+
+    def arguments(self) -> tuple[Any, ...]:
+        created = self.directory.created
+        attached = {person: added for person, added in sorted(self.directory.attached.items()) if added}
+        changes = [(PERSON_CREATED, *item) for item in created.items()]
+        changes += [(PERSON_UPDATED, *item) for item in attached.items()]
+        events = [
+            # Whoever an old event makes known starts no journey by it.
+            (event_id, type_, person, properties, None, self._first[person].live, None)
+            for event_id, (type_, person, properties) in zip(
+                new_ids(len(changes)),
+                (
+                    (type_, person, json.dumps({"fields": list(dict(added))}) if type_ == PERSON_UPDATED else "{}")
+                    for type_, person, added in changes
+                ),
+                strict=True,
+            )
+        ]
+        events += [
+            (event_id, e.type, person, e.properties, e.occurred_at, e.live, e.idempotency_key)
+            for e, event_id, person in self.rows
+        ]
+        return (
+            *_people(created),
+            *_people(attached),
+            *_columns(self.directory.additions(), 3),
+            self.by.name,
+            self.by.request_id,
+            new_ids(len(changes)),
+            [person for _, person, _ in changes],
+            [type_ for type_, _, _ in changes],
+            [json.dumps({kind: [None, value] for kind, value in added}) for _, _, added in changes],
+            *_columns(events, 7),
+        )
+
+
+def _people(people: dict[UUID, list[Identifier]]) -> list[list[Any]]:
+    rows: list[tuple[Any, ...]] = []
+    for person, identifiers in people.items():
+        first = primary(identifiers)
+        rows.append((person, first.get("email"), first.get("phone"), first.get("external_id")))
+    return _columns(rows, 4)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
