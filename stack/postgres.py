@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, Self
 
-from stack.processes import ChildProcess, ProcessUser, StackError, file_lock, free_port
+from stack.processes import ChildProcess, ProcessUser, StackError, file_lock, free_port, write_private
 
 DEFAULT_MAJOR = 18
 DATABASE = "throughline"
@@ -45,6 +45,10 @@ _SETTINGS = {
 class PostgresServer(Protocol):
     """What every link of the chain offers."""
 
+    def alive(self) -> bool:
+        """Whether what `start` started still runs; true where that is not ours to know."""
+        ...
+
     def start(self) -> str:
         """Start, or find, the server; the URL of a superuser's (or the given user's) connection."""
         ...
@@ -63,6 +67,10 @@ class GivenPostgres:
     def start(self) -> str:
         """The URL as it was given."""
         return self._url
+
+    def alive(self) -> bool:
+        """Not ours to know."""
+        return True
 
     def stop(self) -> None:
         """Nothing to stop."""
@@ -110,6 +118,10 @@ class EmbeddedPostgres:
             self._create_database(binaries)
         return self.url()
 
+    def alive(self) -> bool:
+        """Whether the server runs, as far as this object started it."""
+        return self._child is None or self._child.exit_code() is None
+
     def stop(self) -> None:
         """Shut down cleanly (clients are disconnected) when this object started the server."""
         if self._child is not None:
@@ -137,8 +149,8 @@ class EmbeddedPostgres:
         shutil.rmtree(fresh, ignore_errors=True)  # of an initdb that was killed
         fresh.mkdir(mode=0o700)
         password = secrets.token_urlsafe(24)
-        _write_private(self._folder / "password", password)
-        _write_private(password_file, password)
+        write_private(self._folder / "password", password)
+        write_private(password_file, password)
         if self._account is not None:
             os.chown(fresh, self._account.uid, self._account.gid)
             os.chown(password_file, self._account.uid, self._account.gid)
@@ -351,9 +363,3 @@ def _shared_root() -> Path:
         if root.stat().st_uid != os.geteuid():  # a public folder: do not run programs another user put there
             raise StackError(f"{root} belongs to another user; set DATABASE_URL to a server of yours") from None
     return root
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
-        handle.write(text)

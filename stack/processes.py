@@ -151,3 +151,12 @@ def file_lock(path: Path) -> Generator[None]:
     with path.open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` in one step by a file that only its owner can read."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)
+    with open(partial, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
+        handle.write(text)
+    partial.replace(path)

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import httpx
+from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
-from core.temporal import CAMPAIGN_ID, DOMAIN, JOURNEY_ID, TENANT_ID
+from core.temporal import CAMPAIGN_ID, DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
 from stack.processes import ChildProcess, StackError, file_lock, free_port
 
 NAMESPACE = "default"
@@ -52,6 +54,10 @@ Report = Callable[[str], None]
 class TemporalServer(Protocol):
     """What every link of the chain offers."""
 
+    def alive(self) -> bool:
+        """Whether what `start` started still runs; true where that is not ours to know."""
+        ...
+
     @property
     def ui_url(self) -> str | None:
         """Where its web interface is, None when it has none (or we do not know)."""
@@ -79,6 +85,10 @@ class GivenTemporal:
     def start(self) -> str:
         """The address as it was given."""
         return self._address
+
+    def alive(self) -> bool:
+        """Not ours to know."""
+        return True
 
     def stop(self) -> None:
         """Nothing to stop."""
@@ -143,6 +153,10 @@ class DevTemporal:
             raise
         self._child = child
         return address
+
+    def alive(self) -> bool:
+        """Whether the server runs."""
+        return self._child is None or self._child.exit_code() is None
 
     def stop(self) -> None:
         """Stop cleanly."""
@@ -302,4 +316,19 @@ async def _is_ready(address: str) -> bool:
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=NAMESPACE))
         known = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=NAMESPACE))
         return all(name in known.custom_attributes for name in _SEARCH_ATTRIBUTES)
+    return False
+
+
+async def has_poller(address: str, pid: int) -> bool:
+    """Whether the worker process `pid` of this machine asks for marketing's workflow tasks."""
+    with contextlib.suppress(RPCError, RuntimeError):
+        client = await Client.connect(address, namespace=NAMESPACE)
+        answer = await client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=NAMESPACE,
+                task_queue=TaskQueue(name=MARKETING_QUEUE),
+                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+            )
+        )
+        return any(poller.identity.startswith(f"{pid}@") for poller in answer.pollers)
     return False
