@@ -1,0 +1,94 @@
+"""Activities of journeys: each opens one transaction, calls a service and answers with a contract."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import select
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from contracts.journeys import (
+    LOAD_COHORT,
+    PARK,
+    RUN_STEP,
+    CohortGraph,
+    CohortRef,
+    Due,
+    ParkRequest,
+    StepRequest,
+    StepResult,
+)
+from core.database import Database
+from core.errors import NotFoundError
+from journeys.members import decode, encode
+from models import Cohort, Tenant
+from services.marketing import steps, versions
+from services.marketing.members import CohortMembers
+
+
+class JourneyActivities:
+    """The store's side of journeys, for one process."""
+
+    def __init__(self, database: Database, wake_sender: Callable[[], None]) -> None:
+        """Use `database`; call `wake_sender` when a step may have queued messages."""
+        self._database = database
+        self._wake_sender = wake_sender
+
+    def all(self) -> list[Callable[..., Any]]:
+        """The activities to register."""
+        return [self.load_cohort, self.run_step, self.park_members]
+
+    @activity.defn(name=LOAD_COHORT)
+    async def load_cohort(self, cohort: CohortRef) -> CohortGraph:
+        """Read what a cohort walks."""
+        async with self._database.tenant(cohort.tenant_id) as session:
+            found = (
+                await session.execute(
+                    select(Cohort.size, Cohort.version_id, Tenant.time_zone)
+                    .join(Tenant, Tenant.id == Cohort.tenant_id)
+                    .where(Cohort.tenant_id == cohort.tenant_id, Cohort.id == cohort.cohort_id)
+                )
+            ).one_or_none()
+            if found is None:
+                raise ApplicationError(f"there is no cohort {cohort.cohort_id}", type="NotFound", non_retryable=True)
+            version = await versions.load(session, found.version_id)
+        return CohortGraph(
+            size=found.size, version_id=found.version_id, definition=version.raw, tenant_zone=found.time_zone
+        )
+
+    @activity.defn(name=RUN_STEP)
+    async def run_step(self, request: StepRequest) -> StepResult:
+        """Do what a node does for these members. Repeating it changes nothing and answers the same."""
+        cohort = request.cohort
+        members = CohortMembers(cohort.tenant_id, cohort.cohort_id, request.size, decode(request.members, request.size))
+        try:
+            async with self._database.tenant(cohort.tenant_id) as session:
+                step = steps.Step(
+                    version=await versions.load(session, request.version_id),
+                    kind=request.kind,
+                    node=request.node,
+                    visit=request.visit,
+                    timed_out=request.timed_out,
+                    attempt=activity.info().attempt,
+                )
+                done = await steps.run(session, step, members)
+        except NotFoundError as error:
+            raise ApplicationError(error.detail, type="NotFound", non_retryable=True) from error
+        if request.kind == "act":
+            self._wake_sender()
+        size = request.size
+        return StepResult(
+            outcomes={outcome: encode(mask, size) for outcome, mask in sorted(done.outcomes.items())},
+            waits=tuple(Due(at=due, members=encode(mask, size)) for due, mask in sorted(done.waits.items())),
+            held=encode(done.held, size),
+            parked=encode(done.parked, size),
+            gone=encode(done.gone, size),
+        )
+
+    @activity.defn(name=PARK)
+    async def park_members(self, request: ParkRequest) -> None:
+        """Set aside, visibly, the members of a step that failed as a whole."""
+        cohort = request.cohort
+        members = CohortMembers(cohort.tenant_id, cohort.cohort_id, request.size, decode(request.members, request.size))
+        async with self._database.tenant(cohort.tenant_id) as session:
+            await steps.park(session, members, request.node, request.visit, request.error, attempt=1)

@@ -1,0 +1,240 @@
+"""Journeys: drafts, versions, switches, counts, and letting people in."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import Path, status
+from pydantic import Field
+
+from api.dependencies import ActorDep, SessionDep, requires
+from api.fields import Key, Name, Strict
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.rest.enrollments import Enrollment
+from api.routing import Router
+from core.errors import ConflictError, InvalidError, NotFoundError
+from journeys.definition import json_schema
+from services.marketing import enrollments, journeys, passages, versions
+
+router = Router(prefix="/journeys", tags=["journeys"])
+
+MAX_ENROLLED = 10_000
+"""People one request may enroll."""
+SHOWN_IDS = 1_000
+
+JourneyPath = Annotated[str, Path(max_length=100, description="The journey's id or key")]
+
+
+class NewJourney(Strict):
+    """A journey to create."""
+
+    key: Key
+    name: Name
+    definition: dict[str, Any]
+    """See `GET /v1/journeys/schema`."""
+
+
+class Draft(Strict):
+    """A new draft."""
+
+    name: Name | None = None
+    definition: dict[str, Any]
+
+
+class Publication(Strict):
+    """How to publish."""
+
+    in_flight: Literal["finish"] = "finish"
+    """People inside finish on the version they entered; no other way is offered yet."""
+
+
+class Journey(Strict):
+    """A journey."""
+
+    id: UUID
+    key: str
+    name: str
+    status: Literal["draft", "active", "paused", "cancelled"]
+    draft: dict[str, Any]
+    active_version_id: UUID | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Version(Strict):
+    """A published version; it never changes."""
+
+    id: UUID
+    journey_id: UUID
+    number: int
+    definition: dict[str, Any]
+    published_by: str
+    created_at: datetime
+
+
+class Enrolling(Strict):
+    """Who is to enter, and by what."""
+
+    person_id: UUID | None = None
+    person_ids: Annotated[list[UUID] | None, Field(min_length=1, max_length=MAX_ENROLLED)] = None
+    entry: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """What an entry event's properties would be: conditions, templates and matches read them as `entry`."""
+
+
+class EnrollingResult(Strict):
+    """Who entered."""
+
+    enrolled: int
+    skipped: dict[str, int]
+    """Count by reason: not_found, already_active, already_entered, too_soon, repeated."""
+    enrollment_ids: list[UUID]
+    """The first 1,000, in the order given."""
+
+
+class NodeStats(Strict):
+    """Counts of one node."""
+
+    entered: int
+    waiting: int
+    left: dict[str, int]
+    failed: int
+
+
+class Stats(Strict):
+    """A journey in counts."""
+
+    enrollments: dict[str, int]
+    reasons: dict[str, int]
+    nodes: dict[str, NodeStats]
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, dependencies=[requires("journeys:write")])
+async def create(body: NewJourney, session: SessionDep, actor: ActorDep) -> Journey:
+    """Create a journey with its first draft. Every problem of the definition is named with its place."""
+    journey = await journeys.create(session, key=body.key, name=body.name, definition=body.definition, by=actor)
+    return Journey.model_validate(journey)
+
+
+@router.get("", dependencies=[requires("journeys:read")])
+async def index(session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None) -> Page[Journey]:
+    """List journeys, newest first."""
+    after = decode_cursor(cursor, [UUID])[0] if cursor else None
+    rows = await journeys.page(session, after=after, limit=limit + 1)
+    items = [Journey.model_validate(row) for row in rows[:limit]]
+    return Page(items=items, next_cursor=encode_cursor(items[-1].id) if len(rows) > limit else None)
+
+
+@router.get("/schema", dependencies=[requires("journeys:read")])
+async def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a definition."""
+    return json_schema()
+
+
+@router.get("/{journey}", dependencies=[requires("journeys:read")])
+async def get(journey: JourneyPath, session: SessionDep) -> Journey:
+    """Return a journey with its draft."""
+    return Journey.model_validate(await journeys.find(session, journey))
+
+
+@router.put("/{journey}/draft", dependencies=[requires("journeys:write")])
+async def save_draft(journey: JourneyPath, body: Draft, session: SessionDep, actor: ActorDep) -> Journey:
+    """Replace the draft; nothing changes for anybody inside before it is published."""
+    found = await journeys.find(session, journey)
+    saved = await journeys.save_draft(session, found, definition=body.definition, name=body.name, by=actor)
+    return Journey.model_validate(saved)
+
+
+@router.post("/{journey}/publish", dependencies=[requires("journeys:write")])
+async def publish(
+    journey: JourneyPath, session: SessionDep, actor: ActorDep, body: Publication | None = None
+) -> Version:
+    """Publish the draft: people enter it from now on, those inside finish on the version they entered."""
+    _ = body  # its one choice is what publishing does
+    found = await journeys.find(session, journey)
+    return Version.model_validate(await journeys.publish(session, found, by=actor))
+
+
+@router.get("/{journey}/versions/{version_id}", dependencies=[requires("journeys:read")])
+async def get_version(journey: JourneyPath, version_id: UUID, session: SessionDep) -> Version:
+    """Return a published version."""
+    found = await journeys.find(session, journey)
+    return Version.model_validate(await journeys.version(session, found, version_id))
+
+
+@router.post("/{journey}/pause", dependencies=[requires("journeys:write")])
+async def pause(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> Journey:
+    """Hold the journey: nobody enters by event and nobody inside takes a step."""
+    found = await journeys.find(session, journey)
+    await journeys.pause(session, found, by=actor)
+    return Journey.model_validate(found)
+
+
+@router.post("/{journey}/resume", dependencies=[requires("journeys:write")])
+async def resume(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> Journey:
+    """Go on: what fell due during the pause happens now."""
+    found = await journeys.find(session, journey)
+    await journeys.resume(session, found, by=actor)
+    return Journey.model_validate(found)
+
+
+@router.post("/{journey}/cancel", dependencies=[requires("journeys:write")])
+async def cancel(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> Journey:
+    """End the journey for everybody inside; it cannot be started again."""
+    found = await journeys.find(session, journey)
+    await journeys.cancel(session, found, by=actor)
+    return Journey.model_validate(found)
+
+
+@router.post("/{journey}/enrollments", status_code=status.HTTP_202_ACCEPTED, dependencies=[requires("journeys:write")])
+async def enroll(journey: JourneyPath, body: Enrolling, session: SessionDep) -> EnrollingResult:
+    """Let people in. Whoever may not enter (again) is counted with the reason."""
+    if (body.person_id is None) == (body.person_ids is None):
+        raise InvalidError.of("person_id", "give either person_id or person_ids")
+    found = await journeys.find(session, journey)
+    if found.active_version_id is None or found.status != "active":
+        raise ConflictError(f"the journey is {found.status}: only an active one takes people in")
+    version = await versions.load(session, found.active_version_id)
+    entrance = version.definition.by_api
+    key = enrollments.key_of(entrance, body.entry)
+    if key is None:
+        raise InvalidError.of("entry", f"must have {entrance.key}, which tells one enrollment from another")
+    person_ids = body.person_ids or [body.person_id] if body.person_id else body.person_ids or []
+    candidates = [
+        enrollments.Candidate(subject_id=person_id, entry=body.entry, entry_key=key) for person_id in person_ids
+    ]
+    done = await enrollments.enroll(session, version, candidates, again=entrance.again, source="api")
+    if body.person_id is not None and done.skipped["not_found"]:
+        raise NotFoundError(f"there is no person {body.person_id}")
+    return EnrollingResult(
+        enrolled=len(done.enrollment_ids),
+        skipped=dict(done.skipped),
+        enrollment_ids=done.enrollment_ids[:SHOWN_IDS],
+    )
+
+
+@router.get("/{journey}/enrollments", dependencies=[requires("journeys:read")])
+async def list_enrollments(
+    journey: JourneyPath,
+    session: SessionDep,
+    status: Literal["active", "waiting", "completed", "exited", "failed"] | None = None,
+    node: str | None = None,
+    limit: LimitParam = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[Enrollment]:
+    """List who is or was in the journey, in the order of entry."""
+    found = await journeys.find(session, journey)
+    after: tuple[UUID, int] | None = None
+    if cursor:
+        cohort_id, slot = decode_cursor(cursor, [UUID, int])
+        after = cohort_id, slot
+    rows = await passages.page(session, found.id, status=status, node=node, after=after, limit=limit + 1)
+    items = [Enrollment.model_validate(row) for row in rows[:limit]]
+    last = rows[limit - 1] if len(rows) > limit else None
+    return Page(items=items, next_cursor=encode_cursor(last.cohort_id, last.slot) if last else None)
+
+
+@router.get("/{journey}/stats", dependencies=[requires("journeys:read")])
+async def stats(journey: JourneyPath, session: SessionDep) -> Stats:
+    """Return counts per node: entered, waiting, left by outcome, failed."""
+    found = await journeys.find(session, journey)
+    return Stats.model_validate(await passages.stats(session, found.id))

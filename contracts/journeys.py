@@ -1,0 +1,112 @@
+"""What crosses between a journey's workflow and its activities: ids, counts and sets of slots, never a name or address.
+
+A set of members is text, as `journeys.members` encodes it for the cohort's size.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from journeys.state import RunKind, State
+
+LOAD_COHORT = "load_cohort"
+RUN_STEP = "run_journey_step"
+PARK = "park_members"
+
+WORKFLOW = "journey"
+SIGNAL = "tell"
+PROGRESS = "progress"
+
+LOCAL_SIZE = 50
+"""Up to this many members a step runs as a local activity: it is quicker than the server's round trips."""
+
+
+class Contract(BaseModel):
+    """Base of what Temporal carries; fields may be added with a default, never renamed."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class CohortRef(Contract):
+    """Which cohort."""
+
+    tenant_id: UUID
+    journey_id: UUID
+    cohort_id: UUID
+
+    @property
+    def workflow_id(self) -> str:
+        """The id of the cohort's workflow: starting it twice is starting it once."""
+        return f"journey/{self.tenant_id}/{self.journey_id}/{self.cohort_id}"
+
+
+class CohortInput(Contract):
+    """Start of a cohort's workflow, or its continuation with the state so far."""
+
+    cohort: CohortRef
+    state: State | None = None
+
+
+class CohortGraph(Contract):
+    """What a cohort walks: fixed when it starts, so frozen in its history."""
+
+    size: int
+    version_id: UUID
+    definition: dict[str, Any]
+    tenant_zone: str
+
+
+class StepRequest(Contract):
+    """One `journeys.state.Run`."""
+
+    cohort: CohortRef
+    version_id: UUID
+    size: int
+    kind: RunKind
+    node: str
+    visit: int
+    members: str
+    timed_out: bool = False
+
+
+class Due(Contract):
+    """Members who wait until the same moment."""
+
+    at: datetime
+    members: str
+
+
+class StepResult(Contract):
+    """One `journeys.state.ActivityResult`."""
+
+    outcomes: dict[str, str] = {}
+    waits: tuple[Due, ...] = ()
+    held: str = ""
+    parked: str = ""
+    gone: str = ""
+
+
+class ParkRequest(Contract):
+    """Members for whom a step failed as a whole."""
+
+    cohort: CohortRef
+    size: int
+    node: str
+    visit: int
+    members: str
+    error: str
+
+
+SignalKind = Literal["matched", "leave", "hold", "release", "retry"]
+
+
+class Told(Contract):
+    """What the platform tells a cohort, after it is committed."""
+
+    kind: SignalKind
+    members: str
+    node: str = ""
+    """For `matched`: where they wait."""
+    visit: int = 0

@@ -1,0 +1,164 @@
+"""What is owed to Temporal: workflows of committed cohorts to start, and signals to deliver.
+
+Both are rows, written with their cause, so a crash at any point only delays them. Starting is idempotent by the
+workflow's id, and a signal says what Postgres already decided, so either may happen twice.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from uuid import UUID
+
+import structlog
+from asyncpg import PostgresError
+from sqlalchemy import delete, func, select, text, tuple_, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from contracts.journeys import SIGNAL, WORKFLOW, CohortInput, CohortRef, Told
+from core.database import Database
+from core.temporal import DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
+from core.wake import COHORT_CHANNEL
+from models import Cohort, CohortSignal
+
+log = structlog.get_logger()
+
+PAGE = 200
+SWEEP_SECONDS = 1.0
+"""Without being woken, look this often for what a crash left undone."""
+DELIVERY_LOCK = 7_302_120
+"""Key of the advisory lock that keeps signals in order: one process delivers at a time."""
+
+
+async def start(client: Client, cohort: CohortRef, *, eager: bool = False) -> None:
+    """Start a cohort's workflow; nothing happens when it was started before."""
+    with suppress(WorkflowAlreadyStartedError):
+        await client.start_workflow(
+            WORKFLOW,
+            CohortInput(cohort=cohort),
+            id=cohort.workflow_id,
+            task_queue=MARKETING_QUEUE,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            request_eager_start=eager,
+            search_attributes=TypedSearchAttributes(
+                [
+                    SearchAttributePair(TENANT_ID, str(cohort.tenant_id)),
+                    SearchAttributePair(DOMAIN, "marketing"),
+                    SearchAttributePair(JOURNEY_ID, str(cohort.journey_id)),
+                ]
+            ),
+        )
+
+
+class CohortStarter:
+    """Starts cohorts and delivers signals, from the rows that say so."""
+
+    def __init__(self, database: Database, client: Client, *, eager: bool) -> None:
+        """Prepare; `eager` where this process runs the worker, which then gets the first task without polling."""
+        self._database = database
+        self._client = client
+        self._eager = eager
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look now: something was committed."""
+        self._woken.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; an outage of Postgres or Temporal only delays."""
+        while not stop.is_set():
+            try:
+                async with self._database.listen(COHORT_CHANNEL, self.wake):
+                    await self._work(stop)
+            except (DBAPIError, PostgresError, RPCError, OSError) as error:
+                log.warning("cohorts.delayed", error=type(error).__name__)
+                await wait_for_either(stop, self._woken, SWEEP_SECONDS)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self._woken.clear()
+            if not await self.once():
+                await wait_for_either(stop, self._woken, SWEEP_SECONDS)
+
+    async def once(self) -> bool:
+        """Start and deliver one page of each; whether there may be more."""
+        started = await self._start_page()
+        delivered = await self._deliver_page()
+        return PAGE in {started, delivered}
+
+    async def _start_page(self) -> int:
+        async with self._database.system() as session:
+            rows = (
+                await session.execute(
+                    select(Cohort.tenant_id, Cohort.journey_id, Cohort.id)
+                    .where(Cohort.started_at.is_(None))
+                    .order_by(Cohort.created_at)
+                    .limit(PAGE)
+                    .with_for_update(skip_locked=True)
+                )
+            ).all()
+            if not rows:
+                return 0
+            cohorts = [CohortRef(tenant_id=row.tenant_id, journey_id=row.journey_id, cohort_id=row.id) for row in rows]
+            await asyncio.gather(*(start(self._client, cohort, eager=self._eager) for cohort in cohorts))
+            await mark_started(session, [(row.tenant_id, row.id) for row in rows])
+        return len(rows)
+
+    async def _deliver_page(self) -> int:
+        async with self._database.system() as session:
+            if not await session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": DELIVERY_LOCK}):
+                return 0
+            rows = (
+                await session.execute(
+                    select(CohortSignal, Cohort.started_at)
+                    .join(Cohort, (Cohort.tenant_id == CohortSignal.tenant_id) & (Cohort.id == CohortSignal.cohort_id))
+                    .order_by(CohortSignal.created_at, CohortSignal.id)
+                    .limit(PAGE)
+                )
+            ).all()
+            by_cohort: dict[UUID, list[CohortSignal]] = {}
+            for signal, started_at in rows:
+                if started_at is not None:  # else its workflow is started first
+                    by_cohort.setdefault(signal.cohort_id, []).append(signal)
+            await asyncio.gather(*(self._deliver(signals) for signals in by_cohort.values()))
+            delivered = [signal for signals in by_cohort.values() for signal in signals]
+            if delivered:
+                await session.execute(
+                    delete(CohortSignal).where(
+                        CohortSignal.tenant_id.in_({signal.tenant_id for signal in delivered}),
+                        CohortSignal.id.in_([signal.id for signal in delivered]),
+                    )
+                )
+        return len(delivered)
+
+    async def _deliver(self, signals: list[CohortSignal]) -> None:
+        for signal in signals:
+            cohort = CohortRef(tenant_id=signal.tenant_id, journey_id=signal.journey_id, cohort_id=signal.cohort_id)
+            try:
+                await self._client.get_workflow_handle(cohort.workflow_id).signal(
+                    SIGNAL, Told.model_validate(signal.payload)
+                )
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:  # a workflow that is over needs no telling
+                    raise
+
+
+async def wait_for_either(first: asyncio.Event, second: asyncio.Event, seconds: float) -> None:
+    """Return when one of the events is set, or the time is over."""
+    waiting = {asyncio.ensure_future(first.wait()), asyncio.ensure_future(second.wait())}
+    _, pending = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+
+
+async def mark_started(session: AsyncSession, cohorts: Sequence[tuple[UUID, UUID]]) -> None:
+    """Record that these (tenant, cohort) have their workflow."""
+    await session.execute(
+        update(Cohort)
+        .where(tuple_(Cohort.tenant_id, Cohort.id).in_(cohorts), Cohort.started_at.is_(None))
+        .values(started_at=func.now())
+    )

@@ -1,0 +1,153 @@
+"""Ending, pausing and retrying enrollments from outside, and the signals owed to their workflows for it.
+
+Postgres changes first, and the signal is committed with it (`cohort_signal`): a crash between the two loses neither.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Table, and_, column, delete, func, select, update, values
+from sqlalchemy import Text as SqlText
+from sqlalchemy import Uuid as SqlUuid
+from sqlalchemy.sql.elements import ColumnElement
+
+from contracts.journeys import SignalKind, Told
+from core.database import TenantSession
+from core.ids import new_id
+from core.wake import COHORT_CHANNEL
+from journeys import members as member_sets
+from models import Cohort, CohortSignal
+from services.marketing.entering import WAITER
+from services.marketing.members import ENROLLMENT
+
+SIGNAL: Table = CohortSignal.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
+
+
+async def end(session: TenantSession, which: ColumnElement[bool], *, status: str, reason: str) -> int:
+    """End the open enrollments that `which` selects; return how many. Their workflows are told to drop them."""
+    return await _ended(
+        session,
+        update(ENROLLMENT)
+        .where(ENROLLMENT.c.tenant_id == session.tenant_id, ENROLLMENT.c.ended_at.is_(None), which)
+        .values(status=status, reason=reason, ended_at=func.now()),
+    )
+
+
+async def end_each(session: TenantSession, endings: Mapping[UUID, tuple[str, str]]) -> int:
+    """End these open enrollments, each with its own status and reason; return how many."""
+    if not endings:
+        return 0
+    ending = values(column("id", SqlUuid), column("status", SqlText), column("reason", SqlText), name="ending").data(
+        [(enrollment_id, status, reason) for enrollment_id, (status, reason) in sorted(endings.items())]
+    )
+    return await _ended(
+        session,
+        update(ENROLLMENT)
+        .where(
+            ENROLLMENT.c.tenant_id == session.tenant_id, ENROLLMENT.c.ended_at.is_(None), ENROLLMENT.c.id == ending.c.id
+        )
+        .values(status=ending.c.status, reason=ending.c.reason, ended_at=func.now()),
+    )
+
+
+async def _ended(session: TenantSession, ending: Any) -> int:  # noqa: ANN401 - an update
+    ended = ending.returning(ENROLLMENT.c.id, ENROLLMENT.c.cohort_id, ENROLLMENT.c.slot).cte("ended")
+    waiters = (
+        delete(WAITER)
+        .where(WAITER.c.tenant_id == session.tenant_id, WAITER.c.enrollment_id == ended.c.id)
+        .returning(WAITER.c.slot)
+        .cte("waiters")
+    )
+    rows = await session.execute(
+        select(ended.c.cohort_id, func.array_agg(ended.c.slot).label("slots"))
+        .group_by(ended.c.cohort_id)
+        .add_cte(waiters)
+    )
+    by_cohort = {row.cohort_id: member_sets.from_slots(row.slots) for row in rows}
+    await owe(session, "leave", by_cohort)
+    return sum(members.bit_count() for members in by_cohort.values())
+
+
+async def pause(session: TenantSession, which: ColumnElement[bool]) -> int:
+    """Hold the open enrollments that `which` selects: no step is taken for them. Return how many were not held."""
+    return await _marked(session, "hold", and_(which, ~ENROLLMENT.c.paused), {"paused": True})
+
+
+async def resume(session: TenantSession, which: ColumnElement[bool]) -> int:
+    """Let held enrollments go on; what fell due meanwhile happens now. Return how many were held."""
+    return await _marked(session, "release", and_(which, ENROLLMENT.c.paused), {"paused": False})
+
+
+async def retry(session: TenantSession, which: ColumnElement[bool]) -> int:
+    """Try the node of parked enrollments again. Return how many were parked."""
+    return await _marked(
+        session, "retry", and_(which, ENROLLMENT.c.status == "failed"), {"status": "active", "problem": None}
+    )
+
+
+async def _marked(
+    session: TenantSession, kind: SignalKind, which: ColumnElement[bool], changes: Mapping[str, Any]
+) -> int:
+    marked = (
+        update(ENROLLMENT)
+        .where(ENROLLMENT.c.tenant_id == session.tenant_id, ENROLLMENT.c.ended_at.is_(None), which)
+        .values(changes)
+        .returning(ENROLLMENT.c.cohort_id, ENROLLMENT.c.slot)
+        .cte("marked")
+    )
+    rows = await session.execute(
+        select(marked.c.cohort_id, func.array_agg(marked.c.slot).label("slots")).group_by(marked.c.cohort_id)
+    )
+    by_cohort = {row.cohort_id: member_sets.from_slots(row.slots) for row in rows}
+    await owe(session, kind, by_cohort)
+    return sum(members.bit_count() for members in by_cohort.values())
+
+
+async def owe(
+    session: TenantSession, kind: SignalKind, by_cohort: Mapping[UUID, int], *, node: str = "", visit: int = 0
+) -> None:
+    """Commit, with the caller's transaction, one signal for each cohort about these members."""
+    if not by_cohort:
+        return
+    cohorts = await session.execute(
+        select(Cohort.id, Cohort.journey_id, Cohort.size).where(
+            Cohort.tenant_id == session.tenant_id, Cohort.id.in_(sorted(by_cohort))
+        )
+    )
+    await session.execute(
+        SIGNAL.insert(),
+        [
+            {
+                "tenant_id": session.tenant_id,
+                "id": new_id(),
+                "journey_id": cohort.journey_id,
+                "cohort_id": cohort.id,
+                "kind": kind,
+                "payload": Told(
+                    kind=kind, members=member_sets.encode(by_cohort[cohort.id], cohort.size), node=node, visit=visit
+                ).model_dump(),
+            }
+            for cohort in cohorts
+        ],
+    )
+    session.wake_after_commit(COHORT_CHANNEL)
+
+
+async def release_all(session: TenantSession, journey_id: UUID) -> None:
+    """Owe every cohort of a journey that has open enrollments a release: the journey was resumed."""
+    open_here = (
+        select(ENROLLMENT.c.id)
+        .where(
+            ENROLLMENT.c.tenant_id == session.tenant_id,
+            ENROLLMENT.c.cohort_id == Cohort.id,
+            ENROLLMENT.c.ended_at.is_(None),
+        )
+        .exists()
+    )
+    cohorts = await session.execute(
+        select(Cohort.id, Cohort.size).where(
+            Cohort.tenant_id == session.tenant_id, Cohort.journey_id == journey_id, open_here
+        )
+    )
+    await owe(session, "release", {row.id: member_sets.everyone(row.size) for row in cohorts})

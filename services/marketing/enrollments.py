@@ -1,0 +1,225 @@
+"""Entering a journey: who may, and the cohort that walks them.
+
+Cohort and enrollments are committed first; the workflow is started after, from the cohort's row.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import JsonValue
+from sqlalchemy import Text, Uuid, bindparam, func, insert, literal, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+from core.database import TenantSession
+from core.ids import new_id, new_ids
+from core.wake import COHORT_CHANNEL
+from journeys.definition import Again, Enterable
+from journeys.evaluate import dig, key_text
+from models import Cohort
+from services.marketing.entering import arrival, waiters_for
+from services.marketing.members import ENROLLMENT
+from services.marketing.versions import LoadedVersion
+
+COHORT_SIZE = 5_000
+"""People a workflow walks at most: large enough that Temporal's cost per person vanishes, small enough to spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Somebody who may enter, and what they enter by."""
+
+    subject_id: UUID
+    entry: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    entry_key: str = ""
+    event_id: UUID | None = None
+    position: int = 0
+    """Of the entry event on the bus; only later events count for this passage."""
+    at: datetime | None = None
+    """When the entry event was received; None for now."""
+
+
+@dataclass(slots=True)
+class Enrolled:
+    """Who entered, in the order given, and why the others did not."""
+
+    enrollment_ids: list[UUID] = field(default_factory=list[UUID])
+    skipped: Counter[str] = field(default_factory=Counter[str])
+
+    def add(self, other: "Enrolled") -> None:
+        """Take over what another page did."""
+        self.enrollment_ids += other.enrollment_ids
+        self.skipped.update(other.skipped)
+
+
+def key_of(entry: Enterable, properties: Mapping[str, JsonValue]) -> str | None:
+    """Return what makes this entry distinct: the value at the entry's key, "" without one, None where it is missing."""
+    path = entry.key_path
+    if path is None:
+        return ""
+    return key_text(dig(properties, path))
+
+
+async def enroll(
+    session: TenantSession, version: LoadedVersion, candidates: Sequence[Candidate], *, again: Again, source: str
+) -> Enrolled:
+    """Enroll those who may enter, in cohorts of at most `COHORT_SIZE`.
+
+    Whoever may not is counted in `skipped`: `not_found`, `already_active`, `already_entered`, `too_soon`, `repeated`
+    (twice in this call).
+    """
+    done = Enrolled()
+    for start in range(0, len(candidates), COHORT_SIZE):
+        page = candidates[start : start + COHORT_SIZE]
+        done.add(await _enroll_page(session, version, page, again=again, source=source))
+    return done
+
+
+_ELIGIBLE = """
+SELECT c.n,
+  CASE
+    WHEN p.id IS NULL THEN 'not_found'
+    WHEN :mode <> 'always' AND c.twin > 1 THEN 'repeated'
+    WHEN :mode <> 'always' AND past.open THEN 'already_active'
+    WHEN :mode = 'never' AND past.last_entered IS NOT NULL THEN 'already_entered'
+    WHEN past.last_entered > now() - make_interval(months => :gap_months, days => :gap_days, secs => :gap_seconds)
+      THEN 'too_soon'
+  END AS refused
+FROM (
+  SELECT n, subject_id, entry_key, row_number() OVER (PARTITION BY subject_id, entry_key ORDER BY n) AS twin
+  FROM unnest(:subjects, :keys) WITH ORDINALITY AS given(subject_id, entry_key, n)
+) AS c
+LEFT JOIN person p ON p.tenant_id = :tenant AND p.id = c.subject_id
+LEFT JOIN LATERAL (
+  SELECT bool_or(e.ended_at IS NULL) AS open, max(e.entered_at) AS last_entered
+  FROM enrollment e
+  WHERE e.tenant_id = :tenant AND e.subject_id = c.subject_id AND e.journey_id = :journey AND e.entry_key = c.entry_key
+) AS past ON true
+ORDER BY c.n
+"""
+
+
+async def _enroll_page(
+    session: TenantSession, version: LoadedVersion, page: Sequence[Candidate], *, again: Again, source: str
+) -> Enrolled:
+    gap = again.min_gap
+    checked = await session.execute(
+        text(_ELIGIBLE).bindparams(
+            bindparam("subjects", type_=ARRAY(Uuid)),
+            bindparam("keys", type_=ARRAY(Text)),
+            bindparam("mode", type_=Text),
+        ),
+        {
+            "tenant": session.tenant_id,
+            "journey": version.journey_id,
+            "mode": again.mode,
+            "subjects": [candidate.subject_id for candidate in page],
+            "keys": [candidate.entry_key for candidate in page],
+            "gap_months": gap.months if gap else 0,
+            "gap_days": gap.days if gap else 0,
+            "gap_seconds": gap.elapsed.total_seconds() if gap else 0,
+        },
+    )
+    done = Enrolled()
+    entering: list[Candidate] = []
+    for candidate, row in zip(page, checked, strict=True):
+        if row.refused is None:
+            entering.append(candidate)
+        else:
+            done.skipped[row.refused] += 1
+    if not entering:
+        return done
+    ids = await _insert(session, version, entering, overlapping=again.mode == "always", source=source)
+    done.enrollment_ids = ids
+    done.skipped["already_active"] += len(entering) - len(ids)
+    done.skipped = +done.skipped
+    return done
+
+
+async def _insert(
+    session: TenantSession,
+    version: LoadedVersion,
+    entering: Sequence[Candidate],
+    *,
+    overlapping: bool,
+    source: str,
+) -> list[UUID]:
+    cohort_id = new_id()
+    await session.execute(
+        insert(Cohort).values(
+            tenant_id=session.tenant_id,
+            id=cohort_id,
+            journey_id=version.journey_id,
+            version_id=version.id,
+            size=len(entering),
+            source=source,
+        )
+    )
+    start = arrival(version, version.plan.start, 1)
+    given = func.unnest(
+        bindparam("ids", new_ids(len(entering)), type_=ARRAY(Uuid)),
+        bindparam("subjects", [c.subject_id for c in entering], type_=ARRAY(Uuid)),
+        bindparam("keys", [c.entry_key for c in entering], type_=ARRAY(Text)),
+        bindparam("entries", [dict(c.entry) for c in entering], type_=ARRAY(JSONB)),
+        bindparam("events", [c.event_id for c in entering], type_=ARRAY(Uuid)),
+        bindparam("positions", [c.position for c in entering], type_=ARRAY(ENROLLMENT.c.entry_position.type)),
+    ).table_valued("id", "subject_id", "entry_key", "entry", "event_id", "position", with_ordinality="n")
+    columns: dict[str, Any] = {
+        "tenant_id": literal(session.tenant_id),
+        "id": given.c.id,
+        "journey_id": literal(version.journey_id),
+        "version_id": literal(version.id),
+        "cohort_id": literal(cohort_id),
+        "slot": given.c.n - 1,
+        "subject_type": literal(version.definition.subject),
+        "subject_id": given.c.subject_id,
+        "person_id": given.c.subject_id,
+        "entry_key": given.c.entry_key,
+        "overlapping": literal(overlapping),
+        "entry": given.c.entry,
+        "entry_event_id": given.c.event_id,
+        "entry_position": given.c.position,
+        "status": literal(start.status),
+        "node": literal(start.node),
+        "ended_at": func.now() if start.ends else literal(None, ENROLLMENT.c.ended_at.type),
+        "reason": literal(start.reason, Text),
+    }
+    # A gap in the slots, where somebody entered at the same moment elsewhere, reads as a member who is gone.
+    rows = await session.execute(_upserting(columns, given).returning(ENROLLMENT.c.id))
+    ids = [row.id for row in rows]
+    if ids:
+        session.wake_after_commit(COHORT_CHANNEL)
+        await _wait_at_start(session, version, cohort_id, entering)
+    return ids
+
+
+def _upserting(columns: Mapping[str, Any], given: Any) -> Any:  # noqa: ANN401 - SQLAlchemy constructs
+    statement = pg_insert(ENROLLMENT).from_select(list(columns), select(*columns.values()).select_from(given))
+    return statement.on_conflict_do_nothing()
+
+
+async def _wait_at_start(
+    session: TenantSession, version: LoadedVersion, cohort_id: UUID, entering: Sequence[Candidate]
+) -> None:
+    """Park everybody whose journey begins with waiting for an event: events count from the entry event on."""
+    received = {candidate.at for candidate in entering if candidate.at is not None}
+    since = min(received) if received else None
+    arrived = (
+        select(ENROLLMENT)
+        .where(ENROLLMENT.c.tenant_id == session.tenant_id, ENROLLMENT.c.cohort_id == cohort_id)
+        .subquery()
+    )
+    waiting = waiters_for(
+        version,
+        version.plan.start,
+        1,
+        arrived,
+        since=func.now() if since is None else literal(since, ENROLLMENT.c.entered_at.type),
+        since_position=arrived.c.entry_position,
+    )
+    if waiting is not None:
+        await session.execute(waiting)

@@ -1,0 +1,101 @@
+"""What arriving at a node writes, whoever brings a member there: an enrollment, or the step before."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import FromClause, Insert, Table, Text, func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.elements import ColumnElement
+
+from journeys.definition import ExitNode, WaitForEventNode, WaitNode
+from journeys.evaluate import MAX_KEY_LENGTH
+from models import Waiter
+from services.marketing.versions import LoadedVersion
+
+WAITER: Table = Waiter.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a member comes to, and what its row says there."""
+
+    node: str
+    visit: int
+    status: str
+    reason: str | None
+    """Set when the node is an exit: the passage is over."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the enrollment ends by arriving."""
+        return self.status == "completed"
+
+
+def arrival(version: LoadedVersion, node: str, visit: int) -> Arrival:
+    """Return what arriving at `node` for the `visit`-th time makes of an enrollment."""
+    match version.definition.nodes[node]:
+        case ExitNode(reason=reason):
+            return Arrival(node, visit, "completed", reason)
+        case WaitNode() | WaitForEventNode():
+            return Arrival(node, visit, "waiting", None)
+        case _:
+            return Arrival(node, visit, "active", None)
+
+
+def waiters_for(
+    version: LoadedVersion,
+    node: str,
+    visit: int,
+    arrived: FromClause,
+    *,
+    since: ColumnElement[datetime],
+    since_position: ColumnElement[int],
+) -> Insert | None:
+    """Return the statement that parks those in `arrived` at `node`, or None where nobody waits for an event there.
+
+    `arrived` has the columns tenant_id, id, cohort_id, slot, subject_id and entry. What the event must match is kept as
+    `journeys.evaluate.match_values` has it; whose entry lacks such a value gets no waiter: no event can match, so
+    the time runs out.
+    """
+    waiting = version.definition.nodes[node]
+    if not isinstance(waiting, WaitForEventNode):
+        return None
+    parts: list[Any] = []
+    complete: list[ColumnElement[bool]] = []
+    for event_path, entry_path in waiting.match.items():
+        value = func.jsonb_extract_path_text(arrived.c.entry, *entry_path.path)
+        kind = func.jsonb_typeof(func.jsonb_extract_path(arrived.c.entry, *entry_path.path))
+        complete += [kind.in_(("string", "number", "boolean")), func.length(value).between(1, MAX_KEY_LENGTH)]
+        parts += [literal(".".join(event_path.path[1:]), Text), value]
+    source = select(
+        arrived.c.tenant_id,
+        arrived.c.id,
+        literal(node),
+        literal(visit),
+        arrived.c.cohort_id,
+        arrived.c.slot,
+        literal(version.id),
+        literal(waiting.event),
+        arrived.c.subject_id,
+        func.jsonb_build_object(*parts, type_=JSONB),
+        since,
+        since_position,
+    ).where(*complete)
+    return WAITER.insert().from_select(
+        [
+            "tenant_id",
+            "enrollment_id",
+            "node",
+            "visit",
+            "cohort_id",
+            "slot",
+            "version_id",
+            "event_type",
+            "subject_id",
+            "match",
+            "since",
+            "since_position",
+        ],
+        source,
+    )

@@ -1,0 +1,268 @@
+"""Journeys: drafts, publishing, and the three switches pause, resume and cancel."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from core.actor import Actor
+from core.database import TenantSession
+from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
+from core.ids import new_id
+from journeys.definition import EventEntry, JourneyDefinition
+from journeys.validation import InvalidDefinition, Problem, parse, validate
+from models import Journey, JourneyListener, JourneyVersion, Template, TemplateVersion
+from services.marketing import endings
+from services.marketing.members import ENROLLMENT
+from services.shared import activity
+
+PERSON_FIELDS = frozenset(
+    {
+        "id",
+        "email",
+        "phone",
+        "external_id",
+        "first_name",
+        "last_name",
+        "time_zone",
+        "locale",
+        "source",
+        "lifecycle_stage",
+        "is_customer",
+        "is_lead",
+        "is_contact",
+        "is_vendor",
+        "is_employee",
+        "created_at",
+        "updated_at",
+        "last_seen_at",
+        "qualified_at",
+    }
+)
+"""What a condition may ask of a person, beside attributes."""
+
+
+async def create(session: TenantSession, *, key: str, name: str, definition: Mapping[str, Any], by: Actor) -> Journey:
+    """Create a journey with its first draft.
+
+    Raises:
+        InvalidError: the definition is malformed or could never be published; each problem names its place.
+        ConflictError: the key is taken.
+    """
+    await checked(session, definition)
+    journey = Journey(
+        tenant_id=session.tenant_id, id=new_id(), key=key, name=name, status="draft", draft=dict(definition)
+    )
+    try:
+        async with session.begin_nested():
+            session.add(journey)
+            await session.flush()
+    except IntegrityError as error:
+        raise ConflictError(
+            f"there is a journey with the key {key} already", errors=[FieldProblem("key", "is taken")]
+        ) from error
+    await _record(session, journey, "journey.created", {"key": (None, key), "name": (None, name)}, by)
+    await session.refresh(journey)
+    return journey
+
+
+async def find(session: TenantSession, id_or_key: str) -> Journey:
+    """Return a journey by its id or key.
+
+    Raises:
+        NotFoundError: the tenant has none.
+    """
+    query = select(Journey).where(Journey.tenant_id == session.tenant_id)
+    try:
+        query = query.where(Journey.id == UUID(id_or_key))
+    except ValueError:
+        query = query.where(Journey.key == id_or_key)
+    journey = (await session.scalars(query)).one_or_none()
+    if journey is None:
+        raise NotFoundError(f"there is no journey {id_or_key}")
+    return journey
+
+
+async def page(session: TenantSession, *, after: UUID | None, limit: int) -> Sequence[Journey]:
+    """Return journeys, newest first, older than `after`."""
+    query = select(Journey).where(Journey.tenant_id == session.tenant_id).order_by(Journey.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(Journey.id < after)
+    return (await session.scalars(query)).all()
+
+
+async def save_draft(
+    session: TenantSession, journey: Journey, *, definition: Mapping[str, Any], name: str | None, by: Actor
+) -> Journey:
+    """Replace the draft. Nobody in the journey notices before it is published.
+
+    Raises:
+        InvalidError: as for `create`.
+    """
+    await checked(session, definition)
+    changes: dict[str, tuple[Any, Any]] = {"draft": (None, "saved")} if journey.draft != definition else {}
+    if name is not None and name != journey.name:
+        changes["name"] = (journey.name, name)
+        journey.name = name
+    if changes:
+        journey.draft = dict(definition)
+        journey.updated_at = func.now()  # pyright: ignore[reportAttributeAccessIssue]  # SQL for a column
+        await _record(session, journey, "journey.draft_saved", changes, by)
+        await session.flush()
+        await session.refresh(journey)
+    return journey
+
+
+async def publish(session: TenantSession, journey: Journey, *, by: Actor) -> JourneyVersion:
+    """Make the draft a version that people enter from now on; those inside finish on the version they entered.
+
+    Raises:
+        InvalidError: the draft names something that is gone.
+        ConflictError: the journey is cancelled.
+    """
+    await session.refresh(journey, with_for_update=True)
+    if journey.status == "cancelled":
+        raise ConflictError("a cancelled journey cannot be published")
+    definition = await checked(session, journey.draft)
+    number = await session.scalar(
+        select(func.coalesce(func.max(JourneyVersion.number), 0) + 1).where(
+            JourneyVersion.tenant_id == session.tenant_id, JourneyVersion.journey_id == journey.id
+        )
+    )
+    version = JourneyVersion(
+        tenant_id=session.tenant_id,
+        id=new_id(),
+        journey_id=journey.id,
+        number=number or 1,
+        definition=journey.draft,
+        published_by=by.name,
+    )
+    session.add(version)
+    await session.flush()
+    listeners = _listeners(definition)
+    if listeners:
+        await session.execute(
+            insert(JourneyListener),
+            [
+                {
+                    "tenant_id": session.tenant_id,
+                    "event_type": event_type,
+                    "version_id": version.id,
+                    "kind": kind,
+                    "ordinal": ordinal,
+                    "journey_id": journey.id,
+                }
+                for event_type, kind, ordinal in listeners
+            ],
+        )
+    before = journey.status
+    journey.active_version_id = version.id
+    if before == "draft":
+        journey.status = "active"
+    await _record(
+        session,
+        journey,
+        "journey.published",
+        {"version": (version.number - 1 or None, version.number), "status": (before, journey.status)},
+        by,
+    )
+    await session.flush()
+    await session.refresh(version)
+    return version
+
+
+def _listeners(definition: JourneyDefinition) -> list[tuple[str, str, int]]:
+    found = [(rule.event, "exit", ordinal) for ordinal, rule in enumerate(definition.exit_when)]
+    if definition.goal is not None:
+        found.append((definition.goal.event, "goal", 0))
+    found += [
+        (entry.event, "entry", ordinal)
+        for ordinal, entry in enumerate(definition.entries)
+        if isinstance(entry, EventEntry)
+    ]
+    return found
+
+
+async def pause(session: TenantSession, journey: Journey, *, by: Actor) -> None:
+    """Hold everything: nobody enters by event, and nobody inside takes a step. Waits go on running out."""
+    await _switch(session, journey, "journey.paused", {"active"}, "paused", by)
+
+
+async def resume(session: TenantSession, journey: Journey, *, by: Actor) -> None:
+    """Go on: what fell due during the pause happens now."""
+    await _switch(session, journey, "journey.resumed", {"paused"}, "active", by)
+    await endings.release_all(session, journey.id)
+
+
+async def cancel(session: TenantSession, journey: Journey, *, by: Actor) -> int:
+    """End the journey for everybody inside and let nobody enter again; return how many were inside."""
+    await _switch(session, journey, "journey.cancelled", {"draft", "active", "paused"}, "cancelled", by)
+    return await endings.end(session, ENROLLMENT.c.journey_id == journey.id, status="exited", reason="cancelled")
+
+
+async def _switch(
+    session: TenantSession, journey: Journey, verb: str, allowed: set[str], status: str, by: Actor
+) -> None:
+    await session.refresh(journey, with_for_update=True)
+    if journey.status not in allowed:
+        raise ConflictError(f"a journey that is {journey.status} cannot become {status}")
+    await _record(session, journey, verb, {"status": (journey.status, status)}, by)
+    journey.status = status
+    journey.updated_at = func.now()  # pyright: ignore[reportAttributeAccessIssue]  # SQL for a column
+    await session.flush()
+    await session.refresh(journey)
+
+
+async def checked(session: TenantSession, raw: Mapping[str, Any]) -> JourneyDefinition:
+    """Return the definition in `raw`.
+
+    Raises:
+        InvalidError: it is malformed, or names what the tenant does not have.
+    """
+    try:
+        definition = parse(raw)
+    except InvalidDefinition as error:
+        raise _invalid(error.problems) from error
+    problems = validate(
+        definition, person_fields=PERSON_FIELDS, templates=await _templates(session), segments=frozenset()
+    )
+    if problems:
+        raise _invalid(problems)
+    return definition
+
+
+async def _templates(session: TenantSession) -> dict[tuple[str, str], frozenset[str]]:
+    rows = await session.execute(
+        select(Template.channel, Template.key, TemplateVersion.variables)
+        .join(
+            TemplateVersion,
+            (TemplateVersion.tenant_id == Template.tenant_id) & (TemplateVersion.id == Template.current_version_id),
+        )
+        .where(Template.tenant_id == session.tenant_id)
+    )
+    return {(row.channel, row.key): frozenset(row.variables) for row in rows}
+
+
+def _invalid(problems: Sequence[Problem]) -> InvalidError:
+    return InvalidError(
+        f"the definition has {len(problems)} problem{'s' if len(problems) > 1 else ''}",
+        errors=[FieldProblem(".".join(filter(None, ("definition", p.path))), p.reason) for p in problems],
+    )
+
+
+async def _record(session: TenantSession, journey: Journey, verb: str, changes: activity.Changes, by: Actor) -> None:
+    await activity.record(session, by=by, subject_type="journey", subject_id=journey.id, type=verb, changes=changes)
+
+
+async def version(session: TenantSession, journey: Journey, version_id: UUID) -> JourneyVersion:
+    """Return a published version of this journey.
+
+    Raises:
+        NotFoundError: it has none of that id.
+    """
+    found = await session.get(JourneyVersion, {"tenant_id": session.tenant_id, "id": version_id})
+    if found is None or found.journey_id != journey.id:
+        raise NotFoundError(f"the journey has no version {version_id}")
+    return found

@@ -1,0 +1,47 @@
+"""Members of a cohort as SQL: the rows of those slots, whatever set they are."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Integer, Table, bindparam, func
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.elements import ColumnElement
+
+from journeys import members as member_sets
+from models import Enrollment
+
+ENROLLMENT: Table = Enrollment.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
+
+
+@dataclass(frozen=True, slots=True)
+class CohortMembers:
+    """A set of slots of one cohort."""
+
+    tenant_id: UUID
+    cohort_id: UUID
+    size: int
+    mask: int
+
+    def within(self, table: Any) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - a table, an alias or a CTE
+        """Return the predicates that hold `table` (with tenant_id, cohort_id, slot) to these members."""
+        whole = table.c.tenant_id == self.tenant_id, table.c.cohort_id == self.cohort_id
+        if self.mask == member_sets.everyone(self.size):
+            return whole
+        slots = bindparam(None, member_sets.slots(self.mask), type_=ARRAY(Integer))
+        return *whole, table.c.slot == func.any(slots)
+
+    def only(self, mask: int) -> "CohortMembers":
+        """Return the same cohort with other members."""
+        return CohortMembers(self.tenant_id, self.cohort_id, self.size, mask)
+
+
+def movable(table: Any, node: str, visit: int) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - a table or an alias
+    """Return the predicates of an enrollment that stands at this passage and may take a step."""
+    return (
+        table.c.node == node,
+        table.c.visit == visit,
+        table.c.ended_at.is_(None),
+        table.c.status != "failed",
+        ~table.c.paused,
+    )

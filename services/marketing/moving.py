@@ -1,0 +1,174 @@
+"""The move: members leave a node by its outcomes, their steps are recorded, and they arrive at the next node.
+
+One statement per call, whatever the number of members. Postgres is the judge: only those who still stand at that very
+passage and may move are moved, so a repeat after a crash moves nobody twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    Integer,
+    Table,
+    Text,
+    case,
+    column,
+    delete,
+    func,
+    literal,
+    null,
+    select,
+    update,
+    values,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.elements import ColumnElement
+
+from core.database import TenantSession
+from journeys import members as member_sets
+from models import EnrollmentStep
+from services.marketing.entering import WAITER, Arrival, arrival, waiters_for
+from services.marketing.members import ENROLLMENT, CohortMembers, movable
+from services.marketing.versions import LoadedVersion
+
+STEP: Table = EnrollmentStep.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
+
+
+def standing(members: CohortMembers, node: str, visit: int, *joined: Any) -> Any:  # noqa: ANN401 - SQLAlchemy selectables
+    """Return the select of those who may leave `node`: id, slot, when they came, and the columns in `joined`."""
+    return select(
+        ENROLLMENT.c.id,
+        ENROLLMENT.c.slot,
+        ENROLLMENT.c.node_entered_at,
+        *joined,
+    ).where(*members.within(ENROLLMENT), *movable(ENROLLMENT, node, visit))
+
+
+def taken_waiters(members: CohortMembers, node: str, visit: int, *, matched_only: bool) -> CTE:
+    """Return the CTE that deletes the waiters of those who may leave `node`: enrollment_id, matched_event_id.
+
+    Deleting waits for the relay's lock and reads what it committed, so Postgres decides the race of event and timer.
+    """
+    leave = (
+        delete(WAITER)
+        .where(
+            WAITER.c.tenant_id == members.tenant_id,
+            WAITER.c.enrollment_id == ENROLLMENT.c.id,
+            WAITER.c.node == node,
+            WAITER.c.visit == visit,
+            *members.within(ENROLLMENT),
+            *movable(ENROLLMENT, node, visit),
+        )
+        .returning(WAITER.c.enrollment_id, WAITER.c.matched_event_id)
+    )
+    if matched_only:
+        leave = leave.where(WAITER.c.matched_event_id.is_not(None))
+    return leave.cte("taken")
+
+
+async def move(
+    session: TenantSession,
+    version: LoadedVersion,
+    node: str,
+    visit: int,
+    leaving: Any,  # noqa: ANN401 - a select as `standing` makes it, with `outcome` and `detail`
+    *,
+    outcomes: Sequence[str],
+    attempt: int,
+) -> Mapping[str, int]:
+    """Move those in `leaving` on, by the column `outcome`; return the members moved, by outcome.
+
+    Each moved member gets its step (with `detail`), and what arriving writes: a waiter, or the end of the passage.
+    """
+    tenant_id = session.tenant_id
+    arrivals = {outcome: _arrival_of(version, node, visit, outcome) for outcome in outcomes}
+    member = leaving.cte("member")
+    target = values(
+        column("outcome", Text),
+        column("node", Text),
+        column("visit", Integer),
+        column("status", Text),
+        column("reason", Text),
+        name="target",
+    ).data([(o, a.node, a.visit, a.status, a.reason) for o, a in arrivals.items()])
+    moved = (
+        update(ENROLLMENT)
+        .where(
+            ENROLLMENT.c.tenant_id == tenant_id,
+            ENROLLMENT.c.id == member.c.id,
+            target.c.outcome == member.c.outcome,
+            *movable(ENROLLMENT, node, visit),
+        )
+        .values(
+            node=target.c.node,
+            visit=target.c.visit,
+            status=target.c.status,
+            reason=target.c.reason,
+            node_entered_at=func.now(),
+            ended_at=case((target.c.status == "completed", func.now()), else_=null()),
+        )
+        .returning(
+            ENROLLMENT.c.tenant_id,
+            ENROLLMENT.c.id,
+            ENROLLMENT.c.cohort_id,
+            ENROLLMENT.c.slot,
+            ENROLLMENT.c.subject_id,
+            ENROLLMENT.c.entry,
+            member.c.outcome,
+            member.c.detail,
+            member.c.node_entered_at.label("entered_at"),
+        )
+        .cte("moved")
+    )
+    steps = (
+        STEP.insert()
+        .from_select(
+            ["tenant_id", "enrollment_id", "node", "visit", "entered_at", "outcome", "attempt", "detail"],
+            select(
+                moved.c.tenant_id,
+                moved.c.id,
+                literal(node),
+                literal(visit, Integer),
+                moved.c.entered_at,
+                moved.c.outcome,
+                literal(attempt, Integer),
+                moved.c.detail,
+            ),
+        )
+        .cte("steps")
+    )
+    statement = (
+        select(moved.c.outcome, func.array_agg(moved.c.slot).label("slots")).group_by(moved.c.outcome).add_cte(steps)
+    )
+    for index, (outcome, arrived) in enumerate(arrivals.items()):
+        here = select(moved).where(moved.c.outcome == outcome).subquery()
+        waiting = waiters_for(
+            version, arrived.node, arrived.visit, here, since=func.now(), since_position=literal(0, Integer)
+        )
+        if waiting is not None:
+            statement = statement.add_cte(waiting.cte(f"waiting_{index}"))
+    rows = (await session.execute(statement)).all()
+    return {row.outcome: member_sets.from_slots(row.slots) for row in rows}
+
+
+def constant(outcome: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """Return the columns of a node with one way out."""
+    return literal(outcome, Text).label("outcome"), null().cast(JSONB).label("detail")
+
+
+def by_waiter(taken: CTE, *, timed_out: bool) -> tuple[Any, tuple[ColumnElement[Any], ColumnElement[Any]]]:
+    """Return the join with `taken_waiters`, and the columns: `matched` with its event, else `timed_out`."""
+    came = taken.c.matched_event_id.is_not(None)
+    join = ENROLLMENT.join(taken, taken.c.enrollment_id == ENROLLMENT.c.id, isouter=timed_out)
+    return join, (
+        case((came, "matched"), else_="timed_out").label("outcome"),
+        case((came, func.jsonb_build_object("event_id", taken.c.matched_event_id)), else_=null()).label("detail"),
+    )
+
+
+def _arrival_of(version: LoadedVersion, node: str, visit: int, outcome: str) -> Arrival:
+    target = version.plan.move(node, visit, outcome)
+    if target is None:
+        raise ValueError(f"node {node} has no outcome {outcome}")
+    return arrival(version, *target)

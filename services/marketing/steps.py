@@ -1,0 +1,274 @@
+"""What each kind of node does to the members who stand there: one transaction, whatever their number.
+
+`run` answers for every member it is asked about: moved on, held, parked, or gone. It may be repeated at any time: who
+was moved by an earlier attempt is reported with the outcome that attempt recorded.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import String, Text, and_, case, cast, func, literal, null, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
+
+from core.actor import Actor
+from core.database import TenantSession
+from journeys import members as member_sets
+from journeys.definition import BranchNode, SendNode, UpdatePersonNode, WaitNode, successors
+from journeys.durations import zone_named
+from journeys.state import RunKind
+from models import Journey, Person, Tenant
+from services.identity import bulk
+from services.marketing import queueing, templates
+from services.marketing.conditions_sql import Scope, compile_condition
+from services.marketing.members import ENROLLMENT, CohortMembers, movable
+from services.marketing.moving import STEP, by_waiter, constant, move, standing, taken_waiters
+from services.marketing.versions import LoadedVersion
+
+JOURNEY_PRIORITY = 1
+PERMANENT = ("22", "23", "P0")
+"""SQLSTATE classes that lie in a member's data, so a repeat cannot cure them: value, constraint, raised by trigger."""
+
+
+@dataclass(slots=True)
+class StepOutcome:
+    """What became of the members of a run, as sets of slots."""
+
+    outcomes: dict[str, int] = field(default_factory=dict[str, int])
+    waits: dict[datetime, int] = field(default_factory=dict[datetime, int])
+    held: int = 0
+    parked: int = 0
+    gone: int = 0
+
+    def answered(self) -> int:
+        """Everybody this names."""
+        named = self.held | self.parked | self.gone
+        for members in (*self.outcomes.values(), *self.waits.values()):
+            named |= members
+        return named
+
+    def add(self, other: "StepOutcome") -> None:
+        """Take over what another part of the run did."""
+        for outcome, members in other.outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) | members
+        for due, members in other.waits.items():
+            self.waits[due] = self.waits.get(due, 0) | members
+        self.held |= other.held
+        self.parked |= other.parked
+        self.gone |= other.gone
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run of one node."""
+
+    version: LoadedVersion
+    kind: RunKind
+    node: str
+    visit: int
+    timed_out: bool
+    attempt: int
+
+    @property
+    def passage(self) -> tuple[str, int]:
+        """Node and visit."""
+        return self.node, self.visit
+
+
+async def run(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+    """Do what the node does for these members, and say what became of each."""
+    status = await session.scalar(
+        select(Journey.status).where(Journey.tenant_id == session.tenant_id, Journey.id == step.version.journey_id)
+    )
+    if status != "active":
+        return await _classified(session, step, members)
+    done = await _isolated(session, step, members)
+    rest = members.mask & ~done.answered()
+    if rest:
+        done.add(await _classified(session, step, members.only(rest)))
+    return done
+
+
+async def _isolated(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+    """Act for all; where the store refuses, for halves, down to the members it refuses: those are parked."""
+    try:
+        async with session.begin_nested():
+            return await _ACTIONS[step.kind](session, step, members)
+    except DBAPIError as error:
+        sqlstate = str(getattr(error.orig, "sqlstate", "") or "")
+        if not sqlstate.startswith(PERMANENT):
+            raise
+        reason = f"{sqlstate}: {str(error.orig).splitlines()[0][:200]}"
+    slots = member_sets.slots(members.mask)
+    if len(slots) == 1:
+        await park(session, members, step.node, step.visit, reason, attempt=step.attempt)
+        return StepOutcome(parked=members.mask)
+    middle = 1 << slots[len(slots) // 2]
+    lower = members.mask & (middle - 1)
+    done = await _isolated(session, step, members.only(lower))
+    done.add(await _isolated(session, step, members.only(members.mask & ~lower)))
+    return done
+
+
+async def park(
+    session: TenantSession, members: CohortMembers, node: str, visit: int, error: str, *, attempt: int
+) -> None:
+    """Set members aside whose node failed: they keep their place, visibly, until somebody retries or removes them."""
+    await session.execute(
+        update(ENROLLMENT)
+        .where(*members.within(ENROLLMENT), *movable(ENROLLMENT, node, visit))
+        .values(status="failed", problem={"error": error, "attempt": attempt})
+    )
+
+
+async def _act(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+    node = step.version.definition.nodes[step.node]
+    match node:
+        case BranchNode():
+            return await _branch(session, step, members, node)
+        case SendNode():
+            return await _send(session, step, members, node)
+        case UpdatePersonNode():
+            return await _update_person(session, step, members, node)
+        case _:
+            raise TypeError(f"node {step.node} does not act")
+
+
+async def _branch(session: TenantSession, step: Step, members: CohortMembers, node: BranchNode) -> StepOutcome:
+    person = Person.__table__.alias("p")
+    scope = Scope(
+        tenant_id=session.tenant_id, person=person, entry=ENROLLMENT.c.entry, subject_id=ENROLLMENT.c.subject_id
+    )
+    outcome = case(
+        *(
+            (compile_condition(branch.when, scope), literal(f"branch_{i}", Text))
+            for i, branch in enumerate(node.branches)
+        ),
+        else_=literal("otherwise", Text),
+    ).label("outcome")
+    leaving = standing(members, *step.passage, outcome, null().cast(JSONB).label("detail")).where(
+        person.c.tenant_id == session.tenant_id, person.c.id == ENROLLMENT.c.person_id
+    )
+    return StepOutcome(outcomes=await _move(session, step, leaving))
+
+
+async def _send(session: TenantSession, step: Step, members: CohortMembers, node: SendNode) -> StepOutcome:
+    done = await _move(session, step, standing(members, *step.passage, *constant("done")))
+    sent = done.get("done", 0)
+    if sent:
+        template = await templates.current(session, channel=node.channel, key=node.template)
+        recipients = select(
+            ENROLLMENT.c.person_id,
+            func.concat("journey:", cast(ENROLLMENT.c.id, String), f":{step.node}:{step.visit}").label("dedupe_key"),
+            ENROLLMENT.c.id.label("enrollment_id"),
+            null().label("campaign_id"),
+        ).where(*members.only(sent).within(ENROLLMENT))
+        await queueing.queue(
+            session, recipients, channel=node.channel, template_version=template, priority=JOURNEY_PRIORITY
+        )
+    return StepOutcome(outcomes=done)
+
+
+async def _update_person(
+    session: TenantSession, step: Step, members: CohortMembers, node: UpdatePersonNode
+) -> StepOutcome:
+    done = await _move(session, step, standing(members, *step.passage, *constant("done")))
+    if done:
+        chosen = select(ENROLLMENT.c.person_id).where(*members.only(done["done"]).within(ENROLLMENT))
+        person_ids: list[UUID] = list((await session.scalars(chosen)).all())
+        attributes = {
+            path.removeprefix("attributes."): value
+            for path, value in node.set.items()
+            if path.startswith("attributes.")
+        }
+        fields = {
+            path: None if v is None else str(v) for path, v in node.set.items() if not path.startswith("attributes.")
+        }
+        by = Actor.journey(step.version.journey_id)
+        await bulk.set_fields(session, person_ids, fields=fields, attributes=attributes, by=by)
+    return StepOutcome(outcomes=done)
+
+
+async def _plan_wait(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+    node = step.version.definition.nodes[step.node]
+    if not isinstance(node, WaitNode):
+        raise TypeError(f"node {step.node} is not a wait")
+    zone = func.coalesce(Person.time_zone, Tenant.time_zone)
+    rows = await session.execute(
+        select(zone.label("zone"), ENROLLMENT.c.node_entered_at, func.array_agg(ENROLLMENT.c.slot).label("slots"))
+        .join(Person, and_(Person.tenant_id == ENROLLMENT.c.tenant_id, Person.id == ENROLLMENT.c.person_id))
+        .join(Tenant, Tenant.id == ENROLLMENT.c.tenant_id)
+        .where(*members.within(ENROLLMENT), *movable(ENROLLMENT, *step.passage))
+        .group_by(zone, ENROLLMENT.c.node_entered_at)
+    )
+    done = StepOutcome()
+    for row in rows:
+        due = node.due(row.node_entered_at, zone_named(row.zone))
+        done.waits[due] = done.waits.get(due, 0) | member_sets.from_slots(row.slots)
+    return done
+
+
+async def _leave_wait(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+    return StepOutcome(outcomes=await _move(session, step, standing(members, *step.passage, *constant("elapsed"))))
+
+
+async def _leave_wait_for_event(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+    taken = taken_waiters(members, *step.passage, matched_only=not step.timed_out)
+    join, columns = by_waiter(taken, timed_out=step.timed_out)
+    leaving = standing(members, *step.passage, *columns).select_from(join)
+    return StepOutcome(outcomes=await _move(session, step, leaving))
+
+
+async def _move(session: TenantSession, step: Step, leaving: Any) -> dict[str, int]:  # noqa: ANN401 - a select
+    outcomes = list(successors(step.version.definition.nodes[step.node]))
+    return dict(
+        await move(session, step.version, step.node, step.visit, leaving, outcomes=outcomes, attempt=step.attempt)
+    )
+
+
+async def _classified(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+    """Say why members were not moved now: moved before, ended, parked or paused. A slot without a row is gone."""
+    what = case(
+        (STEP.c.outcome.is_not(None), func.concat("=", STEP.c.outcome)),
+        (ENROLLMENT.c.ended_at.is_not(None), "gone"),
+        (ENROLLMENT.c.status == "failed", "parked"),
+        else_="held",
+    )
+    recorded = and_(
+        STEP.c.tenant_id == session.tenant_id,
+        STEP.c.enrollment_id == ENROLLMENT.c.id,
+        STEP.c.node == step.node,
+        STEP.c.visit == step.visit,
+    )
+    rows = await session.execute(
+        select(what.label("what"), func.array_agg(ENROLLMENT.c.slot).label("slots"))
+        .select_from(ENROLLMENT.join(STEP, recorded, isouter=True))
+        .where(*members.within(ENROLLMENT))
+        .group_by(what)
+    )
+    done = StepOutcome()
+    for row in rows:
+        slots = member_sets.from_slots(row.slots)
+        match row.what:
+            case "gone":
+                done.gone |= slots
+            case "parked":
+                done.parked |= slots
+            case "held":
+                done.held |= slots
+            case recorded_outcome:
+                done.outcomes[recorded_outcome[1:]] = slots
+    done.gone |= members.mask & ~done.answered()
+    return done
+
+
+Action = Callable[[TenantSession, Step, CohortMembers], Awaitable[StepOutcome]]
+_ACTIONS: dict[RunKind, Action] = {
+    "act": _act,
+    "plan_wait": _plan_wait,
+    "leave_wait": _leave_wait,
+    "leave_wait_for_event": _leave_wait_for_event,
+}

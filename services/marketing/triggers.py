@@ -1,0 +1,298 @@
+"""Events at work on journeys: they end waits, reach goals, fulfil exit conditions and let people in.
+
+A consumer of the bus. Of one subject's events the earlier acts first: a batch is handled in rounds that hold at most
+one event of each subject, and in a round what the event does to running passages comes before the passage it starts.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, DateTime, Text, Uuid, and_, bindparam, func, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from core.database import TenantSession
+from journeys.conditions import Condition
+from journeys.definition import EventEntry, ExitRule, Goal, WaitForEventNode
+from journeys.durations import add
+from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, property_values
+from models import Journey, JourneyListener, Person
+from services.events.bus import Consumer, EventRow
+from services.marketing import endings, enrollments, versions
+from services.marketing.conditions_sql import Scope, compile_condition
+from services.marketing.entering import WAITER
+from services.marketing.members import ENROLLMENT
+from services.marketing.versions import LoadedVersion
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Listener:
+    version: LoadedVersion
+    kind: str
+    ordinal: int
+
+
+async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
+    """Let live events act on journeys; the rest only count as facts."""
+    live = [event for event in events if event.live]
+    if not live:
+        return
+    listeners = await _listeners(session, {event.type for event in live})
+    waited = await _waited_types(session, {event.type for event in live})
+    relevant = [event for event in live if event.type in listeners or event.type in waited]
+    for batch in rounds(relevant):
+        await _end_waits(session, [event for event in batch if event.type in waited])
+        heard = [event for event in batch if event.type in listeners]
+        await _end_passages(session, heard, listeners)
+        await _let_in(session, heard, listeners)
+
+
+def rounds(events: Sequence[EventRow]) -> list[list[EventRow]]:
+    """Split events into rounds, so that each subject's events stand in different rounds in their order."""
+    seen: dict[UUID, int] = defaultdict(int)
+    split: list[list[EventRow]] = []
+    for event in events:
+        number = seen[event.subject_id]
+        seen[event.subject_id] += 1
+        if number == len(split):
+            split.append([])
+        split[number].append(event)
+    return split
+
+
+async def _listeners(session: TenantSession, types: Iterable[str]) -> Mapping[str, Sequence[_Listener]]:
+    rows = await session.execute(
+        select(JourneyListener)
+        .join(Journey, and_(Journey.tenant_id == JourneyListener.tenant_id, Journey.id == JourneyListener.journey_id))
+        .where(
+            JourneyListener.tenant_id == session.tenant_id,
+            JourneyListener.event_type.in_(sorted(types)),
+            or_(
+                JourneyListener.kind != "entry",
+                and_(Journey.status == "active", Journey.active_version_id == JourneyListener.version_id),
+            ),
+        )
+        .order_by(JourneyListener.version_id, JourneyListener.kind, JourneyListener.ordinal)
+    )
+    found: dict[str, list[_Listener]] = defaultdict(list)
+    for row in rows.scalars():
+        version = await versions.load(session, row.version_id)
+        found[row.event_type].append(_Listener(version, row.kind, row.ordinal))
+    return found
+
+
+async def _waited_types(session: TenantSession, types: Iterable[str]) -> set[str]:
+    asked = func.unnest(bindparam("types", sorted(types), type_=ARRAY(Text))).table_valued("type")
+    waiting = (
+        select(WAITER.c.slot)
+        .where(
+            WAITER.c.tenant_id == session.tenant_id,
+            WAITER.c.event_type == asked.c.type,
+            WAITER.c.matched_event_id.is_(None),
+        )
+        .exists()
+    )
+    return set((await session.scalars(select(asked.c.type).where(waiting))).all())
+
+
+def _given(events: Sequence[EventRow]) -> Any:  # noqa: ANN401 - a SQLAlchemy table value
+    return func.unnest(
+        bindparam("event_ids", [event.id for event in events], type_=ARRAY(Uuid)),
+        bindparam("event_types", [event.type for event in events], type_=ARRAY(Text)),
+        bindparam("subjects", [event.subject_id for event in events], type_=ARRAY(Uuid)),
+        bindparam("received", [event.received_at for event in events], type_=ARRAY(DateTime(timezone=True))),
+        bindparam("positions", [event.position for event in events], type_=ARRAY(BigInteger)),
+    ).table_valued("event_id", "event_type", "subject_id", "received_at", "position", name="given")
+
+
+async def _end_waits(session: TenantSession, events: Sequence[EventRow]) -> None:
+    """Mark the waiters that these events match; Postgres thereby decides their race with the timer."""
+    if not events:
+        return
+    by_id = {event.id: event for event in events}
+    given = _given(events)
+    candidates = await session.execute(
+        select(WAITER, given.c.event_id)
+        .join(
+            given,
+            and_(
+                WAITER.c.event_type == given.c.event_type,
+                WAITER.c.subject_id == given.c.subject_id,
+                WAITER.c.since <= given.c.received_at,
+                WAITER.c.since_position < given.c.position,
+            ),
+        )
+        .where(WAITER.c.tenant_id == session.tenant_id, WAITER.c.matched_event_id.is_(None))
+        .order_by(WAITER.c.enrollment_id, WAITER.c.node, WAITER.c.visit)
+        .with_for_update(of=WAITER)
+    )
+    matched: dict[tuple[str, int], dict[UUID, int]] = defaultdict(lambda: defaultdict(int))
+    marks: list[tuple[UUID, str, int, UUID]] = []
+    at_node: dict[tuple[UUID, str], list[Any]] = defaultdict(list)
+    for row in candidates:
+        if property_values(row.match, by_id[row.event_id].properties) == row.match:
+            at_node[row.version_id, row.node].append(row)
+    for (version_id, name), rows in at_node.items():
+        node = (await versions.load(session, version_id)).definition.nodes[name]
+        where = node.where if isinstance(node, WaitForEventNode) else None
+        holding = await _holding(session, where, [by_id[row.event_id] for row in rows])
+        for row in rows:
+            if row.event_id in holding:
+                marks.append((row.enrollment_id, row.node, row.visit, row.event_id))
+                matched[row.node, row.visit][row.cohort_id] |= 1 << row.slot
+    if not marks:
+        return
+    marked = func.unnest(
+        bindparam("enrollments", [mark[0] for mark in marks], type_=ARRAY(Uuid)),
+        bindparam("nodes", [mark[1] for mark in marks], type_=ARRAY(Text)),
+        bindparam("visits", [mark[2] for mark in marks], type_=ARRAY(WAITER.c.visit.type)),
+        bindparam("marks", [mark[3] for mark in marks], type_=ARRAY(Uuid)),
+    ).table_valued("enrollment_id", "node", "visit", "event_id", name="marked")
+    await session.execute(
+        update(WAITER)
+        .where(
+            WAITER.c.tenant_id == session.tenant_id,
+            WAITER.c.enrollment_id == marked.c.enrollment_id,
+            WAITER.c.node == marked.c.node,
+            WAITER.c.visit == marked.c.visit,
+        )
+        .values(matched_event_id=marked.c.event_id)
+    )
+    for (name, visit), by_cohort in matched.items():
+        await endings.owe(session, "matched", by_cohort, node=name, visit=visit)
+
+
+async def _end_passages(
+    session: TenantSession, events: Sequence[EventRow], listeners: Mapping[str, Sequence[_Listener]]
+) -> None:
+    """End the open passages whose goal or exit condition these events fulfil."""
+    rules = {
+        listener: rule for heard in listeners.values() for listener in heard if (rule := _rule(listener)) is not None
+    }
+    types = {rule.event for rule in rules.values()}
+    by_id = {event.id: event for event in events if event.type in types}
+    if not by_id:
+        return
+    given = _given(list(by_id.values()))
+    passages = await session.execute(
+        select(ENROLLMENT, given.c.event_id)
+        .join(
+            given,
+            and_(ENROLLMENT.c.subject_id == given.c.subject_id, ENROLLMENT.c.entry_position < given.c.position),
+        )
+        .where(
+            ENROLLMENT.c.tenant_id == session.tenant_id,
+            ENROLLMENT.c.ended_at.is_(None),
+            ENROLLMENT.c.version_id.in_(sorted({listener.version.id for listener in rules})),
+            or_(ENROLLMENT.c.entry_event_id.is_not(None), ENROLLMENT.c.entered_at <= given.c.received_at),
+        )
+    )
+    open_in: dict[UUID, list[Any]] = defaultdict(list)
+    for row in passages:
+        open_in[row.version_id].append(row)
+    ending: dict[UUID, tuple[str, str]] = {}
+    # Goals are asked last: who reaches the goal and an exit condition by one event has reached the goal.
+    for listener, rule in sorted(rules.items(), key=lambda item: item[0].kind == "goal"):
+        concerned = [row for row in open_in[listener.version.id] if _concerns(rule, row, by_id[row.event_id])]
+        holding = await _holding(session, rule.where, [by_id[row.event_id] for row in concerned])
+        how = ("completed", "goal") if listener.kind == "goal" else ("exited", f"exit_when: {rule.event}")
+        ending.update({row.id: how for row in concerned if row.event_id in holding})
+    await endings.end_each(session, ending)
+
+
+def _rule(listener: _Listener) -> Goal | ExitRule | None:
+    definition = listener.version.definition
+    match listener.kind:
+        case "goal":
+            return definition.goal
+        case "exit":
+            return definition.exit_when[listener.ordinal]
+        case _:
+            return None
+
+
+def _concerns(rule: Goal | ExitRule, row: Any, event: EventRow) -> bool:  # noqa: ANN401 - a row of enrollments
+    """Whether the event is the rule's, for this passage: its type, in time, with the values it entered by."""
+    if event.type != rule.event:
+        return False
+    if isinstance(rule, Goal) and rule.within is not None and event.received_at > add(row.entered_at, rule.within):
+        return False
+    wanted = match_values(rule.match, row.entry)
+    return wanted is not None and property_values(wanted, event.properties) == wanted
+
+
+async def _let_in(
+    session: TenantSession, events: Sequence[EventRow], listeners: Mapping[str, Sequence[_Listener]]
+) -> None:
+    """Enroll the subjects of events that are an entry of an active journey."""
+    heard: dict[_Listener, list[EventRow]] = defaultdict(list)
+    for event in events:
+        for listener in listeners[event.type]:
+            if listener.kind == "entry" and event.subject_type == listener.version.definition.subject:
+                heard[listener].append(event)
+    for listener, arrived in heard.items():
+        entry = listener.version.definition.entries[listener.ordinal]
+        if not isinstance(entry, EventEntry):
+            continue
+        holding = await _holding(session, entry.where, arrived)
+        candidates: list[enrollments.Candidate] = []
+        for event in arrived:
+            key = enrollments.key_of(entry, event.properties)
+            if event.id in holding and key is not None:
+                candidates.append(_candidate(event, key))
+        await enrollments.enroll(session, listener.version, candidates, again=entry.again, source="event")
+
+
+def _candidate(event: EventRow, key: str) -> enrollments.Candidate:
+    return enrollments.Candidate(
+        subject_id=event.subject_id,
+        entry=event.properties,
+        entry_key=key,
+        event_id=event.id,
+        position=event.position,
+        at=event.received_at,
+    )
+
+
+async def _holding(session: TenantSession, condition: Condition | None, events: Sequence[EventRow]) -> frozenset[UUID]:
+    """Return the events a condition holds for: decided in memory where the event says enough, the rest by one query."""
+    if condition is None:
+        return frozenset(event.id for event in events)
+    holding: set[UUID] = set()
+    undecided: list[EventRow] = []
+    for event in events:
+        try:
+            if evaluate(condition, facts_of(event)):
+                holding.add(event.id)
+        except NeedsDatabase:
+            undecided.append(event)
+    if undecided:
+        person = Person.__table__.alias("p")
+        given = func.unnest(
+            bindparam("event_ids", [event.id for event in undecided], type_=ARRAY(Uuid)),
+            bindparam("person_ids", [event.person_id for event in undecided], type_=ARRAY(Uuid)),
+            bindparam("types", [event.type for event in undecided], type_=ARRAY(Text)),
+            bindparam("occurred", [event.occurred_at for event in undecided], type_=ARRAY(DateTime(timezone=True))),
+            bindparam("properties", [event.properties for event in undecided], type_=ARRAY(JSONB)),
+        ).table_valued("event_id", "person_id", "type", "occurred_at", "properties", name="given")
+        scope = Scope(tenant_id=session.tenant_id, person=person, subject_id=person.c.id, event=given)
+        found = await session.scalars(
+            select(given.c.event_id)
+            .join(person, and_(person.c.tenant_id == session.tenant_id, person.c.id == given.c.person_id))
+            .where(compile_condition(condition, scope))
+        )
+        holding.update(found)
+    return frozenset(holding)
+
+
+def facts_of(event: EventRow) -> Facts:
+    """Return what an event by itself tells a condition."""
+    return Facts(
+        now=event.received_at,
+        event={"type": event.type, "occurred_at": event.occurred_at, "properties": event.properties},
+    )
+
+
+CONSUMER = Consumer(name="journeys", handle=handle)

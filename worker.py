@@ -1,0 +1,93 @@
+"""The worker process: Temporal workflows and activities; beside them the relay, the starter of cohorts and a sender.
+
+Any number of copies may run. SIGTERM and SIGINT end it cleanly; `kill -9` loses nothing, because all it knows is in
+Postgres and Temporal.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import structlog
+import uvloop
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.journeys import JourneyActivities
+from core import logging
+from core.database import Database
+from core.settings import Settings, settings
+from core.temporal import MARKETING_QUEUE, connect
+from relay.cohorts import CohortStarter
+from relay.consumers import CONSUMERS
+from relay.loop import Relay
+from sender.loop import Sender
+from workflows.journey import JourneyWorkflow
+
+log = structlog.get_logger()
+
+GRACE = timedelta(seconds=10)
+"""What running activities get to finish in when the worker is asked to stop."""
+
+
+def temporal_worker(client: Client, activities: JourneyActivities) -> Worker:
+    """Return the Temporal worker of the marketing domain."""
+    return Worker(
+        client,
+        task_queue=MARKETING_QUEUE,
+        workflows=[JourneyWorkflow],
+        activities=activities.all(),
+        # The workflow names what passes through; datetime.now() and the like still raise in its own module.
+        workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
+        max_concurrent_activities=8,
+        max_concurrent_local_activities=8,
+        graceful_shutdown_timeout=GRACE,
+    )
+
+
+async def run(configuration: Settings, stop: asyncio.Event) -> None:
+    """Work until `stop` is set."""
+    database = Database(configuration.database_url, pool_size=configuration.database_pool_size)
+    client = await connect(configuration)
+    starter = CohortStarter(database, client, eager=True)
+    relay = Relay(database, CONSUMERS, on_committed=starter.wake)
+    sender = Sender(database, configuration)
+    worker = temporal_worker(client, JourneyActivities(database, sender.wake))
+    try:
+        async with worker, asyncio.TaskGroup() as group:
+            group.create_task(relay.run(stop), name="relay")
+            group.create_task(starter.run(stop), name="cohorts")
+            group.create_task(sender.run(stop), name="sender")
+            log.info("worker.ready", task_queue=MARKETING_QUEUE)
+            await stop.wait()
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def stopping_on_signals() -> AsyncIterator[asyncio.Event]:
+    """Yield an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def main() -> None:
+    """Run with this process's settings until a signal comes."""
+    configuration = settings()
+    logging.configure(configuration.log_level)
+    async with stopping_on_signals() as stop:
+        await run(configuration, stop)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,225 @@
+"""A cohort's passage through a journey, as durable code: signals in, steps and one timer out.
+
+Who goes where is decided by `journeys.planner`; what a node does happens in one activity for all its members. The
+workflow holds no more than the planner's state, so continue-as-new passes that on and nothing else.
+"""
+
+import asyncio
+from collections import deque
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from contracts.journeys import (
+        LOAD_COHORT,
+        LOCAL_SIZE,
+        PARK,
+        PROGRESS,
+        RUN_STEP,
+        SIGNAL,
+        WORKFLOW,
+        CohortGraph,
+        CohortInput,
+        ParkRequest,
+        StepRequest,
+        StepResult,
+        Told,
+    )
+    from journeys.definition import JourneyDefinition
+    from journeys.members import decode, encode, everyone
+    from journeys.plan import Plan
+    from journeys.planner import step
+    from journeys.state import (
+        ActivityFailed,
+        ActivityResult,
+        Done,
+        Enrolled,
+        Hold,
+        Input,
+        Leave,
+        Matched,
+        Release,
+        Retry,
+        Run,
+        State,
+        Summary,
+        TimerFired,
+        WakeAt,
+    )
+
+STEP_TIMEOUT = timedelta(minutes=5)
+"""A step of 5,000 members takes a second or two; a lost worker is noticed after this long."""
+LOCAL_TIMEOUT = timedelta(seconds=10)
+STORE_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=20)
+)
+"""An outage of our own store ends, so these never give up; a permanent fault is a non-retryable error."""
+
+
+@workflow.defn(name=WORKFLOW)
+class JourneyWorkflow:
+    """Walks one cohort until nobody is left in the journey."""
+
+    @workflow.init
+    def __init__(self, start: CohortInput) -> None:
+        """Begin, or go on with the state that continue-as-new passed."""
+        self._cohort = start.cohort
+        self._state = start.state or State()
+        self._inbox: deque[Input] = deque()
+        self._told: list[Told] = []
+        self._graph: CohortGraph | None = None
+        self._timer: asyncio.Task[None] | None = None
+        self._wake: datetime | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._done = False
+
+    @workflow.run
+    async def run(self, start: CohortInput) -> None:
+        """Drive the planner with what happens until it is done."""
+        self._graph = graph = await workflow.execute_local_activity(
+            LOAD_COHORT,
+            start.cohort,
+            result_type=CohortGraph,
+            start_to_close_timeout=LOCAL_TIMEOUT,
+            retry_policy=STORE_RETRY,
+        )
+        plan = Plan(JourneyDefinition.model_validate(graph.definition), graph.tenant_zone)
+        for run in self._state.runs():
+            self._begin(run)
+        self._inbox.appendleft(TimerFired() if self._state.started else Enrolled(everyone(graph.size)))
+        for told in self._told:
+            self._inbox.append(_as_input(told, graph.size))
+        while not self._done:
+            await workflow.wait_condition(lambda: bool(self._inbox))
+            self._think(plan)
+            if self._should_continue():
+                workflow.continue_as_new(CohortInput(cohort=start.cohort, state=self._state))
+
+    def _think(self, plan: Plan) -> None:
+        while self._inbox:
+            self._state, commands = step(plan, self._state, self._inbox.popleft(), workflow.now())
+            for command in commands:
+                match command:
+                    case Run():
+                        self._begin(command)
+                    case WakeAt(due):
+                        self._set_timer(due)
+                    case Done():
+                        self._set_timer(None)
+                        self._done = True
+
+    def _should_continue(self) -> bool:
+        return (
+            workflow.info().is_continue_as_new_suggested() and not self._done and not self._running and not self._inbox
+        )
+
+    def _set_timer(self, due: datetime | None) -> None:
+        if due == self._wake and (self._timer is None or not self._timer.done()):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wake = due
+        self._timer = None if due is None else asyncio.create_task(self._ring(due))
+
+    async def _ring(self, due: datetime) -> None:
+        await workflow.sleep(due - workflow.now())
+        self._inbox.append(TimerFired())
+
+    def _begin(self, run: Run) -> None:
+        task = asyncio.create_task(self._execute(run))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _execute(self, run: Run) -> None:
+        graph = self._graph
+        if graph is None:
+            raise ApplicationError("a step before its graph", non_retryable=True)
+        size = graph.size
+        request = StepRequest(
+            cohort=self._cohort,
+            version_id=graph.version_id,
+            size=size,
+            kind=run.kind,
+            node=run.node,
+            visit=run.visit,
+            members=encode(run.members, size),
+            timed_out=run.timed_out,
+        )
+        try:
+            result = await self._run_step(request)
+        except ActivityError as error:
+            if not isinstance(error.cause, ApplicationError):
+                raise
+            await workflow.execute_activity(
+                PARK,
+                ParkRequest(
+                    cohort=self._cohort,
+                    size=size,
+                    node=run.node,
+                    visit=run.visit,
+                    members=request.members,
+                    error=error.cause.message,
+                ),
+                start_to_close_timeout=STEP_TIMEOUT,
+                retry_policy=STORE_RETRY,
+            )
+            self._inbox.append(ActivityFailed(run.id))
+            return
+        self._inbox.append(
+            ActivityResult(
+                command_id=run.id,
+                outcomes={outcome: decode(text, size) for outcome, text in result.outcomes.items()},
+                waits=tuple((due.at, decode(due.members, size)) for due in result.waits),
+                held=decode(result.held, size),
+                parked=decode(result.parked, size),
+                gone=decode(result.gone, size),
+            )
+        )
+
+    async def _run_step(self, request: StepRequest) -> StepResult:
+        if request.size <= LOCAL_SIZE:
+            return await workflow.execute_local_activity(
+                RUN_STEP,
+                request,
+                result_type=StepResult,
+                start_to_close_timeout=LOCAL_TIMEOUT,
+                retry_policy=STORE_RETRY,
+            )
+        return await workflow.execute_activity(
+            RUN_STEP,
+            request,
+            result_type=StepResult,
+            start_to_close_timeout=STEP_TIMEOUT,
+            retry_policy=STORE_RETRY,
+        )
+
+    @workflow.signal(name=SIGNAL)
+    def tell(self, told: Told) -> None:
+        """Take note of what Postgres decided about members."""
+        if self._graph is None:
+            self._told.append(told)
+        else:
+            self._inbox.append(_as_input(told, self._graph.size))
+
+    @workflow.query(name=PROGRESS)
+    def progress(self) -> Summary:
+        """How many members are where, and what they do there."""
+        return self._state.summary()
+
+
+def _as_input(told: Told, size: int) -> Input:
+    members = decode(told.members, size)
+    match told.kind:
+        case "matched":
+            return Matched(told.node, told.visit, members)
+        case "leave":
+            return Leave(members)
+        case "hold":
+            return Hold(members)
+        case "release":
+            return Release(members)
+        case "retry":
+            return Retry(members)
