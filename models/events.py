@@ -97,6 +97,11 @@ class DeadEvent(Created, TenantRow):
     __tablename__ = "dead_event"
     __table_args__ = (
         Index(None, "tenant_id", "consumer", "event_id", unique=True),
+        Index(
+            "dead_event_replay_idx",
+            "consumer",
+            postgresql_where=text("replay_requested_at IS NOT NULL AND resolved_at IS NULL"),
+        ),
         {"info": system("SELECT, INSERT, UPDATE")},
     )
 

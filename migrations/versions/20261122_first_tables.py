@@ -74,6 +74,13 @@ def upgrade() -> None:
         info={"system": "SELECT, INSERT, UPDATE"},
     )
     op.create_index(
+        "dead_event_replay_idx",
+        "dead_event",
+        ["consumer"],
+        unique=False,
+        postgresql_where=sa.text("replay_requested_at IS NOT NULL AND resolved_at IS NULL"),
+    )
+    op.create_index(
         op.f("dead_event_tenant_id_consumer_event_id_idx"),
         "dead_event",
         ["tenant_id", "consumer", "event_id"],
@@ -646,6 +653,11 @@ def downgrade() -> None:
     op.drop_table("message_page")
     op.drop_table("enrollment_step")
     op.drop_index(op.f("dead_event_tenant_id_consumer_event_id_idx"), table_name="dead_event")
+    op.drop_index(
+        "dead_event_replay_idx",
+        table_name="dead_event",
+        postgresql_where=sa.text("replay_requested_at IS NOT NULL AND resolved_at IS NULL"),
+    )
     op.drop_table("dead_event")
     op.drop_table("consumer_cursor")
     op.drop_index(op.f("cohort_signal_created_at_idx"), table_name="cohort_signal")
