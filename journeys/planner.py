@@ -213,7 +213,7 @@ class _Draft:
             if target is not None:
                 self._enter(*target, claim(result.outcomes[outcome]))
         parked |= rest
-        self._stay(flight, parked | held)
+        self._stay(run, parked | held)
         self._on_hold |= held & ~flight.released
         self._parked |= parked & ~flight.retried
 
@@ -251,12 +251,11 @@ class _Draft:
         self._put(_Place(node, visit, "matched", None), matched)
         self._put(_Place(node, visit, phase, due), members & ~matched)
 
-    def _stay(self, flight: Flight, members: int) -> None:
-        run = flight.run
+    def _stay(self, run: Run, members: int) -> None:
         phase = _PHASE_OF_RUN[run.kind, run.timed_out]
         matched = members & self._early.get((run.node, run.visit), 0) if phase == "listen" else 0
         self._put(_Place(run.node, run.visit, "matched", None), matched)
-        self._put(_Place(run.node, run.visit, phase, flight.due), members & ~matched)
+        self._put(_Place(run.node, run.visit, phase, None), members & ~matched)
 
     def _put(self, place: _Place, members: int) -> None:
         if members:
@@ -307,7 +306,6 @@ class _Draft:
         """Turn all that can go on now into runs, and say when to look again."""
         busy = {_RunKey(f.run.node, f.run.visit, f.run.kind, f.run.timed_out) for f in self._flights.values()}
         going: dict[_RunKey, int] = {}
-        latest: dict[_RunKey, datetime] = {}
         wake: datetime | None = None
         for place in list(self._groups):
             ready = self._groups[place] & ~self._on_hold & ~self._parked
@@ -320,14 +318,12 @@ class _Draft:
             if key in busy:
                 continue
             going[key] = going.get(key, 0) | ready
-            if place.due is not None:
-                latest[key] = max(latest.get(key, place.due), place.due)
             self._take_from(place, ready)
         commands: list[Command] = []
         for key in sorted(going):
             run = Run(self._next_id, key.kind, key.node, key.visit, going[key], key.timed_out)
             self._next_id += 1
-            self._flights[run.id] = Flight(run, due=latest.get(key))
+            self._flights[run.id] = Flight(run)
             commands.append(run)
         if self._started and not self._groups and not self._flights:
             commands.append(Done(self._finished.bit_count(), self._left.bit_count()))

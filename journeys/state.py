@@ -151,7 +151,7 @@ class Group:
     visit: int
     phase: Phase
     due: datetime | None
-    """In phases `wait` and `listen` only."""
+    """Until when they wait, in phases `wait` and `listen`; None: no longer, they go on as soon as they may."""
     members: Members
 
 
@@ -161,8 +161,6 @@ class Flight:
 
     run: Run
     """As asked for, less the members who left since."""
-    due: datetime | None = None
-    """The latest due time among its members, where they had one: all were due."""
     released: Members = 0
     """Members released since it began: if it returns them as held, it looked before their release."""
     retried: Members = 0

@@ -175,6 +175,14 @@ def test_a_match_is_for_one_visit() -> None:
     assert driver.feed(Matched("a", 2, 0b1)) == [Run(2, "leave_wait_for_event", "a", 2, 0b1)]
 
 
+def test_a_match_may_be_early_for_the_next_visit() -> None:
+    driver = Driver(make_plan({"a": listen(matched="b"), "b": send("a")}), 0b1)
+    driver.feed(Matched("a", 1, 0b1))
+    driver.feed(ActivityResult(1, {"matched": 0b1}))
+    driver.feed(Matched("a", 2, 0b1))
+    assert driver.feed(ActivityResult(2, {"done": 0b1})) == [Run(3, "leave_wait_for_event", "a", 2, 0b1)]
+
+
 def test_a_stale_match_is_forgotten() -> None:
     plan = make_plan({"a": branch("b", otherwise="c"), "b": listen(), "c": send("d"), "d": wait(**{"for": "P1D"})})
     driver = Driver(plan, 0b111)
@@ -254,6 +262,29 @@ def test_a_release_that_overtakes_the_result_is_not_lost() -> None:
     assert driver.last == WakeAt(None), "held again: no release since"
 
 
+def test_overtaking_releases_and_retries_add_up() -> None:
+    driver = Driver(make_plan({"a": send()}), 0b1111)
+    for slot in range(2):
+        driver.feed(Release(1 << slot))
+        driver.feed(Retry(0b100 << slot))
+    assert driver.feed(ActivityResult(1, held=0b0011, parked=0b1100)) == [Run(2, "act", "a", 1, 0b1111)]
+
+
+def test_one_paused_on_the_way_out_is_out() -> None:
+    driver = Driver(make_plan({"a": send()}), 0b1)
+    driver.feed(Hold(0b1))
+    driver.feed(ActivityResult(1, {"done": 0b1}))
+    assert driver.last == Done(1, 0)
+    assert driver.state.on_hold == 0
+
+
+def test_one_held_on_leaving_a_wait_goes_on_at_once_when_released() -> None:
+    driver = Driver(make_plan({"a": wait(**{"for": "PT1H"})}), 0b1)
+    driver.feed(TimerFired(), after=HOUR)
+    driver.feed(ActivityResult(1, held=0b1))
+    assert driver.feed(Release(0b1)) == [Run(2, "leave_wait", "a", 1, 0b1)]
+
+
 def test_a_hold_after_an_overtaking_release_holds() -> None:
     driver = Driver(make_plan({"a": send()}), 0b1)
     driver.feed(Release(0b1))
@@ -289,6 +320,26 @@ def test_who_is_not_in_the_result_or_has_no_such_outcome_is_parked() -> None:
     driver.feed(ActivityResult(1, {"done": 0b001, "branch_7": 0b010}, waits=((NOON, 0b100),)))
     assert driver.state.parked == 0b110
     assert driver.state.finished == 0b001
+
+
+def test_a_contradictory_result_puts_everybody_in_one_place() -> None:
+    plan = make_plan({"a": branch("b", otherwise="c"), "b": send(), "c": send()})
+    answers: list[State] = []
+    for outcomes in ({"branch_0": 0b111, "otherwise": 0b111}, {"otherwise": 0b111, "branch_0": 0b111}):
+        driver = Driver(plan, 0b111)
+        driver.feed(ActivityResult(1, outcomes, held=0b011, gone=0b001))
+        answers.append(driver.state)
+    assert answers[0] == answers[1]
+    assert answers[0].left == 0b001
+    assert [(group.node, group.members) for group in answers[0].groups] == [("a", 0b010)]
+    assert [(run.node, run.members) for run in answers[0].runs()] == [("b", 0b100)]
+
+
+def test_runs_come_in_the_order_of_their_nodes() -> None:
+    ways = ["h", "c", "f", "b", "g", "e", "d"]
+    driver = Driver(make_plan({"a": branch(*ways), **{way: send() for way in ways}}), everyone(7))
+    runs = driver.feed(ActivityResult(1, {f"branch_{index}": 1 << index for index in range(7)}))
+    assert [run.node for run in runs] == sorted(ways)
 
 
 def test_results_given_twice_or_of_no_run_change_nothing() -> None:
