@@ -10,7 +10,7 @@ from api.middleware.bodies import BodyLimitMiddleware
 from api.middleware.idempotency import IdempotencyMiddleware
 from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
-from api.rest import api_keys, events, health, tenant
+from api.rest import api_keys, events, health, people, tenant
 from core import logging
 from core.settings import Settings
 from core.settings import settings as process_settings
@@ -18,6 +18,7 @@ from core.settings import settings as process_settings
 V1: tuple[APIRouter, ...] = (
     tenant.router,
     api_keys.router,
+    people.router,
     events.router,
 )
 """Routers below `/v1`."""

@@ -1,10 +1,11 @@
-"""The one spelling of each identifier: two texts that mean the same address must be the same key.
+"""The one spelling of each identifier and field: two texts that mean the same address must be the same key.
 
 Every function is idempotent and raises `InvalidError` naming `field`, the path as the caller wrote it.
 """
 
 import re
 import unicodedata
+import zoneinfo
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -18,6 +19,17 @@ from core.errors import InvalidError
 MAX_LENGTH: Final = 255
 """Longest external or anonymous id, in characters."""
 
+MAX_TEXT: Final = 200
+"""Longest name or source, in characters."""
+
+MAX_LOCALE: Final = 35
+"""Length that RFC 5646, section 4.4.1, expects every implementation to hold."""
+
+# RFC 5646: language, script, region, variants, and what a user's own extensions add.
+_LOCALE: Final = re.compile(
+    r"(?P<language>[a-z]{2,3})(-(?P<script>[a-z]{4}))?(-(?P<region>[a-z]{2}|[0-9]{3}))?(?P<rest>(-[a-z0-9]{1,8})*)",
+    re.ASCII | re.IGNORECASE,
+)
 _PHONE: Final = re.compile(r"\+[0-9][0-9 ()./\-]*", re.ASCII)
 
 
@@ -72,6 +84,42 @@ def external_id(text: str, field: str = "external_id") -> str:
 def anonymous_id(text: str, field: str = "anonymous_id") -> str:
     """Return the id of a browser or device: trimmed, otherwise as given, 1 to 255 characters."""
     return _opaque(text, field)
+
+
+def line(text: str, field: str) -> str | None:
+    """Return a name or another single line of text, trimmed; None where nothing is left of it."""
+    text = text.strip()
+    if len(text) > MAX_TEXT:
+        raise InvalidError.of(field, f"must have at most {MAX_TEXT} characters")
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text):
+        raise InvalidError.of(field, "must not contain control characters")
+    return text or None
+
+
+def time_zone(text: str, field: str = "time_zone") -> str:
+    """Return the name if IANA's database has it, in its spelling."""
+    if text not in _zones():
+        raise InvalidError.of(field, "is not a time zone of the IANA database, as Europe/Berlin is")
+    return text
+
+
+@lru_cache(maxsize=1)  # reads a folder of several hundred files
+def _zones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones() - {"Factory", "localtime"})
+
+
+def locale(text: str, field: str = "locale") -> str:
+    """Return the language tag of BCP 47 in its usual spelling (`de-AT`, `zh-Hant-TW`); `de_AT` is understood."""
+    found = _LOCALE.fullmatch(text.strip().replace("_", "-"))
+    if found is None or len(text) > MAX_LOCALE:
+        raise InvalidError.of(field, "is not a language tag of BCP 47, as de-AT is")
+    script, region = found["script"], found["region"]
+    return (
+        found["language"].lower()
+        + (f"-{script.title()}" if script else "")
+        + (f"-{region.upper()}" if region else "")
+        + found["rest"].lower()
+    )
 
 
 def _opaque(text: str, field: str) -> str:

@@ -1,0 +1,264 @@
+"""What people look like in requests and answers."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool
+
+from api.fields import Money, Strict
+from core import currency
+from services.identity import consent, directory, lifecycle, people, profile, timeline
+
+Stage = Literal["visitor", "subscriber", "lead", "qualified", "opportunity", "customer"]
+Role = Literal["customer", "lead", "contact", "vendor", "employee"]
+
+_IDENTIFIERS = ("email", "phone", "external_id", "anonymous_id")
+_FIELDS = ("first_name", "last_name", "time_zone", "locale", "source")
+_ROLES = ("lead", "contact", "vendor", "employee")
+
+
+class ConsentIn(Strict):
+    """A choice for one channel and topic."""
+
+    channel: consent.Channel
+    topic: Annotated[str, Field(examples=["newsletter"])]
+    status: consent.Status
+    source: Annotated[str | None, Field(max_length=200, examples=["signup_form"])] = None
+    """Where the person chose, for the record."""
+
+    def choice(self) -> consent.Choice:
+        """Return it as the service takes it."""
+        return consent.Choice(self.channel, self.topic, self.status, self.source)
+
+
+class _Given(Strict):
+    email: Annotated[str | None, Field(examples=["ann@shop.example"])] = None
+    """Taken in lower case: it is an identifier."""
+    phone: Annotated[str | None, Field(examples=["+49 30 1234567"])] = None
+    """In international form."""
+    external_id: str | None = None
+    """The id another system knows the person by."""
+    first_name: str | None = None
+    last_name: str | None = None
+    time_zone: Annotated[str | None, Field(examples=["Europe/Berlin"])] = None
+    """IANA name."""
+    locale: Annotated[str | None, Field(examples=["de-AT"])] = None
+    """BCP 47."""
+    source: str | None = None
+    """Where the person came from first."""
+    attributes: dict[str, JsonValue] | None = None
+    """Merged key by key; a null removes."""
+    is_lead: StrictBool | None = None
+    """By hand, as the next three; false takes back the hand, while other facts still count."""
+    is_contact: StrictBool | None = None
+    is_vendor: StrictBool | None = None
+    is_employee: StrictBool | None = None
+    consent: Annotated[list[ConsentIn] | None, Field(max_length=100)] = None
+
+    def _change(self, *, nulls: bool, qualified: bool | None) -> people.PersonChange:
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        if not nulls:
+            given = {name: value for name, value in given.items() if value is not None}
+        return people.PersonChange(
+            identifiers={name: given[name] for name in _IDENTIFIERS if name in given},
+            fields={name: given[name] for name in _FIELDS if name in given},
+            attributes=self.attributes or {},
+            roles={role: holds for role in _ROLES if (holds := given.get(f"is_{role}")) is not None},
+            qualified=qualified,
+            consent=[item.choice() for item in self.consent or ()],
+        )
+
+
+class PersonIn(_Given):
+    """A person as a caller knows them. A field left out, or null, says nothing about it."""
+
+    anonymous_id: str | None = None
+    """The id of a browser or device."""
+    lifecycle_stage: Stage | None = None
+    """A hint without effect above `visitor`: the stage is computed from facts."""
+
+    def change(self) -> people.PersonChange:
+        """Return what is to be true of the person."""
+        return self._change(nulls=False, qualified=None)
+
+
+class PersonPatch(_Given):
+    """What to change; null clears a text. A new identifier replaces the one shown, which is dropped."""
+
+    qualified: StrictBool | None = None
+    """Whether somebody judged the person worth a salesman's time."""
+
+    def change(self) -> people.PersonChange:
+        """Return what is to be true of the person."""
+        return self._change(nulls=True, qualified=self.qualified)
+
+
+class IdentifierOut(Strict):
+    """One of the identifiers that point to the person."""
+
+    kind: Literal["email", "phone", "external_id", "anonymous_id"]
+    value: str
+
+
+class ConsentOut(Strict):
+    """Where the person stands on a channel and topic."""
+
+    channel: consent.Channel
+    topic: str
+    status: consent.Status
+    source: str | None
+    changed_at: datetime
+
+
+class PersonOut(Strict):
+    """A person."""
+
+    id: UUID
+    email: str | None
+    phone: str | None
+    external_id: str | None
+    identifiers: list[IdentifierOut]
+    """All that point to the person, those above included."""
+    first_name: str | None
+    last_name: str | None
+    time_zone: str | None
+    locale: str | None
+    source: str | None
+    lifecycle_stage: Stage
+    is_customer: bool
+    is_lead: bool
+    is_contact: bool
+    is_vendor: bool
+    is_employee: bool
+    qualified_at: datetime | None
+    attributes: dict[str, Any]
+    consent: list[ConsentOut]
+    created_at: datetime
+    updated_at: datetime
+    last_seen_at: datetime | None
+    """The last time the person did something here, to within five minutes."""
+
+    @classmethod
+    def of(cls, shown: directory.Shown) -> Self:
+        """Return the answer for a person."""
+        person = {
+            name: getattr(shown.person, name) for name in cls.model_fields if name not in {"identifiers", "consent"}
+        }
+        return cls.model_validate(person | {"identifiers": shown.identifiers, "consent": shown.consent})
+
+
+class FactOut(Strict):
+    """Why a role or stage holds: the earliest fact of its kind."""
+
+    fact: Literal["order", "form.submitted", "consent", "by_hand"]
+    reference: str | None
+    """The order's key, the event's id, or `channel:topic`."""
+    at: datetime | None
+
+
+class LifecycleOut(Strict):
+    """The facts behind each role and stage; an empty list where it does not hold."""
+
+    lifecycle_stage: Stage
+    roles: dict[Role, list[FactOut]]
+    stages: dict[Stage, list[FactOut]]
+
+    @classmethod
+    def of(cls, explanation: lifecycle.Explanation) -> Self:
+        """Return the answer for an explanation."""
+        return cls.model_validate(explanation)
+
+
+class EntryOut(BaseModel):
+    """Something that happened; further fields depend on the kind.
+
+    event: `properties`; activity: `actor`, `changes` (`{field: [before, after]}`), `request_id`; message: `message_id`,
+    `channel`, `template`, `status`, `reason`, `sent_at`, `opens`, `clicks`; enrollment: `enrollment_id`, `journey`,
+    `status`, `node`, `reason`, `ended_at`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    id: UUID
+    kind: Literal["event", "activity", "message", "enrollment"]
+    type: str
+    at: datetime
+
+    @classmethod
+    def of(cls, entry: timeline.Entry) -> Self:
+        """Return the answer for an entry."""
+        return cls.model_validate(
+            {**entry.detail, "id": entry.id, "kind": entry.kind, "type": entry.type, "at": entry.at}
+        )
+
+    @classmethod
+    def list_of(cls, entries: Sequence[timeline.Entry]) -> list[Self]:
+        """Return the answers for entries."""
+        return [cls.of(entry) for entry in entries]
+
+
+class CustomerOut(Strict):
+    """What the person bought, net of refunds."""
+
+    total_spent: Money
+    """In the tenant's base currency, of orders in that currency alone: converting needs dated rates."""
+    total_spent_by_currency: dict[str, str]
+    order_count: int
+    last_order_at: datetime | None
+
+
+class EngagementOut(Strict):
+    """Mail sent, and all openings and clicks of it."""
+
+    sent: int
+    opens: int
+    clicks: int
+
+
+class CampaignsOut(Strict):
+    """What marketing does with the person."""
+
+    enrolled: list[str]
+    """Keys of the journeys the person is or was in, the last entered first."""
+    email_engagement: EngagementOut
+
+
+class ProfileOut(Strict):
+    """Everything known of a person, on one page."""
+
+    identity: PersonOut
+    customer: CustomerOut
+    deals: list[dict[str, JsonValue]]
+    campaigns: CampaignsOut
+    segments: list[str]
+    activities: list[EntryOut]
+    """The newest of the timeline."""
+
+    @classmethod
+    def of(cls, loaded: profile.Profile) -> Self:
+        """Return the answer for a profile."""
+        bought = loaded.customer
+        return cls(
+            identity=PersonOut.of(loaded.identity),
+            customer=CustomerOut(
+                total_spent=Money.of(bought.spent_minor.get(bought.base_currency, 0), bought.base_currency),
+                total_spent_by_currency={
+                    code: str(currency.from_minor(minor, code)) for code, minor in bought.spent_minor.items()
+                },
+                order_count=bought.order_count,
+                last_order_at=bought.last_order_at,
+            ),
+            deals=[],
+            campaigns=CampaignsOut(
+                enrolled=list(loaded.enrolled),
+                email_engagement=EngagementOut(
+                    sent=loaded.email_engagement.sent,
+                    opens=loaded.email_engagement.opens,
+                    clicks=loaded.email_engagement.clicks,
+                ),
+            ),
+            segments=[],
+            activities=EntryOut.list_of(loaded.activities),
+        )

@@ -1,0 +1,192 @@
+"""Roles and lifecycle stage, computed from facts: computing them again, in any order of facts, gives the same.
+
+| role | facts |
+| --- | --- |
+| customer | an order placed and not wholly refunded |
+| lead | a submitted form, at any time; or by hand |
+| contact, vendor, employee | by hand |
+
+The stage is the highest that a fact gives: `customer`, `qualified` (by hand), `lead`, `subscriber` (an opt-in on any
+channel), else `visitor`.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Uuid
+
+from core.database import TenantSession
+from models import Person
+from models.identity import ROLES, STAGES
+from services.events.bus import Consumer, EventRow
+from services.events.publish import NewEvent, publish
+
+FORM_SUBMITTED: Final = "form.submitted"
+SEEN_TYPES: Final = frozenset({"page.viewed", FORM_SUBMITTED, "cart.updated", "order.placed"})
+"""Events that a person causes by being there; a tenant's own types may be written by a machine about them."""
+
+_people = bindparam("people", type_=ARRAY(Uuid))
+
+# Facts are written before the lock is taken and read after it, by a statement of its own: of two transactions that
+# change facts of one person, the second to get the lock sees those of the first. The order keeps locks from crossing.
+_LOCK = text("""
+    SELECT FROM person WHERE tenant_id = :tenant AND id = ANY(:people) ORDER BY id FOR NO KEY UPDATE
+""").bindparams(_people)
+
+_RECOMPUTE = text("""
+    WITH fact AS (
+      SELECT p.id, p.lifecycle_stage AS old_stage, p.qualified_at, p.is_customer, p.is_lead, p.is_contact, p.is_vendor,
+             p.is_employee,
+             EXISTS (SELECT FROM commerce_order_facts o
+                     WHERE o.tenant_id = :tenant AND o.person_id = p.id AND o.counts) AS customer,
+             'lead' = ANY(p.roles_by_hand)
+               OR EXISTS (SELECT FROM event e
+                          WHERE e.tenant_id = :tenant AND e.person_id = p.id AND e.type = 'form.submitted') AS lead,
+             'contact' = ANY(p.roles_by_hand) AS contact,
+             'vendor' = ANY(p.roles_by_hand) AS vendor,
+             'employee' = ANY(p.roles_by_hand) AS employee,
+             EXISTS (SELECT FROM consent c
+                     WHERE c.tenant_id = :tenant AND c.person_id = p.id AND c.status = 'opted_in') AS subscribed
+      FROM person p
+      WHERE p.tenant_id = :tenant AND p.id = ANY(:people)
+    ),
+    result AS (
+      SELECT *, CASE WHEN customer THEN 'customer'
+                     WHEN qualified_at IS NOT NULL THEN 'qualified'
+                     WHEN lead THEN 'lead'
+                     WHEN subscribed THEN 'subscriber'
+                     ELSE 'visitor' END AS stage
+      FROM fact
+    )
+    UPDATE person p
+    SET is_customer = r.customer, is_lead = r.lead, is_contact = r.contact, is_vendor = r.vendor,
+        is_employee = r.employee, lifecycle_stage = r.stage, updated_at = now()
+    FROM result r
+    WHERE p.tenant_id = :tenant AND p.id = r.id
+      AND (p.is_customer, p.is_lead, p.is_contact, p.is_vendor, p.is_employee, p.lifecycle_stage)
+        IS DISTINCT FROM (r.customer, r.lead, r.contact, r.vendor, r.employee, r.stage)
+    RETURNING p.id, r.old_stage, r.stage,
+              array_remove(ARRAY[CASE WHEN r.is_customer <> r.customer THEN 'is_customer' END,
+                                 CASE WHEN r.is_lead <> r.lead THEN 'is_lead' END,
+                                 CASE WHEN r.is_contact <> r.contact THEN 'is_contact' END,
+                                 CASE WHEN r.is_vendor <> r.vendor THEN 'is_vendor' END,
+                                 CASE WHEN r.is_employee <> r.employee THEN 'is_employee' END], NULL) AS roles
+""").bindparams(_people)
+
+_SEEN = text("""
+    UPDATE person p
+    SET last_seen_at = s.at
+    FROM unnest(CAST(:people AS uuid[]), CAST(:times AS timestamptz[])) AS s(id, at)
+    WHERE p.tenant_id = :tenant AND p.id = s.id
+      AND (p.last_seen_at IS NULL OR p.last_seen_at < s.at - interval '5 minutes')
+""")
+
+
+async def recompute(session: TenantSession, person_ids: Sequence[UUID], *, quiet: Collection[UUID] = ()) -> None:
+    """Bring roles and stage of these people in line with their facts, and report what changed.
+
+    Publishes `person.stage_changed` `{from, to}` where the stage changed and `person.updated` `{fields}` where roles
+    did. For people in `quiet` the events are not live: their facts are old or backfilled, and start nothing.
+
+    Call it after the facts are written: it locks the people's rows until the transaction ends.
+    """
+    if not person_ids:
+        return
+    values = {"tenant": session.tenant_id, "people": sorted(set(person_ids))}
+    await session.execute(_LOCK, values)
+    changed = (await session.execute(_RECOMPUTE, values)).all()
+    events: list[NewEvent] = []
+    for row in sorted(changed, key=lambda row: row.id):
+        live = row.id not in quiet
+        if row.roles:
+            events.append(NewEvent("person.updated", row.id, properties={"fields": row.roles}, live=live))
+        if row.stage != row.old_stage:
+            move = {"from": row.old_stage, "to": row.stage}
+            events.append(NewEvent("person.stage_changed", row.id, properties=move, live=live))
+    await publish(session, events)
+
+
+async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
+    """Take in what people did: a submitted form makes a lead, and being there is remembered.
+
+    `last_seen_at` only moves forward, and in steps of five minutes or more: a burst of events writes a person once.
+    """
+    forms = {event.person_id for event in events if event.type == FORM_SUBMITTED and event.person_id is not None}
+    live = {event.person_id for event in events if event.type == FORM_SUBMITTED and event.live}
+    seen: dict[UUID, EventRow] = {}
+    for event in events:
+        if event.person_id is None or event.type not in SEEN_TYPES:
+            continue
+        last = seen.get(event.person_id)
+        if last is None or event.occurred_at > last.occurred_at:
+            seen[event.person_id] = event
+    if seen:
+        people = sorted(seen)
+        await session.execute(_LOCK, {"tenant": session.tenant_id, "people": people})
+        await session.execute(
+            _SEEN,
+            {
+                "tenant": session.tenant_id,
+                "people": people,
+                "times": [seen[person].occurred_at for person in people],
+            },
+        )
+    await recompute(session, sorted(forms), quiet=forms - live)
+
+
+CONSUMER: Final = Consumer("lifecycle", handle, SEEN_TYPES)
+
+
+_FACTS = text("""
+    (SELECT 'order' AS fact, o.order_key AS reference, o.placed_at AS at
+     FROM commerce_order_facts o WHERE o.tenant_id = :tenant AND o.person_id = :person AND o.counts
+     ORDER BY o.placed_at LIMIT 1)
+    UNION ALL
+    (SELECT 'form.submitted', e.id::text, e.occurred_at
+     FROM event e WHERE e.tenant_id = :tenant AND e.person_id = :person AND e.type = 'form.submitted'
+     ORDER BY e.occurred_at LIMIT 1)
+    UNION ALL
+    (SELECT 'consent', c.channel || ':' || c.topic, c.changed_at
+     FROM consent c WHERE c.tenant_id = :tenant AND c.person_id = :person AND c.status = 'opted_in'
+     ORDER BY c.changed_at LIMIT 1)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Why a role or a stage holds."""
+
+    fact: str
+    """`order`, `form.submitted`, `consent` or `by_hand`."""
+    reference: str | None
+    """The order's key, the event's id, or `channel:topic`."""
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The earliest fact of each kind behind every role and every stage; an empty list where it does not hold."""
+
+    lifecycle_stage: str
+    roles: dict[str, list[Fact]]
+    stages: dict[str, list[Fact]]
+
+
+async def explain(session: TenantSession, person: Person) -> Explanation:
+    """Say which facts give the person its roles and its stage."""
+    rows = await session.execute(_FACTS, {"tenant": session.tenant_id, "person": person.id})
+    facts = {row.fact: [Fact(row.fact, row.reference, row.at)] for row in rows}
+    roles = {role: [Fact("by_hand", None, None)] if role in person.roles_by_hand else [] for role in ROLES}
+    roles["customer"] = facts.get("order", [])
+    roles["lead"] = facts.get(FORM_SUBMITTED, []) + roles["lead"]
+    stages: dict[str, list[Fact]] = {stage: [] for stage in STAGES}
+    stages["subscriber"] = facts.get("consent", [])
+    stages["lead"] = roles["lead"]
+    stages["qualified"] = [Fact("by_hand", None, person.qualified_at)] if person.qualified_at else []
+    stages["customer"] = roles["customer"]
+    return Explanation(person.lifecycle_stage, roles, stages)

@@ -1,0 +1,96 @@
+"""What happened to a person, newest first: events, changes by hand, messages and journeys, merged as they are read."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Text
+
+from core.database import TenantSession
+
+# The activity log tells the same, with what was before and who did it.
+_TOLD_BY_ACTIVITY: Final = ["person.created", "person.updated", "person.subscribed", "person.unsubscribed"]
+
+# Each part reads the newest rows off an index, so a page costs the same at any length of history. The exception are
+# journeys, whose index serves entry rules: a person has few. A message's time is the one in its id, as its index
+# is ordered by that.
+_PAGE = text("""
+    (SELECT 'event' AS kind, e.id, e.occurred_at AS at, e.type,
+            jsonb_build_object('properties', e.properties) AS detail
+     FROM event e
+     WHERE e.tenant_id = :tenant AND e.person_id = :person AND (e.occurred_at, e.id) < (:at, :id)
+       AND e.type <> ALL(:told)
+     ORDER BY e.occurred_at DESC, e.id DESC LIMIT :limit)
+    UNION ALL
+    (SELECT 'activity', a.id, a.at, a.type,
+            jsonb_build_object('actor', a.actor, 'changes', a.changes, 'request_id', a.request_id)
+     FROM activity a
+     WHERE a.tenant_id = :tenant AND a.subject_type = 'person' AND a.subject_id = :person AND (a.at, a.id) < (:at, :id)
+     ORDER BY a.at DESC, a.id DESC LIMIT :limit)
+    UNION ALL
+    (SELECT 'message', m.id,
+            'epoch'::timestamptz + ('x' || translate(left(m.id::text, 13), '-', ''))::bit(48)::bigint * interval '1 ms',
+            'message', jsonb_build_object('message_id', m.id, 'channel', m.channel, 'template', m.template_key,
+                               'status', m.status, 'reason', m.reason, 'sent_at', m.sent_at, 'opens', m.opens,
+                               'clicks', m.clicks)
+     FROM marketing_message_facts m
+     WHERE m.tenant_id = :tenant AND m.person_id = :person AND m.id < :message_bound
+     ORDER BY m.id DESC LIMIT :limit)
+    UNION ALL
+    (SELECT 'enrollment', n.id, n.entered_at, 'journey.entered',
+            jsonb_build_object('enrollment_id', n.id, 'journey', n.journey_key, 'status', n.status, 'node', n.node,
+                               'reason', n.reason, 'ended_at', n.ended_at)
+     FROM marketing_enrollment_facts n
+     WHERE n.tenant_id = :tenant AND n.subject_type = 'person' AND n.subject_id = :person
+       AND (n.entered_at, n.id) < (:at, :id)
+     ORDER BY n.entered_at DESC, n.id DESC LIMIT :limit)
+    ORDER BY at DESC, id DESC LIMIT :limit
+""").bindparams(bindparam("told", type_=ARRAY(Text)))
+
+START: Final = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
+"""The cursor before everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened."""
+
+    id: UUID
+    at: datetime
+    kind: str
+    """`event`, `activity`, `message` or `enrollment`: where it is kept."""
+    type: str
+    """The event's or activity's type, `message`, or `journey.entered`."""
+    detail: dict[str, Any]
+
+
+async def page(
+    session: TenantSession, person_id: UUID, *, limit: int, before: tuple[datetime, UUID] = START
+) -> list[Entry]:
+    """Return up to `limit` entries, newest first, older than the one whose time and id are `before`; one statement."""
+    at, entry_id = before
+    rows = await session.execute(
+        _PAGE,
+        {
+            "tenant": session.tenant_id,
+            "person": person_id,
+            "at": at,
+            "id": entry_id,
+            "message_bound": _bound(at, entry_id),
+            "limit": limit,
+            "told": _TOLD_BY_ACTIVITY,
+        },
+    )
+    return [Entry(row.id, row.at, row.kind, row.type, row.detail) for row in rows]
+
+
+def _bound(at: datetime, entry_id: UUID) -> UUID:
+    """Return the id below which a UUIDv7 is older than `(at, entry_id)`, its time being the millisecond it holds."""
+    elapsed = at - datetime(1970, 1, 1, tzinfo=UTC)
+    whole, rest = divmod(elapsed, timedelta(milliseconds=1))
+    lowest = UUID(int=whole << 80)
+    next_lowest = UUID(int=(whole + 1) << 80)
+    return next_lowest if rest else max(lowest, min(entry_id, next_lowest))
