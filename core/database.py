@@ -5,7 +5,8 @@ transaction alone. A hot connection (single prepared statements on asyncpg) keep
 tenant, which saves two round trips a request; `Database.hot` is the only way to get one.
 """
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -93,7 +94,7 @@ class Database:
         }
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: UUID) -> AsyncIterator[TenantSession]:
+    async def tenant(self, tenant_id: UUID) -> AsyncGenerator[TenantSession]:
         """Open one transaction as `tl_app` for one tenant; commit when the block ends, roll back when it raises."""
         async with TenantSession(self._app, expire_on_commit=False, info={"tenant_id": tenant_id}) as session:
             async with session.begin():
@@ -102,13 +103,13 @@ class Database:
                 self.wake(channel)
 
     @asynccontextmanager
-    async def system(self) -> AsyncIterator[AsyncSession]:
+    async def system(self) -> AsyncGenerator[AsyncSession]:
         """Open one transaction as `tl_system`, which sees every tenant in the few tables opened to it."""
         async with AsyncSession(self._system, expire_on_commit=False) as session, session.begin():
             yield session
 
     @asynccontextmanager
-    async def hot(self, tenant_id: UUID) -> AsyncIterator["PoolConnectionProxy[Any]"]:
+    async def hot(self, tenant_id: UUID) -> AsyncGenerator["PoolConnectionProxy[Any]"]:
         """Lend an asyncpg connection set to one tenant, in autocommit; for single-statement hot paths."""
         pool = await self._hot_pool()
         async with pool.acquire() as connection:
@@ -140,16 +141,25 @@ class Database:
         self._hot_tenant.pop(id(connection), None)
 
     @staticmethod
-    async def _keep(_connection: "PoolConnectionProxy[Any]") -> None:
+    async def _keep(_connection: "asyncpg.Connection[Any]") -> None:
         """Keep the tenant between uses: the pool's own reset would cost a round trip and clear it."""
 
     @asynccontextmanager
-    async def listen(self, channel: str, wake: Callable[[], None]) -> AsyncIterator[None]:
-        """Call `wake()` on each notification of `channel` while the block runs."""
+    async def listen(self, channel: str, wake: Callable[[], None]) -> AsyncGenerator[asyncio.Event]:
+        """Call `wake()` on each notification of `channel` while the block runs; lend what is set if it ends."""
+        lost = asyncio.Event()
+
+        def on_notify(*_: object) -> None:
+            wake()
+
+        def on_termination(_: object) -> None:
+            lost.set()
+
         connection = await self._connect("tl_system")
         try:
-            await connection.add_listener(channel, lambda *_: wake())
-            yield
+            connection.add_termination_listener(on_termination)
+            await connection.add_listener(channel, on_notify)
+            yield lost
         finally:
             await connection.close()
 

@@ -25,7 +25,8 @@ NATIVE_UUID7 = "CREATE FUNCTION tl_uuid7() RETURNS uuid LANGUAGE sql VOLATILE PA
 
 ORDER_FACTS = """
 CREATE VIEW commerce_order_facts WITH (security_invoker = true) AS
-SELECT tenant_id, person_id, order_key, currency, total_minor, refunded_minor, placed_at,
+SELECT tenant_id, person_id, order_key, currency, total_minor, least(refunded_minor, total_minor) AS refunded_minor,
+       placed_at,
        refunded_minor < total_minor OR total_minor = 0 AS counts
 FROM order_fact
 WHERE placed_at IS NOT NULL

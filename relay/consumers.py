@@ -1,0 +1,12 @@
+"""Who reads the bus: every consumer in one place."""
+
+from services.commerce import order_facts
+from services.events.bus import Consumer
+from services.identity import lifecycle
+from services.marketing import triggers
+
+CONSUMERS: tuple[Consumer, ...] = (
+    lifecycle.CONSUMER,
+    order_facts.CONSUMER,
+    triggers.CONSUMER,
+)

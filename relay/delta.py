@@ -1,0 +1,173 @@
+"""Reading the bus: each event once per consumer, none skipped that was not visible yet.
+
+A cursor holds the snapshot its consumer has `seen`. The next delta is what a newer snapshot, its `target`, shows and
+`seen` does not. Written with `pg_visible_in_snapshot(xid, seen)` that would read all events since the oldest open
+transaction. What `seen` does not show is either at or above its xmax or in its list of open transactions (its xip): two
+ranges of the index on `xid`, whatever else is open in the cluster.
+
+A delta is read in pages by `position`. Of two events of a subject, the one written after the other's commit has the
+higher position and is in the same delta or a later one: that is the order the bus promises.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.events.bus import Consumer, EventRow
+
+LOCK_SPACE: Final = 7_302_120
+"""First key of the advisory locks that give a consumer to one relay at a time."""
+
+BEGINNING: Final = "1:1:"
+"""The snapshot that shows nothing: a new consumer reads the bus from its beginning."""
+
+_COLUMNS: Final = """tenant_id, id, type, subject_type, subject_id, person_id, properties, occurred_at, received_at,
+       live, position"""
+
+_WANTED: Final = "(CAST(:types AS text[]) IS NULL OR type = ANY(CAST(:types AS text[])))"
+
+# Adding 0 keeps the planner off the index on position, whose beginning lies far before the delta's.
+_FIRST_PAGE: Final = text(f"""
+    SELECT * FROM (
+      SELECT {_COLUMNS} FROM event
+      WHERE xid >= pg_snapshot_xmax(CAST(CAST(:seen AS text) AS pg_snapshot))
+        AND xid < pg_snapshot_xmax(CAST(CAST(:target AS text) AS pg_snapshot))
+        AND pg_visible_in_snapshot(xid, CAST(CAST(:target AS text) AS pg_snapshot)) AND {_WANTED}
+      UNION ALL
+      SELECT {_COLUMNS} FROM event
+      WHERE xid = ANY(ARRAY(SELECT pg_snapshot_xip(CAST(CAST(:seen AS text) AS pg_snapshot))))
+        AND pg_visible_in_snapshot(xid, CAST(CAST(:target AS text) AS pg_snapshot)) AND {_WANTED}
+    ) AS delta
+    ORDER BY position + 0
+    LIMIT :size
+""").columns(properties=JSONB)  # noqa: S608 - constants of this module
+
+_NEXT_PAGE: Final = text(f"""
+    SELECT {_COLUMNS} FROM event
+    WHERE position > :position
+      AND NOT pg_visible_in_snapshot(xid, CAST(CAST(:seen AS text) AS pg_snapshot))
+      AND pg_visible_in_snapshot(xid, CAST(CAST(:target AS text) AS pg_snapshot)) AND {_WANTED}
+    ORDER BY position
+    LIMIT :size
+""").columns(properties=JSONB)  # noqa: S608 - constants of this module
+
+_LOCK: Final = text("SELECT pg_try_advisory_xact_lock(:space, hashtext(:consumer))")
+
+_CURSOR: Final = text("""
+    SELECT CAST(seen AS text) AS seen, CAST(target AS text) AS target, position,
+           CAST(pg_current_snapshot() AS text) AS now, updated_at < now() - interval '5 seconds' AS stale,
+           EXISTS (SELECT FROM dead_event WHERE consumer = :consumer
+                   AND replay_requested_at IS NOT NULL AND resolved_at IS NULL) AS replays
+    FROM consumer_cursor WHERE consumer = :consumer
+""")
+
+_BEGIN: Final = text("""
+    INSERT INTO consumer_cursor (consumer, seen) VALUES (:consumer, CAST(CAST(:seen AS text) AS pg_snapshot))
+    ON CONFLICT (consumer) DO NOTHING
+""")
+
+_MOVE: Final = text("""
+    UPDATE consumer_cursor
+    SET seen = CAST(CAST(:seen AS text) AS pg_snapshot), target = CAST(CAST(:target AS text) AS pg_snapshot),
+        position = :position, updated_at = now()
+    WHERE consumer = :consumer
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a consumer has read; see `models.events.ConsumerCursor`."""
+
+    seen: str
+    target: str | None = None
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A consumer's cursor and what Postgres shows at this moment."""
+
+    cursor: Cursor
+    now: str
+    """The snapshot of the moment."""
+    stale: bool
+    """Whether the cursor was last moved long ago."""
+    replays: bool
+    """Whether parked events are to be handled again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The next events of all tenants, in order, and where the cursor stands behind them."""
+
+    events: Mapping[UUID, Sequence[EventRow]]
+    """By tenant."""
+    after: Cursor
+    worth_moving: bool
+    """Whether the cursor is to be moved: there are events, or it has stood long while others wrote."""
+    oldest: datetime | None
+    """When the first of the events was received."""
+
+    @property
+    def count(self) -> int:
+        """How many events there are."""
+        return sum(map(len, self.events.values()))
+
+
+async def lock(session: AsyncSession, consumer: str) -> bool:
+    """Take the consumer for this transaction; False when another relay has it.
+
+    An advisory lock, as it writes nothing: a relay that polls an idle bus causes no work on the disk. What is read
+    under it must be read by a later statement, so by a snapshot that shows what the lock's last holder committed.
+    """
+    return (await session.execute(_LOCK, {"space": LOCK_SPACE, "consumer": consumer})).scalar_one()
+
+
+async def standing(session: AsyncSession, consumer: str) -> Standing:
+    """Return where the consumer stands, at the beginning if it is new; needs its lock and a session of tl_system."""
+    row = (await session.execute(_CURSOR, {"consumer": consumer})).one_or_none()
+    if row is None:
+        await session.execute(_BEGIN, {"consumer": consumer, "seen": BEGINNING})
+        row = (await session.execute(_CURSOR, {"consumer": consumer})).one()
+    return Standing(Cursor(row.seen, row.target, row.position), row.now, row.stale, row.replays)
+
+
+async def read(session: AsyncSession, consumer: Consumer, at: Standing, size: int) -> Page:
+    """Return the consumer's next page of at most `size` events; needs its lock and a session of tl_system."""
+    cursor = at.cursor
+    target = cursor.target or at.now
+    arguments = {
+        "seen": cursor.seen,
+        "target": target,
+        "types": None if consumer.types is None else sorted(consumer.types),
+        "size": size + 1,
+    }
+    if cursor.target is None:
+        found = (await session.execute(_FIRST_PAGE, arguments)).all()
+    else:
+        found = (await session.execute(_NEXT_PAGE, {**arguments, "position": cursor.position})).all()
+    rows = found[:size]
+    return Page(
+        events=_by_tenant(rows),
+        after=Cursor(cursor.seen, target, rows[-1].position) if len(found) > size else Cursor(target),
+        worth_moving=bool(rows) or cursor.target is not None or (at.stale and target != cursor.seen),
+        oldest=rows[0].received_at if rows else None,
+    )
+
+
+async def move(session: AsyncSession, consumer: str, to: Cursor) -> None:
+    """Note how far the consumer has read."""
+    await session.execute(_MOVE, {"consumer": consumer, "seen": to.seen, "target": to.target, "position": to.position})
+
+
+def _by_tenant(rows: Sequence[Row[Any]]) -> dict[UUID, list[EventRow]]:
+    events: dict[UUID, list[EventRow]] = {}
+    for tenant_id, *fields in rows:
+        events.setdefault(tenant_id, []).append(EventRow(*fields))
+    return events

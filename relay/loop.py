@@ -1,0 +1,174 @@
+"""The relay: moves events from the bus to their consumers, each at its own pace."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+from core.database import Database
+from core.logging import get_logger
+from core.wake import EVENT_CHANNEL
+from relay import delta
+from relay.delivery import deliver
+from services.events import dead
+from services.events.bus import Consumer
+
+PAGE_SIZE: Final = 2_000
+POLL_SECONDS: Final = 0.25
+"""How late an event is seen whose notification was lost."""
+FIRST_RETRY: Final = 0.1
+LONGEST_RETRY: Final = 5.0
+CHORE_SECONDS: Final = 300.0
+
+_log = get_logger(__name__)
+
+Chore = Callable[[Database], Awaitable[object]]
+"""Housekeeping that some process has to do every few minutes; harmless when several do."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class Relay:
+    """Feeds the consumers. Any number may run: a consumer is fed by one at a time, whichever comes first.
+
+    Handling a page and moving the cursor commit together, so effects in Postgres happen exactly once. `on_committed` is
+    called after each page that was handled.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        consumers: Sequence[Consumer],
+        *,
+        on_committed: Callable[[], None] = _nothing,
+        chores: Sequence[Chore] = (),
+        page_size: int = PAGE_SIZE,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        """Take what to feed from where; nothing runs before `run`."""
+        self._database = database
+        self._consumers = tuple(consumers)
+        self._on_committed = on_committed
+        self._chores = tuple(chores)
+        self._page_size = page_size
+        self._poll_seconds = poll_seconds
+        self._awake = [asyncio.Event() for _ in consumers]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Feed the consumers until `stop` is set; a page begun is finished. An outage of Postgres is waited out."""
+        async with asyncio.TaskGroup() as tasks:
+            for consumer, awake in zip(self._consumers, self._awake, strict=True):
+                tasks.create_task(self._follow(consumer, awake, stop), name=f"relay-{consumer.name}")
+            tasks.create_task(self._listen(stop), name="relay-listen")
+            tasks.create_task(self._keep_house(stop), name="relay-chores")
+            await stop.wait()
+            self.wake()
+
+    def wake(self) -> None:
+        """Have every consumer look at the bus now."""
+        for awake in self._awake:
+            awake.set()
+
+    async def _follow(self, consumer: Consumer, awake: asyncio.Event, stop: asyncio.Event) -> None:
+        pause = FIRST_RETRY
+        while not stop.is_set():
+            awake.clear()
+            try:
+                more = await self.step(consumer)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the bus must go on
+                _log.warning("relay_failed", consumer=consumer.name, retry_in=pause, exc_info=error)
+                await _wait(stop, pause)
+                pause = min(pause * 2, LONGEST_RETRY)
+            else:
+                pause = FIRST_RETRY
+                if not more:
+                    await _wait(awake, self._poll_seconds)
+
+    async def step(self, consumer: Consumer) -> bool:
+        """Handle one page, and the replays asked for; return whether there was anything.
+
+        Raises:
+            Exception: what ends by itself; nothing was committed, the same page comes again.
+        """
+        began = time.monotonic()
+        wakes: set[str] = set()
+        async with self._database.system() as session:
+            if not await delta.lock(session, consumer.name):
+                return False
+            standing = await delta.standing(session, consumer.name)
+            replays = await dead.replays(session, consumer.name, self._page_size) if standing.replays else []
+            for replay in replays:
+                result = await deliver(session, consumer, replay.tenant_id, [replay.event])
+                wakes |= result.wakes
+                if result.failures:
+                    await dead.park(session, consumer.name, replay.tenant_id, result.failures)
+                else:
+                    await dead.resolve(session, replay.tenant_id, replay.id)
+            page = await delta.read(session, consumer, standing, self._page_size)
+            parked = 0
+            for tenant_id, events in page.events.items():
+                result = await deliver(session, consumer, tenant_id, events)
+                wakes |= result.wakes
+                if result.failures:
+                    parked += len(result.failures)
+                    await dead.park(session, consumer.name, tenant_id, result.failures)
+            if page.worth_moving:
+                await delta.move(session, consumer.name, page.after)
+        if page.oldest is None and not replays:
+            return page.after.target is not None
+        self._on_committed()
+        for channel in wakes:
+            self._database.wake(channel)
+        if parked:
+            _log.warning("events_parked", consumer=consumer.name, events=parked)
+        _log.debug(
+            "events_handled",
+            consumer=consumer.name,
+            events=page.count,
+            replays=len(replays),
+            seconds=round(time.monotonic() - began, 4),
+            lag_seconds=page.oldest and round((datetime.now(UTC) - page.oldest).total_seconds(), 4),
+        )
+        return True
+
+    async def _listen(self, stop: asyncio.Event) -> None:
+        pause = FIRST_RETRY
+        while not stop.is_set():
+            try:
+                async with self._database.listen(EVENT_CHANNEL, self.wake) as lost:
+                    pause = FIRST_RETRY
+                    self.wake()  # what was notified while nobody listened
+                    await _either(stop, lost)
+            except Exception as error:  # noqa: BLE001 - polling goes on meanwhile
+                _log.warning("listen_failed", retry_in=pause, error=str(error))
+            if not stop.is_set():
+                await _wait(stop, pause)
+                pause = min(pause * 2, LONGEST_RETRY)
+
+    async def _keep_house(self, stop: asyncio.Event) -> None:
+        while self._chores and not stop.is_set():
+            for chore in self._chores:
+                try:
+                    await chore(self._database)
+                except Exception as error:  # noqa: BLE001 - the next round tries again
+                    _log.warning("chore_failed", exc_info=error)
+            await _wait(stop, CHORE_SECONDS)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
+    tasks = [asyncio.create_task(one.wait()), asyncio.create_task(other.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
