@@ -210,7 +210,7 @@ def run_detached(report: Report) -> DevInfo:
     CACHE.mkdir(exist_ok=True)
     with LOG.open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli", "dev"],
+            [sys.executable, "-m", "stack.dev"],
             cwd=CACHE.parent,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -329,3 +329,15 @@ async def _demo_key(database_url: str) -> str:
             return secret
     finally:
         await database.close()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":  # what run_detached starts
+    try:
+        run(_say, started=lambda _info: None)
+    except StackError as failure:
+        sys.exit(str(failure))
