@@ -160,14 +160,18 @@ async def _insert(
         )
     )
     start = arrival(version, version.plan.start, 1)
-    given = func.unnest(
-        bindparam("ids", new_ids(len(entering)), type_=ARRAY(Uuid)),
-        bindparam("subjects", [c.subject_id for c in entering], type_=ARRAY(Uuid)),
-        bindparam("keys", [c.entry_key for c in entering], type_=ARRAY(Text)),
-        bindparam("entries", [dict(c.entry) for c in entering], type_=ARRAY(JSONB)),
-        bindparam("events", [c.event_id for c in entering], type_=ARRAY(Uuid)),
-        bindparam("positions", [c.position for c in entering], type_=ARRAY(ENROLLMENT.c.entry_position.type)),
-    ).table_valued("id", "subject_id", "entry_key", "entry", "event_id", "position", with_ordinality="n")
+    given = (
+        func.unnest(
+            bindparam("ids", new_ids(len(entering)), type_=ARRAY(Uuid)),
+            bindparam("subjects", [c.subject_id for c in entering], type_=ARRAY(Uuid)),
+            bindparam("keys", [c.entry_key for c in entering], type_=ARRAY(Text)),
+            bindparam("entries", [dict(c.entry) for c in entering], type_=ARRAY(JSONB)),
+            bindparam("events", [c.event_id for c in entering], type_=ARRAY(Uuid)),
+            bindparam("positions", [c.position for c in entering], type_=ARRAY(ENROLLMENT.c.entry_position.type)),
+        )
+        .table_valued("id", "subject_id", "entry_key", "entry", "event_id", "position", with_ordinality="n")
+        .render_derived(name="given")
+    )
     columns: dict[str, Any] = {
         "tenant_id": literal(session.tenant_id),
         "id": given.c.id,

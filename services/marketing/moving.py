@@ -83,7 +83,7 @@ async def move(
     """
     tenant_id = session.tenant_id
     arrivals = {outcome: _arrival_of(version, node, visit, outcome) for outcome in outcomes}
-    member = leaving.cte("member")
+    member: CTE = leaving.cte("member")
     target = values(
         column("outcome", Text),
         column("node", Text),
@@ -92,7 +92,7 @@ async def move(
         column("reason", Text),
         name="target",
     ).data([(o, a.node, a.visit, a.status, a.reason) for o, a in arrivals.items()])
-    moved = (
+    moved: CTE = (
         update(ENROLLMENT)
         .where(
             ENROLLMENT.c.tenant_id == tenant_id,

@@ -84,7 +84,11 @@ async def _listeners(session: TenantSession, types: Iterable[str]) -> Mapping[st
 
 
 async def _waited_types(session: TenantSession, types: Iterable[str]) -> set[str]:
-    asked = func.unnest(bindparam("types", sorted(types), type_=ARRAY(Text))).table_valued("type")
+    asked = (
+        func.unnest(bindparam("types", sorted(types), type_=ARRAY(Text)))
+        .table_valued("type")
+        .render_derived(name="asked")
+    )
     waiting = (
         select(WAITER.c.slot)
         .where(
@@ -98,13 +102,17 @@ async def _waited_types(session: TenantSession, types: Iterable[str]) -> set[str
 
 
 def _given(events: Sequence[EventRow]) -> Any:  # noqa: ANN401 - a SQLAlchemy table value
-    return func.unnest(
-        bindparam("event_ids", [event.id for event in events], type_=ARRAY(Uuid)),
-        bindparam("event_types", [event.type for event in events], type_=ARRAY(Text)),
-        bindparam("subjects", [event.subject_id for event in events], type_=ARRAY(Uuid)),
-        bindparam("received", [event.received_at for event in events], type_=ARRAY(DateTime(timezone=True))),
-        bindparam("positions", [event.position for event in events], type_=ARRAY(BigInteger)),
-    ).table_valued("event_id", "event_type", "subject_id", "received_at", "position", name="given")
+    return (
+        func.unnest(
+            bindparam("event_ids", [event.id for event in events], type_=ARRAY(Uuid)),
+            bindparam("event_types", [event.type for event in events], type_=ARRAY(Text)),
+            bindparam("subjects", [event.subject_id for event in events], type_=ARRAY(Uuid)),
+            bindparam("received", [event.received_at for event in events], type_=ARRAY(DateTime(timezone=True))),
+            bindparam("positions", [event.position for event in events], type_=ARRAY(BigInteger)),
+        )
+        .table_valued("event_id", "event_type", "subject_id", "received_at", "position")
+        .render_derived(name="given")
+    )
 
 
 async def _end_waits(session: TenantSession, events: Sequence[EventRow]) -> None:
@@ -144,12 +152,16 @@ async def _end_waits(session: TenantSession, events: Sequence[EventRow]) -> None
                 matched[row.node, row.visit][row.cohort_id] |= 1 << row.slot
     if not marks:
         return
-    marked = func.unnest(
-        bindparam("enrollments", [mark[0] for mark in marks], type_=ARRAY(Uuid)),
-        bindparam("nodes", [mark[1] for mark in marks], type_=ARRAY(Text)),
-        bindparam("visits", [mark[2] for mark in marks], type_=ARRAY(WAITER.c.visit.type)),
-        bindparam("marks", [mark[3] for mark in marks], type_=ARRAY(Uuid)),
-    ).table_valued("enrollment_id", "node", "visit", "event_id", name="marked")
+    marked = (
+        func.unnest(
+            bindparam("enrollments", [mark[0] for mark in marks], type_=ARRAY(Uuid)),
+            bindparam("nodes", [mark[1] for mark in marks], type_=ARRAY(Text)),
+            bindparam("visits", [mark[2] for mark in marks], type_=ARRAY(WAITER.c.visit.type)),
+            bindparam("marks", [mark[3] for mark in marks], type_=ARRAY(Uuid)),
+        )
+        .table_valued("enrollment_id", "node", "visit", "event_id")
+        .render_derived(name="marked")
+    )
     await session.execute(
         update(WAITER)
         .where(
@@ -270,13 +282,17 @@ async def _holding(session: TenantSession, condition: Condition | None, events: 
             undecided.append(event)
     if undecided:
         person = Person.__table__.alias("p")
-        given = func.unnest(
-            bindparam("event_ids", [event.id for event in undecided], type_=ARRAY(Uuid)),
-            bindparam("person_ids", [event.person_id for event in undecided], type_=ARRAY(Uuid)),
-            bindparam("types", [event.type for event in undecided], type_=ARRAY(Text)),
-            bindparam("occurred", [event.occurred_at for event in undecided], type_=ARRAY(DateTime(timezone=True))),
-            bindparam("properties", [event.properties for event in undecided], type_=ARRAY(JSONB)),
-        ).table_valued("event_id", "person_id", "type", "occurred_at", "properties", name="given")
+        given = (
+            func.unnest(
+                bindparam("event_ids", [event.id for event in undecided], type_=ARRAY(Uuid)),
+                bindparam("person_ids", [event.person_id for event in undecided], type_=ARRAY(Uuid)),
+                bindparam("types", [event.type for event in undecided], type_=ARRAY(Text)),
+                bindparam("occurred", [event.occurred_at for event in undecided], type_=ARRAY(DateTime(timezone=True))),
+                bindparam("properties", [event.properties for event in undecided], type_=ARRAY(JSONB)),
+            )
+            .table_valued("event_id", "person_id", "type", "occurred_at", "properties")
+            .render_derived(name="given")
+        )
         scope = Scope(tenant_id=session.tenant_id, person=person, subject_id=person.c.id, event=given)
         found = await session.scalars(
             select(given.c.event_id)
