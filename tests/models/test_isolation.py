@@ -156,7 +156,7 @@ async def test_a_tenant_set_for_one_transaction_is_gone_in_the_next(database_url
     async with database.tenant(tenant_id) as session:
         assert await session.scalar(text("SELECT current_user")) == "tl_app"
         pid = await session.scalar(text("SELECT pg_backend_pid()"))
-    async with database._app.connect() as connection:
+    async with database._app.connect() as connection:  # pyright: ignore[reportPrivateUsage]  # a bare connection of the pool
         assert await connection.scalar(text("SELECT pg_backend_pid()")) == pid
         assert not await connection.scalar(text("SELECT current_setting('app.tenant_id', true)"))
         with pytest.raises(DBAPIError, match="uuid"):
