@@ -89,12 +89,12 @@ class EmbeddedPostgres:
         self._major = major
         self._report = report
         self._account = _unprivileged_account()
-        self._folder = self._reachable_folder(data_dir.absolute() / f"postgres-{major}")
+        self.folder = self._reachable_folder(data_dir.absolute() / f"postgres-{major}")
         self._child: ChildProcess | None = None
 
     @property
     def _data(self) -> Path:
-        return self._folder / "data"
+        return self.folder / "data"
 
     def __enter__(self) -> Self:
         """Start; the URL is `url()`."""
@@ -107,10 +107,10 @@ class EmbeddedPostgres:
 
     def start(self) -> str:
         """Start the server, or find the one running, make the database when absent; its superuser's URL."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._folder.chmod(0o755)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o755)
         binaries = self._reachable_binaries()
-        with file_lock(self._folder / "lock"):
+        with file_lock(self.folder / "lock"):
             if not self._data.exists():
                 self._initialize(binaries)
             if not self._running():
@@ -128,6 +128,11 @@ class EmbeddedPostgres:
             self._child.stop(seconds=60)
             self._child = None
 
+    def remove(self) -> None:
+        """Stop, and delete all the server ever stored."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def crash(self) -> None:
         """Kill the server as a power cut would, for tests of recovery; `start` takes over again."""
         if self._child is not None:
@@ -136,7 +141,7 @@ class EmbeddedPostgres:
 
     def url(self, database: str = DATABASE) -> str:
         """The superuser's URL of a database of the running server."""
-        password = (self._folder / "password").read_text()
+        password = (self.folder / "password").read_text()
         status = self._status()
         if status is None:
             raise StackError(f"no PostgreSQL runs in {self._data}")
@@ -144,12 +149,12 @@ class EmbeddedPostgres:
 
     def _initialize(self, binaries: Path) -> None:
         self._report(f"Creating a PostgreSQL {self._major} cluster in {self._data} ...")
-        fresh = self._folder / "data.new"
-        password_file = self._folder / ".initdb-password"
+        fresh = self.folder / "data.new"
+        password_file = self.folder / ".initdb-password"
         shutil.rmtree(fresh, ignore_errors=True)  # of an initdb that was killed
         fresh.mkdir(mode=0o700)
         password = secrets.token_urlsafe(24)
-        write_private(self._folder / "password", password)
+        write_private(self.folder / "password", password)
         write_private(password_file, password)
         if self._account is not None:
             os.chown(fresh, self._account.uid, self._account.gid)
@@ -169,7 +174,7 @@ class EmbeddedPostgres:
         fresh.rename(self._data)
 
     def _launch(self, binaries: Path) -> None:
-        port_file = self._folder / "port"
+        port_file = self.folder / "port"
         preferred = int(port_file.read_text()) if port_file.exists() else None
         port = free_port(preferred)
         port_file.write_text(str(port))
@@ -180,7 +185,7 @@ class EmbeddedPostgres:
             child = ChildProcess(
                 "PostgreSQL",
                 [binaries / "postgres", "-D", self._data, *settings],
-                log_path=self._folder / "log",
+                log_path=self.folder / "log",
                 cwd=Path("/"),
                 user=self._account,
                 stop_signal=signal.SIGINT,  # its fast shutdown
@@ -224,7 +229,7 @@ class EmbeddedPostgres:
             if time.monotonic() > deadline:
                 raise StackError(
                     f"PostgreSQL {status.pid} in {self._data} is '{status.state}' for {_READY_SECONDS} s; "
-                    f"look at {self._folder / 'log'}"
+                    f"look at {self.folder / 'log'}"
                 )
             time.sleep(0.05)
         return False
@@ -249,8 +254,11 @@ class EmbeddedPostgres:
     def _reachable_folder(self, wanted: Path) -> Path:
         if self._account is None or _can_traverse(self._account, wanted.parent):
             return wanted
-        name = f"{wanted.name}-{hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]}"
-        folder = _shared_root() / name
+        pointer = wanted.with_name(f"{wanted.name}.location")  # not derived from the path: a new checkout starts afresh
+        if not pointer.exists():
+            pointer.parent.mkdir(parents=True, exist_ok=True)
+            write_private(pointer, str(_shared_root() / f"{wanted.name}-{secrets.token_hex(6)}"))
+        folder = Path(pointer.read_text())
         self._report(f"PostgreSQL may not run as root and its account cannot reach {wanted}: its data is in {folder}.")
         return folder
 

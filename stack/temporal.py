@@ -33,7 +33,7 @@ GO_PACKAGE = "github.com/temporalio/cli/cmd/temporal@v1.5.1"  # newer tags carry
 DEFAULT_PORT = 7233
 DEFAULT_UI_PORT = 8233
 
-_DOWNLOAD_SITE = "https://temporal.download"
+DOWNLOAD_SITE = "https://temporal.download"
 _DOWNLOAD_SECONDS = 300
 _PROGRESS_SECONDS = 15
 _GO_LOCK = Path(__file__).parents[1] / "requirements" / "go.txt"
@@ -222,7 +222,7 @@ def find_program(cache: Path, report: Report) -> Path:
         "No Temporal server to be had. Any one of these four ways will do:\n"
         "  1. set TEMPORAL_ADDRESS (host:port) to a server of yours, or Temporal Cloud;\n"
         f"  2. put Temporal's command-line program `temporal` on PATH, or at {target};\n"
-        f"  3. allow a download from {_DOWNLOAD_SITE} (the Python SDK's own);\n"
+        f"  3. allow a download from {DOWNLOAD_SITE} (the Python SDK's own);\n"
         f"  4. install Go 1.21 or newer, with access to a Go module proxy: it builds {GO_PACKAGE}.\n"
         f"Tried:\n{tried}"
     )
@@ -231,8 +231,8 @@ def find_program(cache: Path, report: Report) -> Path:
 def _download(target: Path, report: Report) -> str | None:
     """Let the SDK fetch its server; the reason when it cannot."""
     if not can_download():
-        return f"download: {_DOWNLOAD_SITE} does not answer"
-    report(f"Downloading Temporal's server from {_DOWNLOAD_SITE} ...")
+        return f"download: {DOWNLOAD_SITE} does not answer"
+    report(f"Downloading Temporal's server from {DOWNLOAD_SITE} ...")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
 
@@ -298,7 +298,7 @@ def _go_from_wheel(folder: Path, report: Report) -> str | None:
 def can_download() -> bool:
     """Whether the SDK's download site answers within seconds; a blocked one must not cost minutes."""
     try:
-        httpx.head(_DOWNLOAD_SITE, timeout=5)
+        httpx.head(DOWNLOAD_SITE, timeout=5)
     except httpx.HTTPError:
         return False
     return True

@@ -1,0 +1,197 @@
+"""The main job, driven through the public API alone: somebody arrives, journeys act, mail goes out, the profile tells.
+
+Run again, it makes another person; the tenant's templates and journeys are kept.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from stack.demo_tenant import JOURNEYS, TEMPLATES
+from stack.dev import DevInfo
+from stack.processes import StackError
+
+Report = Callable[[str], None]
+
+PATIENCE_SECONDS = 60
+POLL_SECONDS = 0.1
+POSTAL_ADDRESS = "Throughline Demo, Example Street 1, 1234 AB Exampleton"
+_PIXEL = re.compile(r"""src=["']([^"']+/t/o/[^"']+)["']""")
+
+
+class Demo:
+    """One run of the demo against a running stack."""
+
+    def __init__(self, info: DevInfo, report: Report) -> None:
+        """Speak to the stack that `info` describes; tell each step by `report`."""
+        self._info = info
+        self._report = report
+        self._api = httpx.Client(
+            base_url=f"{info.base_url}/v1", headers={"Authorization": f"Bearer {info.api_key}"}, timeout=30
+        )
+        self._run = uuid4().hex[:6]
+        self._email = f"john.{self._run}@example.com"
+        self._began = time.monotonic()
+
+    def run(self) -> dict[str, Any]:
+        """Do everything once; return the final profile.
+
+        Raises:
+            StackError: the API refused something, or what should happen did not within a minute.
+        """
+        self._prepare_tenant()
+        person_id = self._arrive()
+        self._become_lead(person_id)
+        cart_id = self._leave_cart(person_id)
+        self._buy(person_id, cart_id)
+        self._retain(person_id)
+        profile = self._get(f"/people/{person_id}/profile")
+        self._report("\nThe profile, all of it from one record:\n")
+        self._report(json.dumps(profile, indent=2))
+        self._say_goodbye(person_id)
+        return profile
+
+    def _prepare_tenant(self) -> None:
+        self._call("PATCH", "/tenant", {"postal_address": POSTAL_ADDRESS, "from_address": "Demo <hello@shop.example>"})
+        for template in TEMPLATES:
+            self._call("POST", "/templates", template, fine=(409,))
+        for key, name, definition in JOURNEYS:
+            made = self._call("POST", "/journeys", {"key": key, "name": name, "definition": definition}, fine=(409,))
+            if made.status_code == httpx.codes.CREATED:
+                self._call("POST", f"/journeys/{key}/publish", {})
+        self._tell(f"Tenant ready: {len(TEMPLATES)} templates, {len(JOURNEYS)} journeys published.")
+
+    def _arrive(self) -> str:
+        self._tell("1. A visitor comes to the website.")
+        body = {"email": self._email, "first_name": "John", "source": "organic", "lifecycle_stage": "visitor"}
+        person = self._call("POST", "/people", {**body, "time_zone": "Europe/Amsterdam"}).json()
+        self._event("page.viewed", {"path": "/pricing"})
+        self._tell(f"   {self._email}: stage {person['lifecycle_stage']}")
+        return str(person["id"])
+
+    def _become_lead(self, person_id: str) -> None:
+        self._tell("2. He fills in the lead form and opts in to news.")
+        consent = [{"channel": "email", "topic": "news", "status": "opted_in"}]
+        self._call("PATCH", f"/people/{person_id}", {"consent": consent})
+        self._event("form.submitted", {"form": "lead"})
+        person = self._until("the lead", lambda: self._person_if(person_id, "is_lead"))
+        self._tell(f"   is_lead: {person['is_lead']}, stage {person['lifecycle_stage']}")
+        self._mail("Welcome")
+        self._tell("   Journey `welcome` sent its mail.")
+
+    def _leave_cart(self, person_id: str) -> str:
+        self._tell("3. He fills a cart and walks away.")
+        cart_id = f"cart-{self._run}"
+        self._event("cart.updated", {"cart_id": cart_id, "total": "100.00", "currency": "EUR"})
+        passage = self._until("the cart's journey", lambda: self._passage("abandoned_cart", person_id))
+        self._tell(f"   Journey `abandoned_cart` waits at `{passage['node']}` for this cart's order.")
+        mail = self._mail("Your cart")
+        self._tell("   3 seconds without an order: the reminder went out. He opens it.")
+        self._open(mail)
+        return cart_id
+
+    def _buy(self, person_id: str, cart_id: str) -> None:
+        self._tell("4. He buys after all: 100.00 EUR.")
+        order = {"order_id": f"order-{self._run}", "cart_id": cart_id, "total": "100.00", "currency": "EUR"}
+        self._event("order.placed", order)
+        passage = self._until("the goal", lambda: self._ended("abandoned_cart", person_id))
+        self._tell(f"   `abandoned_cart` {passage['status']}: {passage['reason']}.")
+        person = self._until("the customer", lambda: self._person_if(person_id, "is_customer"))
+        self._tell(f"   is_customer: {person['is_customer']}, stage {person['lifecycle_stage']}")
+
+    def _retain(self, person_id: str) -> None:
+        self._tell("5. Marketing enrolls him in `customer_retention`.")
+        done = self._call("POST", "/journeys/customer_retention/enrollments", {"person_id": person_id}).json()
+        self._tell(f"   enrolled: {done['enrolled']}")
+        self._mail("Thank you")
+        self._tell("   The thank-you mail is out; the journey waits 30 days for the next order, restart or not.")
+
+    def _say_goodbye(self, person_id: str) -> None:
+        base, key = self._info.base_url, self._info.api_key
+        seconds = time.monotonic() - self._began
+        self._report(
+            f"\nDone in {seconds:.1f} s, and everything is still running.\n"
+            f"  Temporal UI  {self._info.temporal_ui_url or 'of your server'}\n"
+            f"  Mail         {self._info.mail_dir or 'at your SMTP server'}\n"
+            f"  API          {base}/v1/docs\n"
+            "\nTry:\n"
+            f"  curl -s {base}/v1/people/{person_id}/timeline -H 'Authorization: Bearer {key}'\n"
+            f"  curl -s {base}/v1/journeys/abandoned_cart/stats -H 'Authorization: Bearer {key}'\n"
+            f"  curl -s {base}/v1/events -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "
+            f"""-d '{{"type": "order.placed", "person": {{"email": "{self._email}"}}, """
+            """"properties": {"total": "25.00", "currency": "EUR"}}'\n"""
+            "\nStop it with: .venv/bin/throughline down"
+        )
+
+    # -- The API --
+
+    def _call(self, method: str, path: str, body: dict[str, Any], fine: tuple[int, ...] = ()) -> httpx.Response:
+        answer = self._api.request(method, path, json=body)
+        if not answer.is_success and answer.status_code not in fine:
+            raise StackError(f"{method} {path} answered {answer.status_code}: {answer.text}")
+        return answer
+
+    def _get(self, path: str, **parameters: str) -> dict[str, Any]:
+        answer = self._api.get(path, params=parameters)
+        if not answer.is_success:
+            raise StackError(f"GET {path} answered {answer.status_code}: {answer.text}")
+        return answer.json()
+
+    def _event(self, kind: str, properties: dict[str, Any]) -> None:
+        self._call("POST", "/events", {"type": kind, "person": {"email": self._email}, "properties": properties})
+        self._tell(f"   event {kind}")
+
+    # -- Waiting for what should happen --
+
+    def _person_if(self, person_id: str, flag: str) -> dict[str, Any] | None:
+        person = self._get(f"/people/{person_id}")
+        return person if person[flag] else None
+
+    def _passage(self, journey: str, person_id: str) -> dict[str, Any] | None:
+        passages = self._get(f"/journeys/{journey}/enrollments", person_id=person_id)["items"]
+        return passages[-1] if passages else None
+
+    def _ended(self, journey: str, person_id: str) -> dict[str, Any] | None:
+        passage = self._passage(journey, person_id)
+        return passage if passage and passage["ended_at"] else None
+
+    def _mail(self, subject: str) -> str:
+        """Wait for a mail to him whose subject begins so; return its HTML, empty where mail goes to an SMTP server."""
+        if self._info.mail_dir is None:
+            return ""
+        folder = Path(self._info.mail_dir)
+
+        def found() -> str | None:
+            for path in folder.rglob("*.eml"):
+                with suppress(OSError):
+                    message = message_from_bytes(path.read_bytes(), policy=policy.default)
+                    if self._email in str(message["To"]) and str(message["Subject"]).startswith(subject):
+                        body = message.get_body(("html",))
+                        return body.get_content() if body else ""
+            return None
+
+        return self._until(f"the mail {subject!r}", found)
+
+    def _open(self, html: str) -> None:
+        pixel = _PIXEL.search(html)
+        if pixel:
+            httpx.get(pixel.group(1).replace("&amp;", "&"), timeout=10).raise_for_status()
+
+    def _until(self, what: str, look: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever `look` finds
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (found := look()) is None:
+            if time.monotonic() > deadline:
+                raise StackError(f"{what} did not come within {PATIENCE_SECONDS} s; the logs are in .cache/data")
+            time.sleep(POLL_SECONDS)
+        return found
+
+    def _tell(self, line: str) -> None:
+        self._report(f"{time.monotonic() - self._began:6.1f} s  {line}")
