@@ -83,7 +83,6 @@ async def purge(session: AsyncSession) -> int:
         select(IdempotencyKey.tenant_id, IdempotencyKey.key)
         .where(IdempotencyKey.created_at <= func.now() - KEPT)
         .limit(PURGE_PAGE)
-        .with_for_update(skip_locked=True)
         .subquery()
     )
     statement = (
