@@ -218,6 +218,7 @@ async def list_enrollments(
     session: SessionDep,
     status: Literal["active", "waiting", "completed", "exited", "failed"] | None = None,
     node: str | None = None,
+    person_id: UUID | None = None,
     limit: LimitParam = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[Enrollment]:
@@ -227,7 +228,9 @@ async def list_enrollments(
     if cursor:
         cohort_id, slot = decode_cursor(cursor, [UUID, int])
         after = cohort_id, slot
-    rows = await passages.page(session, found.id, status=status, node=node, after=after, limit=limit + 1)
+    rows = await passages.page(
+        session, found.id, status=status, node=node, person_id=person_id, after=after, limit=limit + 1
+    )
     items = [Enrollment.model_validate(row) for row in rows[:limit]]
     last = rows[limit - 1] if len(rows) > limit else None
     return Page(items=items, next_cursor=encode_cursor(last.cohort_id, last.slot) if last else None)

@@ -90,20 +90,22 @@ async def page(
     *,
     status: str | None = None,
     node: str | None = None,
+    person_id: UUID | None = None,
     after: tuple[UUID, int] | None = None,
     limit: int,
 ) -> Sequence[Enrollment]:
     """Return enrollments of a journey in the order of entry, after the (cohort, slot) given."""
-    cohorts = select(Cohort.id).where(Cohort.tenant_id == session.tenant_id, Cohort.journey_id == journey_id)
     query = (
         select(Enrollment)
-        .where(
-            Enrollment.tenant_id == session.tenant_id,
-            Enrollment.cohort_id.in_(cohorts),
-        )
+        .where(Enrollment.tenant_id == session.tenant_id, Enrollment.journey_id == journey_id)
         .order_by(Enrollment.cohort_id, Enrollment.slot)
         .limit(limit)
     )
+    if person_id is not None:
+        query = query.where(Enrollment.subject_id == person_id)
+    else:  # through the cohorts, whose index leads to the page without a sort
+        cohorts = select(Cohort.id).where(Cohort.tenant_id == session.tenant_id, Cohort.journey_id == journey_id)
+        query = query.where(Enrollment.cohort_id.in_(cohorts))
     if status is not None:
         query = query.where(Enrollment.status == status)
     if node is not None:
