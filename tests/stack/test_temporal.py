@@ -77,7 +77,7 @@ def test_where_nothing_can_be_had_one_error_names_the_four_ways(
     text = str(caught.value)
     assert [way for way in ("1. set TEMPORAL_ADDRESS", "2. put", "3. allow", "4. install Go") if way not in text] == []
     assert "does not answer" in text
-    assert "there is no `go` on PATH" in text
+    assert "there is no Go 1.21 or newer on PATH" in text
 
 
 def test_a_program_in_the_cache_is_taken_before_anything_is_installed(
