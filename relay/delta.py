@@ -33,7 +33,7 @@ _COLUMNS: Final = """tenant_id, id, type, subject_type, subject_id, person_id, p
 _WANTED: Final = "(CAST(:types AS text[]) IS NULL OR type = ANY(CAST(:types AS text[])))"
 
 # Adding 0 keeps the planner off the index on position, whose beginning lies far before the delta's.
-_FIRST_PAGE: Final = text(f"""
+FIRST_PAGE: Final = text(f"""
     SELECT * FROM (
       SELECT {_COLUMNS} FROM event
       WHERE xid >= pg_snapshot_xmax(CAST(CAST(:seen AS text) AS pg_snapshot))
@@ -48,7 +48,7 @@ _FIRST_PAGE: Final = text(f"""
     LIMIT :size
 """).columns(properties=JSONB)  # noqa: S608 - constants of this module
 
-_NEXT_PAGE: Final = text(f"""
+NEXT_PAGE: Final = text(f"""
     SELECT {_COLUMNS} FROM event
     WHERE position > :position
       AND NOT pg_visible_in_snapshot(xid, CAST(CAST(:seen AS text) AS pg_snapshot))
@@ -149,9 +149,9 @@ async def read(session: AsyncSession, consumer: Consumer, at: Standing, size: in
         "size": size + 1,
     }
     if cursor.target is None:
-        found = (await session.execute(_FIRST_PAGE, arguments)).all()
+        found = (await session.execute(FIRST_PAGE, arguments)).all()
     else:
-        found = (await session.execute(_NEXT_PAGE, {**arguments, "position": cursor.position})).all()
+        found = (await session.execute(NEXT_PAGE, {**arguments, "position": cursor.position})).all()
     rows = found[:size]
     return Page(
         events=_by_tenant(rows),

@@ -22,7 +22,7 @@ from services.identity import lifecycle
 
 _SAVE: Final = text("""
     INSERT INTO order_fact (tenant_id, order_key, person_id, currency, total_minor, refunded_minor, placed_at)
-    SELECT :tenant, o.* FROM unnest(:keys, :people, :currencies, :totals, :refunds, :placed) AS o
+    SELECT :tenant AS tenant_id, o.* FROM unnest(:keys, :people, :currencies, :totals, :refunds, :placed) AS o
     ON CONFLICT (tenant_id, order_key) DO UPDATE
     SET person_id = excluded.person_id, currency = excluded.currency, total_minor = excluded.total_minor,
         refunded_minor = excluded.refunded_minor, placed_at = excluded.placed_at

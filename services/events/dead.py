@@ -49,7 +49,7 @@ class Parked:
 
 _PARK: Final = text("""
     INSERT INTO dead_event (tenant_id, id, consumer, event_id, error)
-    SELECT :tenant, d.id, :consumer, d.event_id, d.error
+    SELECT :tenant AS tenant_id, d.id, :consumer, d.event_id, d.error
     FROM unnest(CAST(:ids AS uuid[]), CAST(:event_ids AS uuid[]), CAST(:errors AS text[])) AS d(id, event_id, error)
     ON CONFLICT (tenant_id, consumer, event_id) DO UPDATE
     SET error = excluded.error, attempts = dead_event.attempts + 1, replay_requested_at = NULL, resolved_at = NULL

@@ -18,7 +18,7 @@ PLATFORM_KEYS: Final = "platform:"
 _INSERT = text("""
     INSERT INTO event (tenant_id, id, type, subject_type, subject_id, person_id, properties, occurred_at, live,
                        idempotency_key)
-    SELECT :tenant, e.id, e.type, e.subject_type, e.subject_id, e.person_id, e.properties::jsonb,
+    SELECT :tenant AS tenant_id, e.id, e.type, e.subject_type, e.subject_id, e.person_id, e.properties::jsonb,
            coalesce(e.occurred_at, now()), e.live AND coalesce(e.occurred_at > now() - interval '24 hours', true),
            e.idempotency_key
     FROM unnest(CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:subject_types AS text[]),
