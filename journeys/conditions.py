@@ -131,9 +131,10 @@ class FieldCondition(Strict):
     value: JsonValue = None
     """What the operator needs: a scalar, a list for `in`, a duration for the relative dates, nothing for `exists`."""
 
-    @field_validator("value")
+    # Before JSON's own check, which would tell of the depths of a value that is none of ours.
+    @field_validator("value", mode="before")
     @classmethod
-    def _fits_operator(cls, value: JsonValue, info: ValidationInfo) -> JsonValue:
+    def _fits_operator(cls, value: object, info: ValidationInfo) -> object:
         op = info.data.get("op")
         if op is not None:
             _check_operand(op, value)
@@ -299,14 +300,18 @@ def segments_of(condition: Condition) -> frozenset[str]:
     return frozenset(part.in_segment for part in walk(condition) if isinstance(part, SegmentCondition))
 
 
-def _check_operand(op: str, value: JsonValue) -> None:
+def _are_choices(values: list[object]) -> bool:
+    return 0 < len(values) <= MAX_CHOICES and all(map(is_scalar, values))
+
+
+def _check_operand(op: str, value: object) -> None:
     """Raise `ValueError` unless `value` is what `op` compares with."""
     storable(value)
     match op:
         case "exists" | "missing":
             good, wanted = value is None, "no value"
         case "in" | "not_in":
-            good = isinstance(value, list) and 0 < len(value) <= MAX_CHOICES and all(map(is_scalar, value))
+            good = isinstance(value, list) and _are_choices(cast("list[object]", value))
             wanted = f"a list of 1 to {MAX_CHOICES} strings, numbers or booleans"
         case ">" | ">=" | "<" | "<=":
             good, wanted = is_number(value) or compares_as_date(value), "a number or a date such as 2026-01-31"

@@ -8,7 +8,16 @@ from datetime import datetime, time
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from journeys.conditions import EventType, FieldPath, FieldPathText, Key, RootCondition, Strict
 from journeys.durations import DurationText, TimeOfDay, add, next_time_of_day, zone_named
@@ -45,7 +54,7 @@ def _person_field(path: FieldPath) -> FieldPath:
     return path
 
 
-def _storable(value: JsonValue) -> JsonValue:
+def _storable(value: object) -> object:
     storable(value)
     return value
 
@@ -257,7 +266,7 @@ class UpdatePersonNode(Strict):
     """Set fields of the person; `null` removes an attribute."""
 
     type: Literal["update_person"]
-    set: Annotated[dict[str, Annotated[JsonValue, AfterValidator(_storable)]], Field(min_length=1, max_length=100)]
+    set: Annotated[dict[str, Annotated[JsonValue, BeforeValidator(_storable)]], Field(min_length=1, max_length=100)]
     next: NodeId
 
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 DURATION_PATTERN: Final = (
     r"P(?=.)(?:([0-9]{1,4})Y)?(?:([0-9]{1,4})M)?(?:([0-9]{1,4})W)?(?:([0-9]{1,5})D)?"
@@ -76,7 +76,10 @@ class Duration:
 
 
 def add(at: datetime, duration: Duration, zone: tz = UTC) -> datetime:
-    """Return the UTC instant `duration` after `at` (aware); its date part moves the wall clock of `zone`."""
+    """Return the UTC instant `duration` after `at` (aware); its date part moves the wall clock of `zone`.
+
+    Where the moved clock shows a time that is skipped, the end of the gap is meant; of a time shown twice, the first.
+    """
     return _shift(at, duration, zone, 1)
 
 
@@ -92,8 +95,7 @@ def next_time_of_day(at: datetime, clock: time, zone: tz, *, inclusive: bool = F
     of a time that they show twice only the first counts.
     """
     day = at.astimezone(zone).date()
-    # Yesterday's too: a gap over midnight moves yesterday's time into today.
-    for offset in range(-1, 4):
+    for offset in range(4):
         due = _instant(datetime.combine(day + timedelta(days=offset), clock), zone)
         if due > at or (inclusive and due == at):
             return due
@@ -120,9 +122,9 @@ def parse_time_of_day(text: str) -> time:
 
 def _shift(at: datetime, duration: Duration, zone: tz, sign: int) -> datetime:
     if duration.months or duration.days:
-        wall = at.astimezone(zone)
-        moved = _add_months(wall.replace(tzinfo=None), sign * duration.months) + timedelta(days=sign * duration.days)
-        at = _instant(moved.replace(fold=wall.fold), zone)
+        wall = at.astimezone(zone).replace(tzinfo=None, fold=0)
+        moved = _add_months(wall, sign * duration.months) + timedelta(days=sign * duration.days)
+        at = _instant(moved, zone)
     return at.astimezone(UTC) + sign * duration.elapsed
 
 
@@ -132,10 +134,10 @@ def _add_months(wall: datetime, months: int) -> datetime:
 
 
 def _instant(wall: datetime, zone: tz) -> datetime:
-    """Return the UTC instant at which `zone` shows `wall` (naive), or the end of the gap that skips it."""
-    later = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
-    if later.astimezone(zone).replace(tzinfo=None) == wall.replace(fold=0):
-        return wall.replace(tzinfo=zone).astimezone(UTC)
+    """Return the first UTC instant at which `zone` shows `wall` (naive), or the end of the gap that skips it."""
+    later = wall.replace(tzinfo=zone).astimezone(UTC)
+    if later.astimezone(zone).replace(tzinfo=None) == wall:
+        return later
     earlier = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
     before, low, high = earlier.astimezone(zone).utcoffset(), 0, int((later - earlier).total_seconds())
     # The offset changes somewhere in (earlier, later]; zones change at whole seconds.
@@ -159,12 +161,6 @@ def _to_time(value: Any) -> time:  # noqa: ANN401 - whatever JSON holds
     return parse_time_of_day(_text(value, "a time of day such as 09:00"))
 
 
-def _zone_text(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
-    name = _text(value, "an IANA time zone")
-    zone_named(name)
-    return name
-
-
 def _text(value: object, wanted: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be {wanted}, as a string")  # noqa: TRY004 - only a ValueError becomes a validation error
@@ -186,6 +182,3 @@ TimeOfDay = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{TIME_OF_DAY_PATTERN}$"}),
 ]
 """A wall clock time to the minute, `HH:MM` in JSON."""
-
-ZoneName = Annotated[str, BeforeValidator(_zone_text)]
-"""The name of an IANA zone that this machine knows."""

@@ -48,9 +48,7 @@ def loops_without_wait(definition: JourneyDefinition, edges: Edges) -> Iterator[
     """Yield loops that take no time, each as its nodes in the order they are walked; no two share a node."""
     # Sorted, and as lists: the loop that is found must not depend on the order of a set.
     rest = {
-        name: sorted(target for target in edges[name] if not _takes_time(definition, target))
-        for name in sorted(edges)
-        if not _takes_time(definition, name)
+        name: sorted(target for target in edges[name] if not _takes_time(definition, target)) for name in sorted(edges)
     }
     for _ in range(MAX_LOOPS_TOLD):
         try:

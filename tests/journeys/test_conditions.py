@@ -173,7 +173,7 @@ def test_a_path_is_read_and_written(text: str, field: FieldPath) -> None:
     "text",
     [
         *("", "person", "person.", ".email", "person..x", "email", "Person.x", "record.x", "person:a.x", "person. x"),
-        *("person.x ", "person.a\x00", "person.a\nb", "person." + "a" * 101, "person" + ".a" * 200, "person.\ud800"),
+        *("person.x ", "person.a\x00", "person.a\nb", "person." + "a" * 101, "person" + ".aaaa" * 60, "person.\ud800"),
         *("record:.x", "record:A.x"),
     ],
 )
