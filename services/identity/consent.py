@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from contracts.events import PERSON_SUBSCRIBED, PERSON_UNSUBSCRIBED
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import FieldProblem, InvalidError, NotFoundError
@@ -21,7 +22,7 @@ Channel = Literal["email", "sms", "push", "social"]
 Status = Literal["opted_in", "opted_out"]
 
 _TOPIC: Final = re.compile(r"[a-z0-9][a-z0-9_\-]{0,62}", re.ASCII)
-_EVENTS: Final[dict[str, str]] = {"opted_in": "person.subscribed", "opted_out": "person.unsubscribed"}
+_EVENTS: Final[dict[str, str]] = {"opted_in": PERSON_SUBSCRIBED, "opted_out": PERSON_UNSUBSCRIBED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,21 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
+from contracts.events import (
+    CART_UPDATED,
+    FORM_SUBMITTED,
+    ORDER_PLACED,
+    PAGE_VIEWED,
+    PERSON_STAGE_CHANGED,
+    PERSON_UPDATED,
+)
 from core.database import TenantSession
 from models import Person
 from models.identity import ROLES, STAGES
 from services.events.bus import Consumer, EventRow
 from services.events.publish import NewEvent, publish
 
-FORM_SUBMITTED: Final = "form.submitted"
-SEEN_TYPES: Final = frozenset({"page.viewed", FORM_SUBMITTED, "cart.updated", "order.placed"})
+SEEN_TYPES: Final = frozenset({PAGE_VIEWED, FORM_SUBMITTED, CART_UPDATED, ORDER_PLACED})
 """Events that a person causes by being there; a tenant's own types may be written by a machine about them."""
 
 _people = bindparam("people", type_=ARRAY(Uuid))
@@ -104,10 +111,10 @@ async def recompute(session: TenantSession, person_ids: Sequence[UUID], *, quiet
     for row in sorted(changed, key=lambda row: row.id):
         live = row.id not in quiet
         if row.roles:
-            events.append(NewEvent("person.updated", row.id, properties={"fields": row.roles}, live=live))
+            events.append(NewEvent(PERSON_UPDATED, row.id, properties={"fields": row.roles}, live=live))
         if row.stage != row.old_stage:
             move = {"from": row.old_stage, "to": row.stage}
-            events.append(NewEvent("person.stage_changed", row.id, properties=move, live=live))
+            events.append(NewEvent(PERSON_STAGE_CHANGED, row.id, properties=move, live=live))
     await publish(session, events)
 
 

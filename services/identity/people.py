@@ -12,6 +12,7 @@ from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import attributes as attribute_state
 
+from contracts.events import PERSON_CREATED, PERSON_UPDATED
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
@@ -252,7 +253,7 @@ async def _create(session: TenantSession, change: PersonChange, keys: Sequence[K
         **{f"attributes.{name}": (None, value) for name, value in person.attributes.items()},
         **({"roles_by_hand": ([], person.roles_by_hand)} if person.roles_by_hand else {}),
     }
-    await _report(session, person, "person.created", changes, by=by)
+    await _report(session, person, PERSON_CREATED, changes, by=by)
     consented = await consent.apply(session, person.id, change.consent, by=by)
     await _settle(session, person, facts_changed=consented or bool(person.roles_by_hand), refresh=False)
     return person
@@ -293,7 +294,7 @@ async def _apply(
     if changes:
         person.updated_at = func.now()
         await session.flush()
-        await _report(session, person, "person.updated", changes, by=by)
+        await _report(session, person, PERSON_UPDATED, changes, by=by)
     consented = await consent.apply(session, person.id, change.consent, by=by)
     facts_changed = consented or not changes.keys().isdisjoint({"roles_by_hand", "qualified"})
     await _settle(session, person, facts_changed=facts_changed, refresh=bool(changes))

@@ -9,10 +9,11 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
+from contracts.events import PERSON_CREATED, PERSON_SUBSCRIBED, PERSON_UNSUBSCRIBED, PERSON_UPDATED
 from core.database import TenantSession
 
 # The activity log tells the same, with what was before and who did it.
-_TOLD_BY_ACTIVITY: Final = ["person.created", "person.updated", "person.subscribed", "person.unsubscribed"]
+_TOLD_BY_ACTIVITY: Final = [PERSON_CREATED, PERSON_UPDATED, PERSON_SUBSCRIBED, PERSON_UNSUBSCRIBED]
 
 # Each part reads the newest rows off an index, so a page costs the same at any length of history. The exception are
 # journeys, whose index serves entry rules: a person has few. A message's time is the one in its id, as its index

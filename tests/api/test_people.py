@@ -8,7 +8,7 @@ import pytest
 from httpx import AsyncClient
 
 
-async def create(client: AsyncClient, **body: Any) -> dict[str, Any]:
+async def create(client: AsyncClient, **body: object) -> dict[str, Any]:
     answer = await client.post("/v1/people", json=body)
     assert answer.status_code == 201, answer.text
     return answer.json()

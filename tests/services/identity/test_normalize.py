@@ -1,0 +1,116 @@
+"""One spelling for each identifier."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import InvalidError
+from services.identity import normalize
+
+
+@pytest.mark.parametrize(
+    ("given_text", "kept"),
+    [
+        ("Ann@Shop.Example", "ann@shop.example"),
+        ("  ann@shop.example\n", "ann@shop.example"),
+        ("ann+news@shop.example", "ann+news@shop.example"),
+        ("ann@BÜCHER.example", "ann@bücher.example"),
+        ("ann@xn--bcher-kva.example", "ann@bücher.example"),
+        ("A\u0308nn@shop.example", "änn@shop.example"),
+        ("demo@anything.test", "demo@anything.test"),
+    ],
+)
+def test_one_address_has_one_spelling(given_text: str, kept: str) -> None:
+    assert normalize.email(given_text) == kept
+    assert normalize.email(kept) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ann",
+        "@shop.example",
+        "ann@",
+        "ann@localhost",
+        "ann@shop..example",
+        "Ann <ann@shop.example>",
+        "a@[127.0.0.1]",
+        '"a b"@shop.example',
+        "ann@shop.example, bo@shop.example",
+        "a" * 65 + "@shop.example",
+        "a\0@shop.example",
+        "\ud800@shop.example",
+        "ann@shop.example\r\nBcc: bo@shop.example",
+    ],
+)
+def test_what_is_no_address_is_refused_by_field(text: str) -> None:
+    with pytest.raises(InvalidError) as refusal:
+        normalize.email(text, "person.email")
+    assert [problem.field for problem in refusal.value.errors] == ["person.email"]
+
+
+@pytest.mark.parametrize(
+    ("given_text", "kept"),
+    [
+        ("+49 (30) 123-4567", "+49301234567"),
+        ("+49 (0)30 1234567", "+49301234567"),
+        ("+1 650.253.0000", "+16502530000"),
+        (" +39 06 698 1234 ", "+39066981234"),
+    ],
+)
+def test_one_number_has_one_spelling(given_text: str, kept: str) -> None:
+    assert normalize.phone(given_text) == kept
+    assert normalize.phone(kept) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "+",
+        "030 1234567",
+        "0049 30 1234567",
+        "+999 1234567",
+        "+1",
+        "+1 650 253 0000 x8",
+        "+1-800-FLOWERS",
+        "+4930" + "1" * 20,
+        "tel:+49301234567",
+        "+٤٩٣٠١٢٣٤٥٦٧",
+    ],
+)
+def test_what_is_no_international_number_is_refused(text: str) -> None:
+    with pytest.raises(InvalidError):
+        normalize.phone(text)
+
+
+@pytest.mark.parametrize(
+    ("given_text", "kept"),
+    [
+        ("DE_at", "de-AT"),
+        ("en", "en"),
+        ("ZH-hant-tw", "zh-Hant-TW"),
+        ("es-419", "es-419"),
+        ("sl-rozaj-biske", "sl-rozaj-biske"),
+    ],
+)
+def test_one_language_tag_has_one_spelling(given_text: str, kept: str) -> None:
+    assert normalize.locale(given_text) == kept
+    assert normalize.locale(kept) == kept
+
+
+@given(st.text(max_size=300))
+@pytest.mark.parametrize(
+    "normal", [normalize.email, normalize.phone, normalize.external_id, normalize.anonymous_id, normalize.locale]
+)
+def test_any_text_is_kept_in_a_stable_spelling_or_refused(normal: Callable[[str], str], text: str) -> None:
+    try:
+        kept = normal(text)
+    except InvalidError:
+        return
+    assert normal(kept) == kept
+    assert kept.encode()
+    assert "\0" not in kept

@@ -1,0 +1,134 @@
+"""How the store answers the questions asked most, as the application's role under row-level security."""
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from sqlalchemy import select, text
+
+from core.actor import CLI
+from core.database import Database, TenantSession
+from core.ids import new_id
+from models import Person, Tenant
+from services.identity import directory, lifecycle, people, timeline
+from services.identity.directory import Filter
+from services.identity.people import PersonChange
+from tests.services.identity.statements import indexes, nodes, recorded
+
+PEOPLE = 20_000
+
+_FILL = """
+WITH made AS (
+  INSERT INTO person (tenant_id, id, email, first_name, last_name, is_lead, lifecycle_stage)
+  SELECT :tenant, tl_uuid7(), 'p' || n || '@shop.example', 'First' || n % 997, 'Last' || n % 983, n % 200 = 0,
+         CASE WHEN n % 200 = 0 THEN 'lead' ELSE 'visitor' END
+  FROM generate_series(1, :people) AS n
+  RETURNING tenant_id, id, email
+)
+INSERT INTO person_identifier (tenant_id, kind, value, person_id) SELECT :tenant, 'email', email, id FROM made
+"""
+_EVENTS = """
+INSERT INTO event (tenant_id, id, type, subject_id, person_id, occurred_at)
+SELECT :tenant, tl_uuid7(), 'page.viewed', :person, :person, now() - n * interval '1 minute'
+FROM generate_series(1, 20000) AS n
+"""
+_ACTIVITIES = """
+INSERT INTO activity (tenant_id, id, subject_type, subject_id, type, actor, changes, at)
+SELECT :tenant, tl_uuid7(), 'person', :person, 'person.updated', 'cli', '{}', now() - n * interval '1 minute'
+FROM generate_series(1, 5000) AS n
+"""
+
+
+@pytest.fixture(scope="module")
+async def crowd(database: Database, database_url: str) -> AsyncGenerator[tuple[UUID, UUID]]:
+    """A tenant with many people, and the one of them with a long history."""
+    tenant = new_id()
+    async with database.system() as system:
+        system.add(Tenant(id=tenant, key=f"crowd-{tenant.hex}", name="Crowd"))
+    async with database.tenant(tenant) as session:
+        await session.execute(text(_FILL), {"tenant": tenant, "people": PEOPLE})
+        person = (await session.scalars(select(Person.id).where(Person.tenant_id == tenant).limit(1))).one()
+        for statement in (_EVENTS, _ACTIVITIES):
+            await session.execute(text(statement), {"tenant": tenant, "person": person})
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("ANALYZE person, person_identifier, event, activity")
+    yield tenant, person
+    await connection.close()
+
+
+async def plans(
+    database: Database, tenant: UUID, ask: Callable[[TenantSession], Awaitable[object]]
+) -> list[dict[str, Any]]:
+    """The plans of the statements that `ask` sends, as tl_app gets them."""
+    with recorded() as statements:
+        async with database.tenant(tenant) as session:
+            await ask(session)
+    async with database.hot(tenant) as connection:
+        return [
+            json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters))[0]["Plan"]
+            for statement, parameters in statements
+            if not statement.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK"))
+        ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (Filter(), "person_pkey"),
+        (Filter(role="lead"), "person_lead_idx"),
+        (Filter(stage="lead"), "person_stage_idx"),
+        (Filter(identifiers=[("email", "p7@shop.example")]), "person_identifier_pkey"),
+    ],
+)
+async def test_a_page_of_people_is_read_off_an_index_in_its_order(
+    database: Database, crowd: tuple[UUID, UUID], wanted: Filter, index: str
+) -> None:
+    tenant, person = crowd
+    (plan,) = await plans(database, tenant, lambda session: directory.page(session, wanted, limit=50, before=person))
+    assert index in indexes(plan)
+    types = {node["Node Type"] for node in nodes(plan)}
+    assert not types & {"Seq Scan", "Sort", "Bitmap Heap Scan"}, json.dumps(plan, indent=1)
+
+
+@pytest.mark.parametrize("search", ["p77", "first77", "Last7 ", "First7 last1"])
+async def test_a_search_reads_ranges_of_indexes(database: Database, crowd: tuple[UUID, UUID], search: str) -> None:
+    tenant, _ = crowd
+    wanted = Filter(search=search)
+    (plan,) = await plans(database, tenant, lambda session: directory.page(session, wanted, limit=50, before=None))
+    assert {"person_identifier_pkey", "person_first_name_idx", "person_last_name_idx"} <= indexes(plan)
+    assert "Seq Scan" not in {node["Node Type"] for node in nodes(plan)}, json.dumps(plan, indent=1)
+
+
+async def test_an_upsert_finds_its_person_by_keys_alone(database: Database, crowd: tuple[UUID, UUID]) -> None:
+    tenant, _ = crowd
+    change = PersonChange(identifiers={"email": "p9@shop.example"}, attributes={"plan": "pro"})
+    for plan in await plans(database, tenant, lambda session: people.upsert(session, change, by=CLI)):
+        assert "Seq Scan" not in {node["Node Type"] for node in nodes(plan)}, json.dumps(plan, indent=1)
+
+
+async def test_a_timeline_reads_the_newest_rows_only(database: Database, crowd: tuple[UUID, UUID]) -> None:
+    tenant, person = crowd
+    (plan,) = await plans(database, tenant, lambda session: timeline.page(session, person, limit=20))
+    assert {
+        "event_person_idx",
+        "activity_tenant_id_subject_type_subject_id_at_idx",
+        "message_person_idx",
+        "enrollment_subject_idx",
+    } <= indexes(plan)
+    for node in nodes(plan):
+        if node.get("Relation Name") in {"event", "activity"}:
+            assert node["Node Type"] == "Index Scan", json.dumps(plan, indent=1)
+    sorts = [node for node in nodes(plan) if node["Node Type"] == "Sort"]
+    below = {name.get("Relation Name") for sort in sorts[1:] for name in nodes(sort)}
+    assert not below & {"event", "activity", "message"}, "only the few rows of each part are sorted together"
+
+
+async def test_a_recomputation_reads_no_history(database: Database, crowd: tuple[UUID, UUID]) -> None:
+    tenant, person = crowd
+    seen = await plans(database, tenant, lambda session: lifecycle.recompute(session, [person]))
+    read = {index for plan in seen for index in indexes(plan)}
+    assert {"event_form_idx", "order_fact_tenant_id_person_id_idx", "consent_pkey", "person_pkey"} <= read
+    assert "event_person_idx" not in read
