@@ -1,7 +1,7 @@
 """Fixtures every test may ask for: real servers, shared by all test processes, and a database of one's own."""
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from core.settings import Settings
 from core.temporal import connect
 from services.tenancy import tenants
 from stack.processes import StackError
-from tests import servers
+from tests import servers, statements
 
 # Speed is the benches' subject; on a busy machine a deadline only makes tests fail now and then.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
@@ -39,6 +39,14 @@ def pytest_configure() -> None:
 def pytest_unconfigure() -> None:
     """Stop every server that was started."""
     _running.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_statement_binds_its_tenant() -> Generator[None]:
+    """Hold all our statements to it, whichever test makes our code send them."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        statements.guard(monkeypatch)
+        yield
 
 
 @pytest.fixture(scope="session")
