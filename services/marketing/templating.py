@@ -251,7 +251,9 @@ def parse(source: str, *, html: bool) -> BoundTemplate:
     try:
         return environment.from_string(source)
     except LiquidError as error:
-        raise _explained(error) from error
+        problem = _explained(error)
+        # Without a place it is something missing at the end.
+        raise problem if problem.line else TemplateError(problem.reason, _line(source, len(source))) from error
 
 
 def render(template: BoundTemplate, values: Mapping[str, object]) -> str:
@@ -282,6 +284,17 @@ def variables(source: str, template: BoundTemplate) -> list[Variable]:
         )
         for found in analysis.globals.values()
         for variable in found
+    ]
+
+
+def unknown_filters(source: str, template: BoundTemplate) -> list[tuple[str, int]]:
+    """Return the filters it uses that do not exist, each with its line: the parser lets them pass."""
+    used = template.analyze(include_partials=False).filters
+    return [
+        (name, _line(source, span.index))
+        for name, spans in used.items()
+        if name not in template.env.filters
+        for span in spans
     ]
 
 

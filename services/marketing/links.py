@@ -1,0 +1,48 @@
+"""The links of one message: open pixel, tracked clicks, unsubscribe and preferences."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core.tokens import Click, ConsentRef, MessageRef, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where the links of one message lead."""
+
+    base: str
+    """What all of them begin with, so that they are not tracked themselves."""
+    pixel: str | None
+    """Null where opens are not counted."""
+    unsubscribe: str
+    preferences: str
+    click: Callable[[str], str]
+    """Returns the tracked address of a target."""
+
+
+def of_message(ref: ConsentRef, *, tokens: Tokens, public_url: str) -> Links:
+    """Return the signed links of a message."""
+    base = f"{public_url}/t/"
+
+    def click(target: str) -> str:
+        return f"{base}c/{tokens.click(Click(ref.tenant_id, ref.message_id, target))}"
+
+    return Links(
+        base=base,
+        pixel=f"{base}o/{tokens.open(MessageRef(ref.tenant_id, ref.message_id))}",
+        unsubscribe=f"{base}u/{tokens.unsubscribe(ref)}",
+        preferences=f"{base}p/{tokens.preferences(ref)}",
+        click=click,
+    )
+
+
+def of_preview(public_url: str) -> Links:
+    """Return links for looking at: they open nothing, and nobody is unsubscribed by trying them."""
+    base = f"{public_url}/t/"
+    return Links(
+        base=base,
+        pixel=None,
+        unsubscribe=f"{base}u/preview",
+        preferences=f"{base}p/preview",
+        click=lambda target: target,
+    )

@@ -1,0 +1,276 @@
+"""Templates: named, with immutable versions. A new text is a new version; a message keeps the one it was sent with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parseaddr
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from core.actor import Actor
+from core.database import TenantSession
+from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
+from core.ids import new_id
+from models import Person, Template, TemplateVersion, Tenant
+from services.identity import normalize
+from services.marketing import links, rendering, templating
+from services.marketing.rendering import Rendered
+from services.marketing.templating import TemplateError, Variable
+from services.shared import activity
+
+Channel = Literal["email"]
+Purpose = Literal["marketing", "transactional"]
+
+_RENDERED_ITSELF: Final = frozenset(("tenant", *rendering.LINK_VARIABLES))
+"""Roots that rendering always has: no journey need provide them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The text of one version, as given."""
+
+    subject: str
+    """Liquid."""
+    body: str
+    """Liquid that gives HTML."""
+    text_body: str | None = None
+    """Liquid that gives plain text; without it the text is taken from the HTML."""
+    from_address: str | None = None
+    """`Name <address>` or an address; the tenant's where there is none."""
+    purpose: Purpose = "marketing"
+    topic: str = "general"
+    name: str | None = field(default=None, compare=False)
+    """What people read; belongs to the template, not to the version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A template with its current version."""
+
+    template: Template
+    version: TemplateVersion
+
+
+async def create(session: TenantSession, *, key: str, channel: Channel, text: Text, by: Actor) -> Saved:
+    """Create a template with its first version.
+
+    Raises:
+        InvalidError: naming `subject`, `body`, `text_body` or `from`, with the line.
+        ConflictError: the channel has a template of this key.
+    """
+    variables = check(text)
+    template = Template(tenant_id=session.tenant_id, id=new_id(), key=key, channel=channel, name=text.name)
+    try:
+        async with session.begin_nested():
+            session.add(template)
+            await session.flush()
+    except IntegrityError as error:
+        raise ConflictError(
+            f"There is a template {key} for {channel} already; PUT makes a new version of it.",
+            errors=[FieldProblem("key", "is in use")],
+        ) from error
+    version = await _add_version(session, template, 1, text, variables)
+    await _record(session, template, "template.created", {"version": (None, 1)}, by)
+    return Saved(template, version)
+
+
+async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: Actor) -> Saved:
+    """Give a template a new version, which everything sent from now on uses.
+
+    Raises:
+        NotFoundError: no such template.
+        InvalidError: as `create`.
+    """
+    variables = check(text)
+    template = await session.scalar(
+        select(Template)
+        .where(Template.tenant_id == session.tenant_id, Template.id == template_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if template is None:
+        raise NotFoundError("No such template.")
+    before = await _version(session, template)
+    version = await _add_version(session, template, before.number + 1, text, variables)
+    if text.name is not None:
+        template.name = text.name
+    await session.flush()
+    await _record(session, template, "template.updated", {"version": (before.number, version.number)}, by)
+    return Saved(template, version)
+
+
+async def get(session: TenantSession, template_id: UUID) -> Saved:
+    """Return a template with its current version.
+
+    Raises:
+        NotFoundError: no such template.
+    """
+    template = await session.get(Template, {"tenant_id": session.tenant_id, "id": template_id})
+    if template is None:
+        raise NotFoundError("No such template.")
+    return Saved(template, await _version(session, template))
+
+
+async def page(session: TenantSession, *, limit: int, before: UUID | None) -> list[Saved]:
+    """Return up to `limit` templates, newest first, those older than `before`."""
+    statement = (
+        select(Template, TemplateVersion)
+        .join(
+            TemplateVersion,
+            (TemplateVersion.tenant_id == Template.tenant_id) & (TemplateVersion.id == Template.current_version_id),
+        )
+        .where(Template.tenant_id == session.tenant_id)
+        .order_by(Template.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        statement = statement.where(Template.id < before)
+    return [Saved(template, version) for template, version in await session.execute(statement)]
+
+
+async def current(session: TenantSession, *, channel: str, key: str) -> TemplateVersion:
+    """Return the version of a template that is sent now.
+
+    Raises:
+        NotFoundError: no such template.
+    """
+    version = await session.scalar(
+        select(TemplateVersion)
+        .join(
+            Template,
+            (TemplateVersion.tenant_id == Template.tenant_id) & (TemplateVersion.id == Template.current_version_id),
+        )
+        .where(
+            Template.tenant_id == session.tenant_id,
+            TemplateVersion.tenant_id == session.tenant_id,
+            Template.channel == channel,
+            Template.key == key,
+        )
+    )
+    if version is None:
+        raise NotFoundError(f"There is no template {key} for {channel}.")
+    return version
+
+
+async def preview(
+    session: TenantSession, template_id: UUID, person_id: UUID, entry: Mapping[str, Any], *, public_url: str
+) -> Rendered:
+    """Render the current version for a person, with links that do nothing.
+
+    Raises:
+        NotFoundError: no such template or person.
+        InvalidError: it cannot be rendered for this person.
+    """
+    saved = await get(session, template_id)
+    person = await session.get(Person, {"tenant_id": session.tenant_id, "id": person_id})
+    if person is None:
+        raise NotFoundError("No such person.")
+    tenant = await session.scalar(select(Tenant).where(Tenant.id == session.tenant_id))
+    version = saved.version
+    shown = links.of_preview(public_url)
+    values = rendering.values_of(
+        {"attributes": person.attributes, **{name: getattr(person, name) for name in rendering.PERSON_FIELDS}},
+        entry,
+        {name: getattr(tenant, name) for name in rendering.TENANT_FIELDS},
+        shown,
+    )
+    try:
+        template = rendering.compiled(version.subject or "", version.body, version.text_body, version.purpose)
+        return rendering.render(template, values, shown)
+    except TemplateError as error:
+        raise InvalidError.of("template", str(error)) from error
+
+
+def check(text: Text) -> list[str]:
+    """Refuse what could not be sent; return the fields of person and entry that the template reads.
+
+    Raises:
+        InvalidError: naming every field at fault.
+    """
+    problems: list[FieldProblem] = []
+    read: set[str] = set()
+    for name, source, html in (
+        ("subject", text.subject, False),
+        ("body", text.body, True),
+        ("text_body", text.text_body, False),
+    ):
+        if source is None:
+            continue
+        if not source.strip():
+            problems.append(FieldProblem(name, "is empty"))
+            continue
+        try:
+            parsed = templating.parse(source, html=html)
+        except TemplateError as error:
+            problems.append(FieldProblem(name, str(error)))
+            continue
+        for filter_name, line in templating.unknown_filters(source, parsed):
+            problems.append(FieldProblem(name, f"line {line}: there is no filter {filter_name}"))
+        for variable in templating.variables(source, parsed):
+            problem = rendering.problem_with(variable)
+            if problem is not None:
+                problems.append(FieldProblem(name, f"line {variable.line}: {problem}"))
+            read.update(_read(variable))
+    if text.from_address is not None:
+        problems += _sender_problems(text.from_address)
+    if problems:
+        raise InvalidError("; ".join(f"{p.field}: {p.reason}" for p in problems), errors=problems)
+    return sorted(read)
+
+
+def _read(variable: Variable) -> list[str]:
+    """Return the path as journeys check it: up to what is known only when rendering, and only if it names a field."""
+    path = list(variable.path)
+    if None in path:
+        path = path[: path.index(None)]
+    shortest = 3 if path[:2] == ["person", "attributes"] else 2
+    if path[0] in _RENDERED_ITSELF or len(path) < shortest:
+        return []
+    return [".".join(str(segment) for segment in path)]
+
+
+def _sender_problems(text: str) -> list[FieldProblem]:
+    name, address = parseaddr(text) if text.isprintable() else ("", "")
+    if not address or not text.endswith((address, f"<{address}>")):
+        return [FieldProblem("from", "is not an address, as in Name <name@example.com>")]
+    try:
+        normalize.email(address, "from")
+    except InvalidError as error:
+        return list(error.errors)
+    return [] if len(name) <= normalize.MAX_TEXT else [FieldProblem("from", "has too long a name")]
+
+
+async def _add_version(
+    session: TenantSession, template: Template, number: int, text: Text, variables: list[str]
+) -> TemplateVersion:
+    version = TemplateVersion(
+        tenant_id=session.tenant_id,
+        id=new_id(),
+        template_id=template.id,
+        number=number,
+        subject=text.subject,
+        body=text.body,
+        text_body=text.text_body,
+        from_address=text.from_address,
+        purpose=text.purpose,
+        topic=text.topic,
+        variables=variables,
+    )
+    session.add(version)
+    await session.flush()
+    template.current_version_id = version.id
+    await session.flush()
+    return version
+
+
+async def _version(session: TenantSession, template: Template) -> TemplateVersion:
+    version = await session.get(TemplateVersion, {"tenant_id": session.tenant_id, "id": template.current_version_id})
+    if version is None:
+        raise NotFoundError("No such template.")
+    return version
+
+
+async def _record(session: TenantSession, template: Template, verb: str, changes: activity.Changes, by: Actor) -> None:
+    await activity.record(session, by=by, subject_type="template", subject_id=template.id, type=verb, changes=changes)
