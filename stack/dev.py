@@ -29,7 +29,9 @@ from services.tenancy import api_keys, tenants
 from stack import postgres, temporal
 from stack.processes import ChildProcess, StackError, free_port, write_private
 
-CACHE = Path(__file__).parents[1] / ".cache"
+ROOT = Path(__file__).parents[1]
+CACHE = Path(os.environ.get("THROUGHLINE_CACHE", ROOT / ".cache")).absolute()
+"""Where a stack keeps everything; a second stack beside the first has a folder of its own."""
 DATA = CACHE / "data"
 INFO = CACHE / "dev.json"
 LOG = CACHE / "dev.log"
@@ -168,12 +170,12 @@ class DevStack:
     def _start_api(self, base_url: str, environment: dict[str, str]) -> None:
         host, _, port = base_url.removeprefix("http://").partition(":")
         command = [sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--host", host, "--port", port]
-        child = ChildProcess("API", command, log_path=DATA / "api.log", env=environment, cwd=CACHE.parent)
+        child = ChildProcess("API", command, log_path=DATA / "api.log", env=environment, cwd=ROOT)
         self._add_process(child, lambda: _answers(f"{base_url}/readyz"))
 
     def _start_worker(self, environment: dict[str, str]) -> None:
         command = [sys.executable, "worker.py"]
-        child = ChildProcess("worker", command, log_path=DATA / "worker.log", env=environment, cwd=CACHE.parent)
+        child = ChildProcess("worker", command, log_path=DATA / "worker.log", env=environment, cwd=ROOT)
         address = environment["TEMPORAL_ADDRESS"]
         self._add_process(child, lambda: asyncio.run(temporal.has_poller(address, child.pid)))
 
@@ -207,11 +209,11 @@ def run_detached(report: Report) -> DevInfo:
     """
     if is_running():
         return _info_of_running()
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with LOG.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "stack.dev"],
-            cwd=CACHE.parent,
+            cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -272,7 +274,7 @@ def _info_of_running() -> DevInfo:
 
 @contextlib.contextmanager
 def _sole_stack() -> Generator[None]:
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with _LOCK.open("a+") as handle:
         deadline = time.monotonic() + 1  # somebody may be trying the lock at this moment
         while True:

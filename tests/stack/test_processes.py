@@ -3,13 +3,12 @@
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from stack.processes import ChildProcess, StackError, file_lock, free_port, write_private
+from tests.stack.waiting import is_gone, wait_for
 
 PARENT = """
 import sys, time
@@ -19,20 +18,6 @@ child = ChildProcess("sleeper", ["sleep", "600"], Path(sys.argv[1])).start()
 print(child.pid, flush=True)
 time.sleep(600)
 """
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels send no signal when a parent dies")
