@@ -13,6 +13,7 @@ from core.actor import Actor
 from core.database import Database, TenantSession
 from core.errors import ForbiddenError, UnavailableError
 from core.settings import Settings
+from services.tenancy.api_keys import SCOPES
 
 # Declared for the OpenAPI document alone: get_principal reads the header itself.
 _bearer = HTTPBearer(auto_error=False, scheme_name="apiKey", description="An API key: `tl_live_...`")
@@ -95,6 +96,8 @@ TemporalDep = Annotated[Client, Depends(get_temporal)]
 
 def requires(scope: str) -> params.Depends:
     """Return the dependency that refuses a key without `scope` (`people:write`, ...) with 403 naming it."""
+    if scope not in SCOPES:
+        raise ValueError(f"{scope!r} is not a scope")
 
     def check(principal: PrincipalDep) -> None:
         if not principal.allows(scope):

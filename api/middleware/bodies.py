@@ -1,5 +1,7 @@
 """What may come in at all: bodies up to a size, and addresses without NUL."""
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -8,9 +10,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import FieldProblem, InvalidError, TooLargeError
 
+DRAINED = 32 * 1024 * 1024
+"""Bytes of a refused body that are read and dropped: a caller cut off while it writes may never see the answer."""
+DRAIN_SECONDS = 10.0
+
 
 class BodyLimitMiddleware:
-    """Refuses a body over `limit` bytes with 413: by its declared length before reading, else once it has grown."""
+    """Refuses a body over `limit` bytes with 413: by its declared length, else once it has grown over it.
+
+    What is refused is kept nowhere; up to `DRAINED` bytes of it are read, after that the connection is cut.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
@@ -22,8 +31,11 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         _refuse_nul(scope)
-        declared = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._limit:
+            if "expect" not in headers:  # a caller that asks first sends nothing when it is refused
+                await _drain(receive)
             raise self._too_large()
         read = 0
 
@@ -33,6 +45,8 @@ class BodyLimitMiddleware:
             if message["type"] == "http.request":
                 read += len(message.get("body", b""))
                 if read > self._limit:
+                    if message.get("more_body", False):
+                        await _drain(receive)
                     raise self._too_large()
             return message
 
@@ -43,6 +57,17 @@ class BodyLimitMiddleware:
             f"A body may have at most {self._limit} bytes.",
             errors=[FieldProblem("body", f"is larger than {self._limit} bytes")],
         )
+
+
+async def _drain(receive: Receive) -> None:
+    dropped = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while dropped < DRAINED:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 def _refuse_nul(scope: Scope) -> None:
