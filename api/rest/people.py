@@ -1,6 +1,6 @@
 """People: created and changed by whoever knows them, and read with all that is known of them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from api.rest.person_shapes import (
 )
 from api.routing import Router
 from core.database import TenantSession
+from core.errors import InvalidError
 from models import Person
 from services.identity import directory, lifecycle, normalize, people, profile, timeline
 
@@ -121,7 +122,10 @@ async def get_timeline(
 
 def _entry_key(cursor: str) -> tuple[datetime, UUID]:
     at, entry_id = decode_cursor(cursor, [datetime, UUID])
-    return at, entry_id
+    try:
+        return at.astimezone(UTC), entry_id
+    except OverflowError as error:
+        raise InvalidError.of("cursor", "is not a cursor of this list") from error
 
 
 async def _answer(session: TenantSession, person: Person) -> PersonOut:

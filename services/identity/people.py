@@ -15,7 +15,7 @@ from sqlalchemy.orm import attributes as attribute_state
 from contracts.events import PERSON_CREATED, PERSON_UPDATED
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
+from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError, UnavailableError
 from core.ids import new_id
 from models import Person, PersonIdentifier
 from services.events.publish import NewEvent, publish
@@ -98,6 +98,7 @@ async def upsert(session: TenantSession, change: PersonChange, *, by: Actor) -> 
     Raises:
         InvalidError: a value is not acceptable.
         ConflictError: the identifiers point to two people.
+        UnavailableError: others changed the same person again and again meanwhile.
     """
     change = change.normalized()
     keys = [Key(kind, value) for kind, value in sorted(change.identifiers.items()) if value is not None]
@@ -127,7 +128,7 @@ async def upsert(session: TenantSession, change: PersonChange, *, by: Actor) -> 
             )
             await _apply(session, person, known, attached=new, by=by)
             return person, False
-    raise ConflictError("The person was changed by other requests all the while; try again.")
+    raise UnavailableError("Other requests keep changing the same person; try again in a moment.")
 
 
 async def update(session: TenantSession, person_id: UUID, change: PersonChange, *, by: Actor) -> Person:
@@ -188,8 +189,8 @@ async def _owners(session: TenantSession, keys: Sequence[Key]) -> dict[Key, UUID
     return {Key(row.kind, row.value): row.person_id for row in rows}
 
 
-def _two_people(owners: Mapping[Key, UUID]) -> ConflictError:
-    people = sorted({str(person_id) for person_id in owners.values()})
+def _two_people(owners: Mapping[Key, UUID], *also: UUID) -> ConflictError:
+    people = sorted({str(person_id) for person_id in (*owners.values(), *also)})
     return ConflictError(
         f"These identifiers point to different people: {' and '.join(people)}.",
         errors=[FieldProblem(key.kind, f"points to person {person_id}") for key, person_id in owners.items()],
@@ -225,8 +226,7 @@ async def _attach(session: TenantSession, person: Person, keys: Sequence[Key]) -
         return
     owners = await _owners(session, keys)
     if any(owner != person.id for owner in owners.values()):
-        shown = {Key(kind, getattr(person, kind)): person.id for kind in PRIMARY if getattr(person, kind)}
-        raise _two_people(owners if len(set(owners.values())) > 1 else shown | owners)
+        raise _two_people(owners, person.id)
 
 
 async def _create(session: TenantSession, change: PersonChange, keys: Sequence[Key], *, by: Actor) -> Person | None:

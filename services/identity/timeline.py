@@ -91,7 +91,7 @@ async def page(
 def _bound(at: datetime, entry_id: UUID) -> UUID:
     """Return the id below which a UUIDv7 is older than `(at, entry_id)`, its time being the millisecond it holds."""
     elapsed = at - datetime(1970, 1, 1, tzinfo=UTC)
-    whole, rest = divmod(elapsed, timedelta(milliseconds=1))
+    whole, rest = divmod(max(elapsed, timedelta()), timedelta(milliseconds=1))
     lowest = UUID(int=whole << 80)
     next_lowest = UUID(int=(whole + 1) << 80)
     return next_lowest if rest else max(lowest, min(entry_id, next_lowest))

@@ -278,6 +278,8 @@ async def test_a_list_is_filtered(client: AsyncClient) -> None:
         ({"stage": "x"}, "stage"),
         ({"email": "x"}, "email"),
         ({"q": " "}, "q"),
+        ({"q": "a\0b"}, "q"),
+        ({"external_id": "a\0b"}, "external_id"),
         ({"limit": "0"}, "limit"),
         ({"limit": "201"}, "limit"),
         ({"cursor": "x"}, "cursor"),

@@ -8,6 +8,7 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import select
 
+from api.paging import encode_cursor
 from core.database import Database
 from models import Activity, Event
 from services.identity import lifecycle
@@ -103,6 +104,24 @@ async def test_the_timeline_merges_everything_newest_first_without_gaps(
     assert updated["actor"].startswith("api_key:")
     journeys = [entry["journey"] for entry in entries if entry["kind"] == "enrollment"]
     assert journeys == ["abandoned_cart", "welcome"]
+
+
+@pytest.mark.parametrize(
+    ("at", "status"),
+    [
+        ("0001-01-01T00:00:00+00:00", 200),
+        ("0001-01-01T00:00:00+23:00", 422),
+        ("9999-12-31T23:59:59-23:00", 422),
+        ("2020-01-01T00:00:00", 422),
+        ("yesterday", 422),
+    ],
+)
+async def test_a_cursor_made_up_is_refused_or_read_as_a_time(client: AsyncClient, at: str, status: int) -> None:
+    person = await create(client, external_id="x")
+    cursor = encode_cursor(at, person["id"])
+    answer = await client.get(f"/v1/people/{person['id']}/timeline", params={"cursor": cursor})
+    assert answer.status_code == status, answer.text
+    assert answer.json().get("items", []) == []
 
 
 async def test_each_change_is_logged_and_told_and_no_change_is_not(
