@@ -48,13 +48,16 @@ Bool = ColumnElement[bool]
 Instant = ColumnElement[datetime]
 
 _NUMBER: Final = f"^(?:{NUMBER_PATTERN})$"
-_LEAP_YEAR: Final = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
-_DAY: Final = (
-    r"(?:[0-9]{4}-(?:[0-9]{2}-(?:[01][0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
-    rf"|{_LEAP_YEAR}-02-29)"
+# Counting up to a bound makes a match five times as long, so only long texts are matched with bounds.
+_UNBOUNDED_NUMBER: Final = _NUMBER.replace("{1,30}", "+")
+_ALWAYS_IN_BOUNDS: Final = 30
+_DATE: Final = f"^(?:{DATE_PATTERN})$"
+# The end of the month in a pattern: a cast of 30 February fails, and PostgreSQL 15 cannot ask whether it would.
+_LAST_DAYS: Final = ("29", "30", "31")
+_LAST_DAY_OF_CALENDAR: Final = (
+    r"^(?:[0-9]{4}-(?:(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    r"|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
 )
-# The calendar in a pattern, because a cast of 30 February fails and PostgreSQL 15 cannot ask whether it would.
-_DATE: Final = f"^(?={_DAY})(?:{DATE_PATTERN})$"
 _LENGTH_OF_DATE: Final = len("2026-01-31")
 _LAST_YEAR: Final = 9999
 _DENIALS: Final = frozenset({"!=", "not_in"})
@@ -190,7 +193,7 @@ def _if_text(value: Value, decide: Callable[[ColumnElement[str]], Bool]) -> Bool
 def _if_number(value: Value, decide: Callable[[ColumnElement[Decimal]], Bool]) -> Bool:
     if value.text is None:
         return false()
-    of_text = _guarded(value.text.regexp_match(_NUMBER), decide(sql_cast(value.text, Numeric)))
+    of_text = _guarded(_fits_number(value.text), decide(sql_cast(value.text, Numeric)))
     if value.json is None:
         return of_text
     of_json = {"number": decide(sql_cast(value.json, Numeric)), "string": of_text}
@@ -203,7 +206,7 @@ def _if_date(value: Value, decide: Callable[[Instant], Bool]) -> Bool:
     if value.text is None:
         return false()
     # No other JSON than a string has a text like a date.
-    return _guarded(value.text.regexp_match(_DATE), decide(_instant_of(value.text)))
+    return _guarded(_fits_date(value.text), decide(_instant_of(value.text)))
 
 
 def _contains_text(value: Value, given: object) -> Bool:
@@ -260,8 +263,18 @@ def _instant(given: object) -> Instant:
         return sql_cast(literal(at.isoformat(), Text), _TIMESTAMP)
 
 
+def _fits_number(text: ColumnElement[str]) -> Bool:
+    bounded = or_(func.length(text) <= _ALWAYS_IN_BOUNDS, text.regexp_match(_NUMBER))
+    return and_(text.regexp_match(_UNBOUNDED_NUMBER), bounded)
+
+
+def _fits_date(text: ColumnElement[str]) -> Bool:
+    day = func.substr(text, 9, 2, type_=Text)
+    return and_(text.regexp_match(_DATE), or_(day.not_in(_LAST_DAYS), text.regexp_match(_LAST_DAY_OF_CALENDAR)))
+
+
 def _instant_of(text: ColumnElement[str]) -> Instant:
-    """Return the instant of a text that fits `_DATE`."""
+    """Return the instant of a text that fits as a date."""
     has_offset = or_(text.like("%Z"), text.like("%+%"), text.like("%-__:__"))
     return case(
         (has_offset, sql_cast(text, _TIMESTAMP)),
@@ -278,8 +291,11 @@ def _calendar(duration: Duration) -> ColumnElement[Any]:
 
 
 def _anniversary_within(value: Value, duration: Duration, clock: Clock) -> Bool:
-    at = value.text if value.instant is None else value.instant
-    if at is None:
+    if value.instant is not None:
+        at, fits = value.instant, value.present
+    elif value.text is not None:
+        at, fits = value.text, _fits_date(value.text)
+    else:
         return false()
     # OFFSET keeps the planner from putting each long expression into every place that names it.
     given = select(at.label("at"), clock.zone.label("zone")).offset(_NONE).correlate_except().subquery()
@@ -295,11 +311,11 @@ def _anniversary_within(value: Value, duration: Duration, clock: Clock) -> Bool:
     ]
     falls = or_(*(and_(days.c.today <= on, on < end) for on in rounds))
     decided = select(falls).select_from(days).scalar_subquery()
-    return _guarded(value.present if value.instant is not None else at.regexp_match(_DATE), decided)
+    return _guarded(fits, decided)
 
 
 def _day(text: ColumnElement[str], zone: ColumnElement[str]) -> ColumnElement[date]:
-    """Return the day that a text which fits `_DATE` says, or that its time falls on in the zone."""
+    """Return the day that a text that fits as a date says, or that its time falls on in the zone."""
     local = func.timezone(zone, _instant_of(text), type_=DateTime)
     as_written = or_(func.length(text) == _LENGTH_OF_DATE, extract("year", local) > _LAST_YEAR)
     written = sql_cast(func.left(text, _LENGTH_OF_DATE), Date)
