@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import String, Text, and_, case, cast, func, literal, null, select, update
+from sqlalchemy import String, Text, Uuid, and_, case, cast, func, literal, null, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 
@@ -164,7 +164,7 @@ async def _send(session: TenantSession, step: Step, members: CohortMembers, node
             ENROLLMENT.c.person_id,
             func.concat("journey:", cast(ENROLLMENT.c.id, String), f":{step.node}:{step.visit}").label("dedupe_key"),
             ENROLLMENT.c.id.label("enrollment_id"),
-            null().label("campaign_id"),
+            null().cast(Uuid).label("campaign_id"),
         ).where(*members.only(sent).within(ENROLLMENT))
         await queueing.queue(
             session, recipients, channel=node.channel, template_version=template, priority=JOURNEY_PRIORITY
