@@ -28,8 +28,10 @@ changed AS (
     AND (p.attributes IS DISTINCT FROM (p.attributes || CAST(:attributes AS jsonb)) - CAST(:removed AS text[]){differs})
   RETURNING p.tenant_id, p.id, (
     SELECT jsonb_object_agg(key, jsonb_build_array(before.value, after.value))
-    FROM jsonb_each(old.attributes || {old_fields}) AS before(key, value)
-    FULL JOIN jsonb_each(p.attributes || {new_fields}) AS after(key, value) USING (key)
+    FROM (SELECT 'attributes.' || key AS key, value FROM jsonb_each(old.attributes)
+          UNION ALL SELECT key, value FROM jsonb_each({old_fields})) AS before
+    FULL JOIN (SELECT 'attributes.' || key AS key, value FROM jsonb_each(p.attributes)
+               UNION ALL SELECT key, value FROM jsonb_each({new_fields})) AS after USING (key)
     WHERE before.value IS DISTINCT FROM after.value
   ) AS changes
 ),
@@ -83,4 +85,5 @@ async def set_fields(
             **{f"field_{name}": value for name, value in fields.items()},
         },
     )
+    session.wake_after_commit()
     return cast("CursorResult[Any]", result).rowcount
