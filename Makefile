@@ -28,6 +28,7 @@ dev: .venv/synced  ## Postgres, Temporal with its UI, api and worker, until Ctrl
 	$(BIN)/throughline dev
 
 test: .venv/synced  ## every test but the chaos ones, on real servers
+	$(BIN)/python -m stack.prepare
 	$(BIN)/pytest -n $(JOBS)
 
 check: lint  ## lint, then: models match migrations both ways, recorded histories replay
@@ -48,6 +49,7 @@ bench: .venv/synced  ## measure; NAME=journey for one, SCALE=full by hand
 	$(BIN)/python -m bench $(NAME)
 
 chaos: .venv/synced  ## kill real processes in the middle of their work
+	$(BIN)/python -m stack.prepare
 	$(BIN)/pytest tests/chaos -m chaos
 
 lock: $(UV)  ## pin every dependency with its hashes

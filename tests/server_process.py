@@ -15,12 +15,12 @@ from docker.errors import DockerException
 from testcontainers.community.postgres import PostgresContainer
 
 from migrations.run import upgrade
-from stack.postgres import DEFAULT_MAJOR, EmbeddedPostgres, GivenPostgres, PostgresServer
+from stack.dev import CACHE
+from stack.postgres import DEFAULT_MAJOR, EmbeddedPostgres, GivenPostgres
 from stack.temporal import choose as choose_temporal
 from stack.time_skipping import find_test_server
 from tests import servers
 
-CACHE = Path(__file__).parents[1] / ".cache"
 MAJOR_VARIABLE = "TEST_POSTGRES_MAJOR"
 """Which PostgreSQL the tests run on, where the choice is ours: 16 or 18 (the default)."""
 
@@ -74,7 +74,7 @@ class _Servers:
         """The URL of the migrated template; databases made from it must begin with its name, to be dropped."""
         major = int(os.environ.get(MAJOR_VARIABLE, DEFAULT_MAJOR))
         given = os.environ.get("DATABASE_URL")
-        server: PostgresServer
+        server: GivenPostgres | ContainerPostgres | EmbeddedPostgres
         if given:
             server = GivenPostgres(given)
         elif ContainerPostgres.available():
@@ -101,7 +101,7 @@ class _Servers:
         return address
 
     def _test_server(self) -> str:
-        return str(find_test_server(CACHE.absolute(), _report))
+        return str(find_test_server(CACHE, _report))
 
 
 def _report(line: str) -> None:

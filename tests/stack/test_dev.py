@@ -14,9 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from stack.dev import DevInfo
+from stack.dev import CACHE, DevInfo
 from stack.temporal import has_poller
-from tests.server_process import CACHE
 from tests.stack.waiting import is_gone, wait_for
 
 THROUGHLINE = [sys.executable, "-m", "cli"]

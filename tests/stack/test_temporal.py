@@ -10,9 +10,9 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from stack import temporal, time_skipping
+from stack.dev import CACHE
 from stack.processes import StackError, free_port
 from stack.temporal import DevTemporal, GivenTemporal
-from tests.server_process import CACHE
 
 
 @workflow.defn(sandboxed=False)
