@@ -8,6 +8,7 @@ import uvloop
 
 from bench import enroll, growth, journey, trigger
 from bench.harness import Ratio, Report, Servers, servers
+from core import logging
 
 Bench = Callable[[Servers, Report], Awaitable[list[Ratio]]]
 
@@ -33,6 +34,7 @@ def main(names: list[str]) -> int:
     if unknown:
         say(f"no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
         return 2
+    logging.configure("WARNING")
     good = True
     for name in wanted:
         with servers() as running:

@@ -1,4 +1,4 @@
-"""`enroll`: from `POST .../enrollments` of one person to SMTP's acceptance, against a bare workflow sending that mail."""
+"""`enroll`: from `POST .../enrollments` of one person to SMTP's acceptance, against a bare workflow sending mail."""
 
 import asyncio
 import os
@@ -109,7 +109,8 @@ async def _ours(running: Servers, bench: Tenant, smtp_port: int) -> AsyncIterato
             base_url=f"http://127.0.0.1:{http_port}/v1", headers={"Authorization": f"Bearer {secret}"}, timeout=30
         )
         await asyncio.to_thread(api.wait_until, lambda: _answers(http_port))
-        await _polling(running, worker)
+        address = running.settings.temporal_address
+        await asyncio.to_thread(worker.wait_until, lambda: asyncio.run(temporal.has_poller(address, worker.pid)))
         async with client:
             yield client
     finally:
@@ -133,8 +134,3 @@ def _answers(port: int) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2).is_success
     except httpx.HTTPError:
         return False
-
-
-async def _polling(running: Servers, worker: ChildProcess) -> None:
-    while not await temporal.has_poller(running.settings.temporal_address, worker.pid):
-        await asyncio.sleep(0.1)
