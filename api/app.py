@@ -10,7 +10,7 @@ from api.middleware.bodies import BodyLimitMiddleware
 from api.middleware.idempotency import IdempotencyMiddleware
 from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
-from api.rest import api_keys, dead_events, events, health, people, templates, tenant
+from api.rest import api_keys, dead_events, enrollments, events, health, journeys, people, templates, tenant
 from core import logging
 from core.settings import Settings
 from core.settings import settings as process_settings
@@ -22,6 +22,8 @@ V1: tuple[APIRouter, ...] = (
     events.router,
     dead_events.router,
     templates.router,
+    journeys.router,
+    enrollments.router,
 )
 """Routers below `/v1`."""
 
