@@ -55,12 +55,20 @@ class Cohort(RuleBasedStateMachine):
         self.open_runs: dict[int, Run] = {}
         self.results: list[ActivityResult] = []
         self.signals: deque[Input] = deque()
+        self.told_matched: set[tuple[int, str, int]] = set()
+        self.signals_overtake = False
         self.fed: list[tuple[Input, datetime]] = []
         self.answers: list[list[Command]] = []
 
-    @initialize(plan=plans(), seed=st.integers(0, 1000), fail=st.dictionaries(SLOTS, st.integers(1, 2), max_size=2))
-    def enroll(self, plan: Plan, seed: int, fail: dict[int, int]) -> None:
+    @initialize(
+        plan=plans(),
+        seed=st.integers(0, 1000),
+        fail=st.dictionaries(SLOTS, st.integers(1, 2), max_size=2),
+        signals_overtake=st.booleans(),
+    )
+    def enroll(self, plan: Plan, seed: int, fail: dict[int, int], signals_overtake: bool) -> None:
         self.plan = plan
+        self.signals_overtake = signals_overtake
         failures = {(slot, node): times for slot, times in fail.items() for node in plan.nodes}
         self.world = chance_world(plan, seed, failures=failures)
         self.world.enroll(everyone(SIZE), self.now)
@@ -74,6 +82,8 @@ class Cohort(RuleBasedStateMachine):
         assert STATE.dump_json(self.state) == before, "the input state was changed"
         self.state = state
         self.fed.append((given, self.now))
+        if isinstance(given, Matched):
+            self.told_matched |= {(slot, given.node, given.visit) for slot in slots(given.members)}
         self.answers.append(commands)
         if isinstance(given, ActivityResult | ActivityFailed):
             self.open_runs.pop(given.command_id, None)
@@ -123,9 +133,10 @@ class Cohort(RuleBasedStateMachine):
         self.feed(ActivityFailed(run.id) if told and untouched else result)
 
     @precondition(lambda self: self.signals)
-    @rule()
-    def signal(self) -> None:
-        self.feed(self.signals.popleft())
+    @rule(most=st.integers(1, 12))
+    def signal(self, most: int) -> None:
+        for _ in range(min(most, len(self.signals))):
+            self.feed(self.signals.popleft())
 
     @rule(hours=st.integers(0, 3))
     def tick(self, hours: int) -> None:
@@ -169,11 +180,12 @@ class Cohort(RuleBasedStateMachine):
             self.world.people[slot].parked = False
         self.signals.append(Retry(members))
 
-    @rule(slot=SLOTS, times=st.integers(1, 2))
-    def match(self, slot: int, times: int) -> None:
-        passage = self.world.match(slot)
-        if passage is not None:
-            self.signals.extend([Matched(*passage, from_slots([slot]))] * times)
+    @rule(members=SUBSETS, times=st.integers(1, 2))
+    def match(self, members: int, times: int) -> None:
+        for slot in slots(members):
+            passage = self.world.match(slot)
+            if passage is not None:
+                self.signals.extend([Matched(*passage, from_slots([slot]))] * times)
 
     @rule(slot=SLOTS)
     def leave(self, slot: int) -> None:
@@ -234,6 +246,13 @@ class Cohort(RuleBasedStateMachine):
             assert self.wake == min(later, default=None)
 
     @invariant()
+    def nobody_listens_for_what_was_told(self) -> None:
+        for group in self.state.groups:
+            if group.phase == "listen":
+                told = {slot for slot, node, visit in self.told_matched if (node, visit) == (group.node, group.visit)}
+                assert told.isdisjoint(slots(group.members))
+
+    @invariant()
     def only_members_on_their_way_to_a_wait_have_early_matches(self) -> None:
         for early in self.state.early:
             assert early.members & ~self.state.inside() == 0
@@ -249,8 +268,10 @@ class Cohort(RuleBasedStateMachine):
         for _ in range(1000):
             if self.done is not None and not self.signals:
                 break
-            if self.signals:
-                self.signal()
+            if self.signals and (self.signals_overtake or not self.results):
+                self.signal(1)
+            elif self.results:
+                self.feed(self.results.pop())
             elif self.open_runs:
                 self.feed(self.world.run(next(iter(self.open_runs.values())), self.now))
             else:
