@@ -72,14 +72,14 @@ class CohortStarter:
         """Work until `stop` is set; an outage of Postgres or Temporal only delays."""
         while not stop.is_set():
             try:
-                async with self._database.listen(COHORT_CHANNEL, self.wake):
-                    await self._work(stop)
+                async with self._database.listen(COHORT_CHANNEL, self.wake) as lost:
+                    await self._work(stop, lost)
             except (DBAPIError, PostgresError, RPCError, OSError) as error:
                 log.warning("cohorts.delayed", error=type(error).__name__)
                 await wait_for_either(stop, self._woken, SWEEP_SECONDS)
 
-    async def _work(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
+    async def _work(self, stop: asyncio.Event, lost: asyncio.Event) -> None:
+        while not stop.is_set() and not lost.is_set():
             self._woken.clear()
             if not await self.once():
                 await wait_for_either(stop, self._woken, SWEEP_SECONDS)
