@@ -50,8 +50,6 @@ class Authenticator:
         if not secret.startswith(api_keys.PREFIX) or len(secret) > LONGEST_KEY:
             raise UnauthorizedError("The API key is not valid.")
         digest = api_keys.hash_of(secret)
-        if digest in self._refused:
-            raise UnauthorizedError("The API key is not valid.")
         known = self._known.get(digest)
         now = time.monotonic()
         if known is not None and known[0] > now:

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api import authentication
 from api.authentication import Authenticator
@@ -103,6 +104,24 @@ async def test_a_revoked_key_is_refused_at_once_by_this_process(client: AsyncCli
             assert (await other.get("/v1/tenant")).status_code == 401
     listed = (await client.get("/v1/api-keys")).json()["items"]
     assert next(key for key in listed if key["id"] == made["id"])["revoked_at"]
+
+
+async def test_a_look_up_under_way_does_not_bring_a_revoked_key_back(
+    database: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = await key_with(database, tenant_id, "*")
+    authenticator = Authenticator(database)
+    find = api_keys.find
+
+    async def overtaken(session: AsyncSession, secret_hash: bytes) -> api_keys.Credential | None:
+        found = await find(session, secret_hash)
+        authenticator.refuse(secret_hash)
+        return found
+
+    monkeypatch.setattr(api_keys, "find", overtaken)
+    for _ in range(2):
+        with pytest.raises(UnauthorizedError):
+            await authenticator.authenticate(f"Bearer {secret}")
 
 
 async def test_another_process_refuses_a_revoked_key_once_it_asks_again(

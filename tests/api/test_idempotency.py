@@ -150,6 +150,22 @@ async def test_what_was_refused_did_nothing_and_leaves_the_key_free(
     assert await people(admin, tenant_id) == 1
 
 
+async def test_the_work_and_its_kept_answer_are_one(
+    notes: AsyncClient,
+    admin: "asyncpg.Connection[asyncpg.Record]",
+    tenant_id: UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(idempotency, "keep", fail)
+        assert (await post(notes, "/v1/notes", "k")).status_code == 500
+    assert await people(admin, tenant_id) == 0
+    assert (await post(notes, "/v1/notes", "k")).status_code == 201
+
+
 async def test_the_second_is_told_while_the_first_is_at_work(notes: AsyncClient) -> None:
     gate.clear()
     entered.clear()
