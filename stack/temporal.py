@@ -100,16 +100,25 @@ class GivenTemporal:
 class DevTemporal:
     """`temporal server start-dev` on the file `data_dir`/temporal.db, with namespace and search attributes in place.
 
-    Ports are `DEFAULT_PORT` and `DEFAULT_UI_PORT` where free and kept by this object, so that a server started again
-    after `stop` or `crash` is found by its clients. Do not call `start` in a running event loop: it has its own.
+    Ports are `port`, else `DEFAULT_PORT`, and `DEFAULT_UI_PORT` where free; this object keeps them, so that a server
+    started again after `stop` or `crash` is found by its clients. Do not call `start` in a running event loop: it has
+    its own.
     """
 
-    def __init__(self, data_dir: Path, *, cache: Path, report: Report = lambda _line: None, ui: bool = True) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        cache: Path,
+        report: Report = lambda _line: None,
+        port: int | None = None,
+        ui: bool = True,
+    ) -> None:
         self._data_dir = data_dir.absolute()
         self._cache = cache.absolute()
         self._report = report
         self._ui = ui
-        self._port: int | None = None
+        self._port = port
         self._ui_port: int | None = None
         self._child: ChildProcess | None = None
 
@@ -192,10 +201,10 @@ class DevTemporal:
             yield handle.fileno()
 
 
-def choose(data_dir: Path, *, cache: Path, report: Report, ui: bool = True) -> TemporalServer:
+def choose(data_dir: Path, *, cache: Path, report: Report) -> TemporalServer:
     """The first server of the chain: TEMPORAL_ADDRESS, else the development server."""
     given = os.environ.get("TEMPORAL_ADDRESS")
-    return GivenTemporal(given) if given else DevTemporal(data_dir, cache=cache, report=report, ui=ui)
+    return GivenTemporal(given) if given else DevTemporal(data_dir, cache=cache, report=report)
 
 
 def find_program(cache: Path, report: Report) -> Path:

@@ -17,7 +17,8 @@ from testcontainers.community.postgres import PostgresContainer
 from migrations.run import upgrade
 from stack.dev import CACHE
 from stack.postgres import DEFAULT_MAJOR, EmbeddedPostgres, GivenPostgres
-from stack.temporal import choose as choose_temporal
+from stack.processes import free_port
+from stack.temporal import DevTemporal
 from stack.time_skipping import find_test_server
 from tests import servers
 
@@ -95,9 +96,12 @@ class _Servers:
         await upgrade(servers.with_database(url, self._prefix))
 
     def _temporal(self) -> str:
-        server = choose_temporal(self._folder, cache=CACHE, report=_report, ui=False)
+        given = os.environ.get("TEMPORAL_ADDRESS")
+        if given:
+            return given
+        server = DevTemporal(self._folder, cache=CACHE, report=_report, port=free_port(), ui=False)
         address = server.start()
-        self._stop.append(server.stop)
+        self._stop.append(server.crash)  # nothing of it is kept, so nobody waits for a clean end
         return address
 
     def _test_server(self) -> str:

@@ -31,7 +31,7 @@ class Waiting:
 
 
 async def test_a_killed_server_comes_back_on_its_port_with_every_workflow(tmp_path: Path) -> None:
-    server = DevTemporal(tmp_path, cache=CACHE, ui=False)
+    server = DevTemporal(tmp_path, cache=CACHE, port=free_port(), ui=False)
     address = await asyncio.to_thread(server.start)
     try:
         client = await Client.connect(address)
@@ -47,7 +47,7 @@ async def test_a_killed_server_comes_back_on_its_port_with_every_workflow(tmp_pa
 
 async def test_two_servers_never_share_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(temporal, "_LOCK_SECONDS", 0.2)
-    first, second = (DevTemporal(tmp_path, cache=CACHE, ui=False) for _ in range(2))
+    first, second = (DevTemporal(tmp_path, cache=CACHE, port=free_port(), ui=False) for _ in range(2))
     await asyncio.to_thread(first.start)
     try:
         with pytest.raises(StackError, match=r"another Temporal server uses .*temporal\.db"):
@@ -57,7 +57,7 @@ async def test_two_servers_never_share_a_file(tmp_path: Path, monkeypatch: pytes
 
 
 async def test_the_web_interface_answers_where_it_is_said_to_be(tmp_path: Path) -> None:
-    server = DevTemporal(tmp_path, cache=CACHE)
+    server = DevTemporal(tmp_path, cache=CACHE, port=free_port())
     await asyncio.to_thread(server.start)
     try:
         assert server.ui_url is not None
