@@ -1,5 +1,6 @@
 """Tenants and the settings all parts read."""
 
+import re
 from collections.abc import Mapping
 from datetime import time
 from email.utils import parseaddr
@@ -19,6 +20,7 @@ from core.ids import new_id
 from models import Tenant
 from services.shared import activity
 
+KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 SETTINGS = (
     "name",
     "time_zone",
@@ -46,6 +48,8 @@ async def create(session: AsyncSession, key: str, name: str, settings: Mapping[s
         InvalidError: a setting is not acceptable.
         ConflictError: the key is taken.
     """
+    if not KEY.fullmatch(key):
+        raise InvalidError.of("key", "must be lower case letters, digits, _ and -, at most 63")
     chosen = {"name": name, **(settings or {})}
     validate(chosen)
     values = {"id": new_id(), "key": key, **chosen}

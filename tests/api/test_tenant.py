@@ -100,5 +100,7 @@ async def test_two_tenants_cannot_share_a_key(database: Database, tenant_id: UUI
             await tenants.create(session, key, "Again")
         with pytest.raises(NotFoundError):
             await tenants.by_key(session, "nobody")
-        with pytest.raises(InvalidError):
+        with pytest.raises(InvalidError, match="key"):
+            await tenants.create(session, "Not a key", "Again")
+        with pytest.raises(InvalidError, match="time_zone"):
             await tenants.create(session, f"{key}-2", "Again", {"time_zone": "Mars/Olympus"})
