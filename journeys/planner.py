@@ -22,6 +22,9 @@ results of runs already answered, change nothing: feeding twice is harmless.
 **Continue-as-new.** Pass the state on. Best when `state.flights` is empty; otherwise execute `state.runs()` again (the
 activities are idempotent). Then feed `TimerFired`: it answers the wake time.
 
+**Sandbox.** A workflow imports `journeys` modules passed through, by name: `datetime` refuses what the sandbox puts in
+place of `ZoneInfo`. A test holds these modules to reading no clock.
+
 What an activity must do
 ------------------------
 Postgres is the judge of where everybody is; the planner only follows. In one transaction, for the members of the run:

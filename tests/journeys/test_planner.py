@@ -1,9 +1,7 @@
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pydantic import TypeAdapter
 
-from journeys.definition import JourneyDefinition
 from journeys.members import everyone, from_slots
 from journeys.plan import Plan
 from journeys.planner import step
@@ -28,32 +26,11 @@ from journeys.state import (
     TimerFired,
     WakeAt,
 )
+from tests.journeys.small_journeys import branch, listen, make_plan, send, wait
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 STATE = TypeAdapter(State)
-
-
-def make_plan(nodes: dict[str, Any], start: str = "a", tenant_zone: str = "UTC") -> Plan:
-    nodes = {"end": {"type": "exit", "reason": "end"}, **nodes}
-    return Plan(JourneyDefinition.model_validate({"entry": {"api": True}, "start": start, "nodes": nodes}), tenant_zone)
-
-
-def send(next_node: str = "end") -> dict[str, Any]:
-    return {"type": "send", "channel": "email", "template": "t", "next": next_node}
-
-
-def branch(*ways: str, otherwise: str = "end") -> dict[str, Any]:
-    when = {"field": "person.first_name", "op": "exists"}
-    return {"type": "branch", "branches": [{"when": when, "next": way} for way in ways], "otherwise": otherwise}
-
-
-def wait(next_node: str = "end", **timing: str) -> dict[str, Any]:
-    return {"type": "wait", "next": next_node, **timing}
-
-
-def listen(matched: str = "end", timed_out: str = "end") -> dict[str, Any]:
-    return {"type": "wait_for_event", "event": "e", "timeout": "PT1H", "matched": matched, "timed_out": timed_out}
 
 
 class Driver:
