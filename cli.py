@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 import uvicorn
-
 from core.actor import CLI
 from core.database import Database
 from core.errors import PlatformError
@@ -15,6 +14,7 @@ from core.settings import settings
 from migrations.run import upgrade
 from services.tenancy import api_keys, tenants
 from stack import dev
+from stack.demo import Demo
 from stack.processes import StackError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -34,6 +34,15 @@ def run_dev(
             _show(dev.run_detached(typer.echo))
         else:
             dev.run(typer.echo, started=_show_in_foreground)
+    except StackError as error:
+        raise _failure(error) from error
+
+
+@app.command("demo")
+def run_demo() -> None:
+    """Run everything, do the main job through the public API, and leave the stack running."""
+    try:
+        Demo(dev.run_detached(typer.echo), typer.echo).run()
     except StackError as error:
         raise _failure(error) from error
 
