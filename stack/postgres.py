@@ -5,7 +5,7 @@ root, keeps its data between runs and keeps its promises of durability: fsync an
 """
 
 import contextlib
-import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -274,7 +274,7 @@ class EmbeddedPostgres:
         if self._account is None or _can_traverse(self._account, binaries):
             return binaries
         # libraries are found relative to the programs, so the wheel's layout is kept
-        copy = _shared_root() / f"{_WHEEL}-{hashlib.sha256(os.fsencode(package)).hexdigest()[:12]}"
+        copy = _shared_root() / f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
         target = copy / package.name / _FOLDERS[self._major]
         if not target.exists():
             self._report(f"Copying PostgreSQL's programs to {copy}, where its account can run them ...")
