@@ -183,7 +183,9 @@ class Demo:
     def _open(self, html: str) -> None:
         pixel = _PIXEL.search(html)
         if pixel:
-            httpx.get(pixel.group(1).replace("&amp;", "&"), timeout=10).raise_for_status()
+            answer = httpx.get(pixel.group(1).replace("&amp;", "&"), timeout=10)
+            if not answer.is_success:
+                raise StackError(f"the picture that tells of opening answered {answer.status_code}")
 
     def _until(self, what: str, look: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever `look` finds
         deadline = time.monotonic() + PATIENCE_SECONDS
