@@ -1,4 +1,7 @@
-"""What routes ask for: who calls, a session of their tenant, Temporal, and the scope they need."""
+"""What routes ask for: who calls, a session of their tenant, Temporal, and the scope they need.
+
+All are `async`, though few await: FastAPI would run a plain function in a thread, which costs more than all of them.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, cast
@@ -19,7 +22,7 @@ from services.tenancy.api_keys import SCOPES
 _bearer = HTTPBearer(auto_error=False, scheme_name="apiKey", description="An API key: `tl_live_...`")
 
 
-def get_resources(request: Request) -> Resources:
+async def get_resources(request: Request) -> Resources:
     """Return what this process holds open."""
     return cast("Resources", request.app.state.resources)
 
@@ -27,17 +30,17 @@ def get_resources(request: Request) -> Resources:
 ResourcesDep = Annotated[Resources, Depends(get_resources)]
 
 
-def get_database(resources: ResourcesDep) -> Database:
+async def get_database(resources: ResourcesDep) -> Database:
     """Return the store's connections."""
     return resources.database
 
 
-def get_settings(resources: ResourcesDep) -> Settings:
+async def get_settings(resources: ResourcesDep) -> Settings:
     """Return the process's settings."""
     return resources.settings
 
 
-def get_authenticator(resources: ResourcesDep) -> Authenticator:
+async def get_authenticator(resources: ResourcesDep) -> Authenticator:
     """Return the keys this process knows."""
     return resources.authenticator
 
@@ -59,7 +62,7 @@ async def get_principal(
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
 
 
-def get_actor(request: Request, principal: PrincipalDep) -> Actor:
+async def get_actor(request: Request, principal: PrincipalDep) -> Actor:
     """Return the caller as the activity log names it."""
     return principal.actor(request.state.request_id)
 
@@ -84,7 +87,7 @@ SessionDep = Annotated[TenantSession, Depends(get_session, scope="function")]
 """`scope="function"`: the default would commit after the answer is sent, and a failing commit would go unseen."""
 
 
-def get_temporal(resources: ResourcesDep) -> Client:
+async def get_temporal(resources: ResourcesDep) -> Client:
     """Return the Temporal client; 503 while it could not connect yet."""
     if resources.temporal.client is None:
         raise UnavailableError("The workflow engine is not reachable yet; try again in a moment.")
@@ -99,7 +102,7 @@ def requires(scope: str) -> params.Depends:
     if scope not in SCOPES:
         raise ValueError(f"{scope!r} is not a scope")
 
-    def check(principal: PrincipalDep) -> None:
+    async def check(principal: PrincipalDep) -> None:
         if not principal.allows(scope):
             raise ForbiddenError(f"This key lacks the scope {scope}.", extra={"required_scope": scope})
 
