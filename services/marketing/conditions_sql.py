@@ -29,7 +29,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import Select
 
@@ -159,11 +159,11 @@ def _of_person(steps: tuple[str, ...], person: FromClause) -> Value | None:
             return boolean_value(held)
         case DateTime():
             return instant_value(held, nullable=nullable)
-        case ARRAY():
-            return json_value(func.to_jsonb(held, type_=JSONB))
-        case _:
+        case Text() | Uuid():
             # Ids compare as text.
-            return text_value(sql_cast(held, Text) if isinstance(held.type, Uuid) else held, nullable=nullable)
+            return text_value(held if isinstance(held.type, Text) else sql_cast(held, Text), nullable=nullable)
+        case _:
+            return None
 
 
 def _counted(condition: EventCondition, scope: Scope) -> Bool:
