@@ -18,7 +18,7 @@ from contracts.journeys import (
     StepRequest,
     StepResult,
 )
-from core.database import Database
+from core.database import Database, TenantSession
 from core.errors import NotFoundError
 from journeys.members import decode, encode
 from models import Cohort, Tenant
@@ -59,36 +59,46 @@ class JourneyActivities:
     @activity.defn(name=RUN_STEP)
     async def run_step(self, request: StepRequest) -> StepResult:
         """Do what a node does for these members. Repeating it changes nothing and answers the same."""
-        cohort = request.cohort
-        members = CohortMembers(cohort.tenant_id, cohort.cohort_id, request.size, decode(request.members, request.size))
+        members = _members(request)
         try:
-            async with self._database.tenant(cohort.tenant_id) as session:
-                step = steps.Step(
-                    version=await versions.load(session, request.version_id),
-                    kind=request.kind,
-                    node=request.node,
-                    visit=request.visit,
-                    timed_out=request.timed_out,
-                    attempt=activity.info().attempt,
-                )
-                done = await steps.run(session, step, members)
+            async with self._database.tenant(request.cohort.tenant_id) as session:
+                done = await steps.run(session, await _step(session, request), members)
         except NotFoundError as error:
             raise ApplicationError(error.detail, type="NotFound", non_retryable=True) from error
         if request.kind == "act":
             self._wake_sender()
-        size = request.size
-        return StepResult(
-            outcomes={outcome: encode(mask, size) for outcome, mask in sorted(done.outcomes.items())},
-            waits=tuple(Due(at=due, members=encode(mask, size)) for due, mask in sorted(done.waits.items())),
-            held=encode(done.held, size),
-            parked=encode(done.parked, size),
-            gone=encode(done.gone, size),
-        )
+        return _result(done, request.size)
 
     @activity.defn(name=PARK)
-    async def park_members(self, request: ParkRequest) -> None:
-        """Set aside, visibly, the members of a step that failed as a whole."""
-        cohort = request.cohort
-        members = CohortMembers(cohort.tenant_id, cohort.cohort_id, request.size, decode(request.members, request.size))
-        async with self._database.tenant(cohort.tenant_id) as session:
-            await steps.park(session, members, request.node, request.visit, request.error, attempt=1)
+    async def park_members(self, request: ParkRequest) -> StepResult:
+        """Set aside, visibly, the members of a step that failed as a whole; say where each of them is now."""
+        members = _members(request.step)
+        async with self._database.tenant(request.step.cohort.tenant_id) as session:
+            step = await _step(session, request.step)
+            return _result(await steps.park_all(session, step, members, request.error), request.step.size)
+
+
+def _members(request: StepRequest) -> CohortMembers:
+    cohort = request.cohort
+    return CohortMembers(cohort.tenant_id, cohort.cohort_id, request.size, decode(request.members, request.size))
+
+
+async def _step(session: TenantSession, request: StepRequest) -> steps.Step:
+    return steps.Step(
+        version=await versions.load(session, request.version_id),
+        kind=request.kind,
+        node=request.node,
+        visit=request.visit,
+        timed_out=request.timed_out,
+        attempt=activity.info().attempt,
+    )
+
+
+def _result(done: steps.StepOutcome, size: int) -> StepResult:
+    return StepResult(
+        outcomes={outcome: encode(mask, size) for outcome, mask in sorted(done.outcomes.items())},
+        waits=tuple(Due(at=due, members=encode(mask, size)) for due, mask in sorted(done.waits.items())),
+        held=encode(done.held, size),
+        parked=encode(done.parked, size),
+        gone=encode(done.gone, size),
+    )

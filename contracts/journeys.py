@@ -89,13 +89,9 @@ class StepResult(Contract):
 
 
 class ParkRequest(Contract):
-    """Members for whom a step failed as a whole."""
+    """A step that failed as a whole: its members are to be set aside."""
 
-    cohort: CohortRef
-    size: int
-    node: str
-    visit: int
-    members: str
+    step: StepRequest
     error: str
 
 

@@ -4,7 +4,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, Index, Integer, PrimaryKeyConstraint, UniqueConstraint, func, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Identity,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -192,10 +203,12 @@ class CohortSignal(Created, TenantRow):
     """A signal owed to a cohort's workflow, committed with its cause and deleted once delivered."""
 
     __tablename__ = "cohort_signal"
-    __table_args__ = (Index(None, "created_at"), {"info": system("SELECT, DELETE")})
+    __table_args__ = (Index(None, "position"), {"info": system("SELECT, DELETE")})
 
     journey_id: Mapped[UUID]
     cohort_id: Mapped[UUID]
     kind: Mapped[str]
     """`matched`, `leave`, `hold`, `release` or `retry`."""
     payload: Mapped[dict[str, Any]]
+    position: Mapped[int] = mapped_column(BigInteger, Identity(always=True, cache=1))
+    """Order of delivery: drawn while the causing rows are locked, so of two changes of a member the later is higher."""

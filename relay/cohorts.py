@@ -116,7 +116,7 @@ class CohortStarter:
                 await session.execute(
                     select(CohortSignal, Cohort.started_at)
                     .join(Cohort, (Cohort.tenant_id == CohortSignal.tenant_id) & (Cohort.id == CohortSignal.cohort_id))
-                    .order_by(CohortSignal.created_at, CohortSignal.id)
+                    .order_by(CohortSignal.position)
                     .limit(PAGE)
                 )
             ).all()

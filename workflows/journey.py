@@ -33,7 +33,6 @@ with workflow.unsafe.imports_passed_through():
     from journeys.plan import Plan
     from journeys.planner import step
     from journeys.state import (
-        ActivityFailed,
         ActivityResult,
         Done,
         Enrolled,
@@ -74,6 +73,7 @@ class JourneyWorkflow:
         self._timer: asyncio.Task[None] | None = None
         self._wake: datetime | None = None
         self._running: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None
         self._done = False
 
     @workflow.run
@@ -93,7 +93,9 @@ class JourneyWorkflow:
         for told in self._told:
             self._inbox.append(_as_input(told, graph.size))
         while not self._done:
-            await workflow.wait_condition(lambda: bool(self._inbox))
+            await workflow.wait_condition(lambda: bool(self._inbox) or self._error is not None)
+            if self._error is not None:
+                raise self._error
             self._think(plan)
             if self._should_continue():
                 workflow.continue_as_new(CohortInput(cohort=start.cohort, state=self._state))
@@ -112,9 +114,8 @@ class JourneyWorkflow:
                         self._done = True
 
     def _should_continue(self) -> bool:
-        return (
-            workflow.info().is_continue_as_new_suggested() and not self._done and not self._running and not self._inbox
-        )
+        # Steps that are running are begun again by the new run, and answer what they have done by then.
+        return workflow.info().is_continue_as_new_suggested() and not self._done and not self._inbox
 
     def _set_timer(self, due: datetime | None) -> None:
         if due == self._wake and (self._timer is None or not self._timer.done()):
@@ -131,7 +132,12 @@ class JourneyWorkflow:
     def _begin(self, run: Run) -> None:
         task = asyncio.create_task(self._execute(run))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            self._error = self._error or task.exception()
 
     async def _execute(self, run: Run) -> None:
         graph = self._graph
@@ -151,23 +157,13 @@ class JourneyWorkflow:
         try:
             result = await self._run_step(request)
         except ActivityError as error:
-            if not isinstance(error.cause, ApplicationError):
-                raise
-            await workflow.execute_activity(
+            result = await workflow.execute_activity(
                 PARK,
-                ParkRequest(
-                    cohort=self._cohort,
-                    size=size,
-                    node=run.node,
-                    visit=run.visit,
-                    members=request.members,
-                    error=error.cause.message,
-                ),
+                ParkRequest(step=request, error=str(error.cause or error)),
+                result_type=StepResult,
                 start_to_close_timeout=STEP_TIMEOUT,
                 retry_policy=STORE_RETRY,
             )
-            self._inbox.append(ActivityFailed(run.id))
-            return
         self._inbox.append(
             ActivityResult(
                 command_id=run.id,

@@ -42,13 +42,14 @@ def upgrade() -> None:
         sa.Column("cohort_id", sa.Uuid(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("payload", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("position", sa.BigInteger(), sa.Identity(always=True, cache=1), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("cohort_signal_pkey")),
         info={"system": "SELECT, DELETE"},
     )
-    op.create_index(op.f("cohort_signal_created_at_idx"), "cohort_signal", ["created_at"], unique=False)
+    op.create_index(op.f("cohort_signal_position_idx"), "cohort_signal", ["position"], unique=False)
     op.create_table(
         "consumer_cursor",
         sa.Column("consumer", sa.Text(), nullable=False),
@@ -660,7 +661,7 @@ def downgrade() -> None:
     )
     op.drop_table("dead_event")
     op.drop_table("consumer_cursor")
-    op.drop_index(op.f("cohort_signal_created_at_idx"), table_name="cohort_signal")
+    op.drop_index(op.f("cohort_signal_position_idx"), table_name="cohort_signal")
     op.drop_table("cohort_signal")
     op.drop_index(op.f("activity_tenant_id_subject_type_subject_id_at_idx"), table_name="activity")
     op.drop_table("activity")

@@ -124,6 +124,12 @@ async def park(
     )
 
 
+async def park_all(session: TenantSession, step: Step, members: CohortMembers, error: str) -> StepOutcome:
+    """Set members aside whose step failed as a whole, and say where each is: an attempt may have moved some before."""
+    await park(session, members, step.node, step.visit, error, attempt=step.attempt)
+    return await _classified(session, step, members)
+
+
 async def _act(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
     node = step.version.definition.nodes[step.node]
     match node:
