@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import Text, Uuid, bindparam, func, insert, literal, select, text
+from sqlalchemy import Boolean, Text, Uuid, bindparam, func, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
@@ -20,7 +20,7 @@ from core.ids import new_id, new_ids
 from core.wake import COHORT_CHANNEL
 from journeys.definition import Again, Enterable
 from journeys.evaluate import dig, key_text
-from models import Cohort
+from models import Cohort, Journey
 from services.marketing.entering import arrival, waiters_for
 from services.marketing.members import ENROLLMENT
 from services.marketing.versions import LoadedVersion
@@ -70,20 +70,36 @@ async def enroll(
     """Enroll those who may enter, in cohorts of at most `COHORT_SIZE`.
 
     Whoever may not is counted in `skipped`: `not_found`, `already_active`, `already_entered`, `too_soon`, `repeated`
-    (twice in this call).
+    (twice in this call); everybody, as `not_open`, where the journey is not active any more.
     """
     done = Enrolled()
+    if candidates and not await _hold_open(session, version.journey_id):
+        done.skipped["not_open"] = len(candidates)
+        return done
     for start in range(0, len(candidates), COHORT_SIZE):
         page = candidates[start : start + COHORT_SIZE]
         done.add(await _enroll_page(session, version, page, again=again, source=source))
     return done
 
 
+async def _hold_open(session: TenantSession, journey_id: UUID) -> bool:
+    """Return whether the journey is active, and keep it so until the transaction ends.
+
+    Whoever switches it off waits for us, and so ends or holds those we let in too.
+    """
+    status = await session.scalar(
+        select(Journey.status)
+        .where(Journey.tenant_id == session.tenant_id, Journey.id == journey_id)
+        .with_for_update(read=True, key_share=True)
+    )
+    return status == "active"
+
+
 _ELIGIBLE = """
 SELECT c.n,
   CASE
     WHEN p.id IS NULL THEN 'not_found'
-    WHEN :mode <> 'always' AND c.twin > 1 THEN 'repeated'
+    WHEN c.twin > 1 AND (:mode <> 'always' OR :gapped) THEN 'repeated'
     WHEN :mode <> 'always' AND past.open THEN 'already_active'
     WHEN :mode = 'never' AND past.last_entered IS NOT NULL THEN 'already_entered'
     WHEN past.last_entered > now() - make_interval(months => :gap_months, days => :gap_days, secs => :gap_seconds)
@@ -112,11 +128,13 @@ async def _enroll_page(
             bindparam("subjects", type_=ARRAY(Uuid)),
             bindparam("keys", type_=ARRAY(Text)),
             bindparam("mode", type_=Text),
+            bindparam("gapped", type_=Boolean),
         ),
         {
             "tenant": session.tenant_id,
             "journey": version.journey_id,
             "mode": again.mode,
+            "gapped": gap is not None,
             "subjects": [candidate.subject_id for candidate in page],
             "keys": [candidate.entry_key for candidate in page],
             "gap_months": gap.months if gap else 0,
@@ -202,7 +220,9 @@ async def _insert(
 
 
 def _upserting(columns: Mapping[str, Any], given: Any) -> Any:  # noqa: ANN401 - SQLAlchemy constructs
-    statement = pg_insert(ENROLLMENT).from_select(list(columns), select(*columns.values()).select_from(given))
+    statement = pg_insert(ENROLLMENT).from_select(
+        list(columns), select(*(value.label(name) for name, value in columns.items())).select_from(given)
+    )
     return statement.on_conflict_do_nothing()
 
 
