@@ -40,7 +40,7 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     if not live:
         return
     listeners = await _listeners(session, {event.type for event in live})
-    waited = await _waited_types(session, {event.type for event in live})
+    waited = await _waited_types(session, {event.type for event in live}) | _waited_from_start(listeners)
     relevant = [event for event in live if event.type in listeners or event.type in waited]
     for batch in rounds(relevant):
         await _end_waits(session, [event for event in batch if event.type in waited])
@@ -75,6 +75,8 @@ async def _listeners(session: TenantSession, types: Iterable[str]) -> Mapping[st
             ),
         )
         .order_by(JourneyListener.version_id, JourneyListener.kind, JourneyListener.ordinal)
+        # Journeys before enrollments, as whoever cancels one locks them.
+        .with_for_update(read=True, key_share=True, of=Journey)
     )
     found: dict[str, list[_Listener]] = defaultdict(list)
     for row in rows.scalars():
@@ -99,6 +101,17 @@ async def _waited_types(session: TenantSession, types: Iterable[str]) -> set[str
         .exists()
     )
     return set((await session.scalars(select(asked.c.type).where(waiting))).all())
+
+
+def _waited_from_start(listeners: Mapping[str, Sequence[_Listener]]) -> set[str]:
+    """Return the types that whoever enters in this batch may wait for at once."""
+    starts = (
+        listener.version.definition.nodes[listener.version.definition.start]
+        for heard in listeners.values()
+        for listener in heard
+        if listener.kind == "entry"
+    )
+    return {start.event for start in starts if isinstance(start, WaitForEventNode)}
 
 
 def _given(events: Sequence[EventRow]) -> Any:  # noqa: ANN401 - a SQLAlchemy table value
