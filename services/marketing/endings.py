@@ -26,6 +26,7 @@ SIGNAL: Table = CohortSignal.__table__  # pyright: ignore[reportAssignmentType] 
 
 async def end(session: TenantSession, which: ColumnElement[bool], *, status: str, reason: str) -> int:
     """End the open enrollments that `which` selects; return how many. Their workflows are told to drop them."""
+    await _lock_waiters(session, which)
     return await _ended(
         session,
         update(ENROLLMENT)
@@ -41,6 +42,7 @@ async def end_each(session: TenantSession, endings: Mapping[UUID, tuple[str, str
     ending = values(column("id", SqlUuid), column("status", SqlText), column("reason", SqlText), name="ending").data(
         [(enrollment_id, status, reason) for enrollment_id, (status, reason) in sorted(endings.items())]
     )
+    await _lock_waiters(session, ENROLLMENT.c.id.in_(sorted(endings)))
     return await _ended(
         session,
         update(ENROLLMENT)
@@ -48,6 +50,22 @@ async def end_each(session: TenantSession, endings: Mapping[UUID, tuple[str, str
             ENROLLMENT.c.tenant_id == session.tenant_id, ENROLLMENT.c.ended_at.is_(None), ENROLLMENT.c.id == ending.c.id
         )
         .values(status=ending.c.status, reason=ending.c.reason, ended_at=func.now()),
+    )
+
+
+async def _lock_waiters(session: TenantSession, which: ColumnElement[bool]) -> None:
+    """Lock waiters before their enrollments, in one order: a step that ends a wait, and the relay, do so too."""
+    open_here = select(ENROLLMENT.c.id).where(
+        ENROLLMENT.c.tenant_id == session.tenant_id, ENROLLMENT.c.ended_at.is_(None), which
+    )
+    await session.execute(
+        select(func.count()).select_from(
+            select(WAITER.c.slot)
+            .where(WAITER.c.tenant_id == session.tenant_id, WAITER.c.enrollment_id.in_(open_here))
+            .order_by(WAITER.c.enrollment_id, WAITER.c.node, WAITER.c.visit)
+            .with_for_update()
+            .subquery()
+        )
     )
 
 
@@ -116,7 +134,8 @@ async def owe(
         )
     )
     await session.execute(
-        SIGNAL.insert(),
+        # The clock, not the transaction's start: whoever waited for another's lock is delivered after it.
+        SIGNAL.insert().values(created_at=func.clock_timestamp()),
         [
             {
                 "tenant_id": session.tenant_id,
