@@ -15,9 +15,10 @@ FIELDS = ("first_name", "last_name", "time_zone", "locale")
 """Fields of a person, besides attributes, that a journey may set."""
 
 _STATEMENT = """
-WITH old AS (
+WITH old AS MATERIALIZED (
   SELECT p.tenant_id, p.id, p.attributes, p.first_name, p.last_name, p.time_zone, p.locale
   FROM person p WHERE p.tenant_id = :tenant AND p.id = ANY(:people)
+  ORDER BY p.id FOR NO KEY UPDATE
 ),
 changed AS (
   UPDATE person p
