@@ -21,6 +21,7 @@ from core.temporal import connect
 from services.tenancy import tenants
 from stack.processes import StackError
 from tests import servers, statements
+from tests.factories.marketing import Marketing
 
 # Speed is the benches' subject; on a busy machine a deadline only makes tests fail now and then.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
@@ -84,6 +85,20 @@ async def tenant_id(database: Database) -> UUID:
     async with database.system() as session:
         tenant = await tenants.create(session, f"test-{uuid4().hex}", "Test")
     return tenant.id
+
+
+@pytest.fixture
+def marketing(database: Database, tenant_id: UUID, database_url: str) -> Marketing:
+    """The journeys, people and templates of the test's tenant."""
+    return Marketing(database, tenant_id, database_url)
+
+
+@pytest.fixture
+async def other_tenant(database: Database, database_url: str) -> Marketing:
+    """Another tenant's, of which the test's tenant must know nothing."""
+    async with database.system() as session:
+        tenant = await tenants.create(session, f"test-{uuid4().hex}", "Other")
+    return Marketing(database, tenant.id, database_url)
 
 
 @pytest.fixture(scope="session")
