@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """`smtp://[user:password@]host:port`, `smtps://` for implicit TLS; without it mail goes to `mail_dir`."""
     mail_dir: Path = Path(".cache/mail")
     """Where the file sink writes `.eml` files."""
+    mail_from: str = "no-reply@localhost"
+    """Address that mail comes from where neither template nor tenant names a sender."""
     data_dir: Path = Path(".cache/data")
     """Local state of a sender: the journal of messages in flight."""
 

@@ -7,15 +7,17 @@ whole.
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
+    Uuid,
     and_,
     case,
+    cast,
     func,
     insert,
     literal,
@@ -27,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
 from core.database import TenantSession
+from core.wake import MESSAGE_CHANNEL
 from models import Consent, Message, MessagePage, Person, Suppression, TemplateVersion
 
 if TYPE_CHECKING:
@@ -37,9 +40,6 @@ PAGE_SIZE: Final = 500
 
 TRANSACTIONAL, JOURNEY, BULK = 0, 1, 2
 """Priorities, lower first."""
-
-MESSAGE_CHANNEL: Final = "tl_message"
-"""What senders LISTEN to; NOTIFY it after the commit."""
 
 Reason = Literal["no_address", "suppressed", "opted_out", "no_consent"]
 """Why somebody is excluded; the first that holds."""
@@ -72,7 +72,7 @@ class QueueResult:
 
 async def queue(
     session: TenantSession,
-    source: Select[tuple[UUID, str, UUID | None, UUID | None]],
+    source: Select[Any, Any, Any, Any],
     *,
     channel: str,
     template_version: TemplateVersion,
@@ -82,7 +82,7 @@ async def queue(
     """Write a message for each row of `source` whose dedupe key is new.
 
     `source` has the columns `person_id`, `dedupe_key`, `enrollment_id`, `campaign_id`, and binds the tenant itself.
-    Wake the senders once the transaction has committed. With `returning` the result lists every message written.
+    With `returning` the result lists every message written. Senders are woken once the transaction has committed.
     """
     inserted = _inserted(session.tenant_id, source, channel, template_version)
     paged = (
@@ -117,6 +117,8 @@ async def queue(
             .add_cte(paged)
         )
         counts = Counter({(status, reason): number for status, reason, number in grouped})
+    if counts["queued", None]:
+        session.wake_after_commit(MESSAGE_CHANNEL)
     return QueueResult(
         queued=counts.pop(("queued", None), 0),
         excluded={reason: number for (_, reason), number in counts.items() if reason is not None},
@@ -126,7 +128,7 @@ async def queue(
 
 def _inserted(
     tenant_id: UUID,
-    source: Select[tuple[UUID, str, UUID | None, UUID | None]],
+    source: Select[Any, Any, Any, Any],
     channel: str,
     version: TemplateVersion,
 ) -> "CTE":
@@ -235,8 +237,9 @@ def _decided(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVers
         select(
             source.c.person_id,
             source.c.dedupe_key,
-            source.c.enrollment_id,
-            source.c.campaign_id,
+            # An untyped NULL is text by now.
+            cast(source.c.enrollment_id, Uuid).label("enrollment_id"),
+            cast(source.c.campaign_id, Uuid).label("campaign_id"),
             person.c.address,
             reason.label("reason"),
             ((number - 1) // literal_column(str(PAGE_SIZE), Integer)).label("page"),

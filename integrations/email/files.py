@@ -1,0 +1,51 @@
+"""The embedded default: mail goes to a folder, one readable `.eml` file each."""
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from integrations.email.port import Delivery, Mail, Outcome, Report
+
+_CHUNK: Final = 50
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9@._+-]")
+
+
+class FileSink:
+    """Writes mails to `folder`. The name of a file follows from its mail, so writing it again leaves one."""
+
+    repeat_is_harmless = True
+
+    def __init__(self, folder: Path) -> None:
+        """Keep the folder; it is made when the first mail comes."""
+        self._folder = folder
+
+    async def deliver(self, mails: Iterator[Mail], report: Report, *, expected: int) -> None:  # noqa: ARG002 - the port's
+        """Write each mail. See `EmailChannel.deliver`."""
+        while chunk := list(islice(mails, _CHUNK)):
+            await asyncio.to_thread(self._write, chunk)
+            now = datetime.now(UTC)
+            for mail in chunk:
+                report.finished(Delivery(mail.id, Outcome.SENT, now, provider_id=file_name(mail)))
+
+    def _write(self, mails: list[Mail]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for mail in mails:
+            path = self._folder / file_name(mail)
+            unfinished = path.with_suffix(".part")
+            unfinished.write_bytes(mail.content)
+            os.replace(unfinished, path)  # noqa: PTH105 - the one call that is atomic by promise
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+def file_name(mail: Mail) -> str:
+    """Return the name that a person looks for: when, to whom, which message."""
+    # The first 48 bits of a UUIDv7 are milliseconds since 1970.
+    made = datetime.fromtimestamp((mail.id.int >> 80) / 1000, UTC)
+    return f"{made:%Y%m%d-%H%M%S}-{_UNSAFE.sub('_', mail.recipient)[:100]}-{mail.id}.eml"

@@ -1,0 +1,197 @@
+"""The sender: leases pages of messages and sees each through, as many at once as it is good for."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from core.database import Database
+from core.logging import get_logger
+from core.settings import Settings
+from core.wake import MESSAGE_CHANNEL
+from integrations.email.files import FileSink
+from integrations.email.port import EmailChannel, UnreachableError
+from integrations.email.smtp import SmtpChannel, SmtpServer
+from sender import pages, recovery
+from sender.journal import Journal
+from sender.letters import Letters
+from sender.page_run import PageRun
+from sender.pages import ClaimedPage
+from sender.policy import Policy
+
+_FIRST_RETRY: Final = 0.1
+_LONGEST_RETRY: Final = 5.0
+_CHORE_SECONDS: Final = 300.0
+
+_log = get_logger(__name__)
+
+
+def channels_of(settings: Settings) -> dict[str, EmailChannel]:
+    """Return the channels that the settings configure: SMTP where there is a server, else files in a folder."""
+    if settings.smtp_url is None:
+        return {"email": FileSink(settings.mail_dir)}
+    return {"email": SmtpChannel(SmtpServer.of(settings.smtp_url))}
+
+
+class Sender:
+    """Sends what is queued. Any number may run, on any number of machines.
+
+    The journal under `settings.data_dir` belongs to the machine: a sender that died is understood by the next one that
+    runs with the same folder.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        channels: Mapping[str, EmailChannel] | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        """Prepare; nothing is claimed before `run`."""
+        self._database = database
+        self._channels = channels_of(settings) if channels is None else dict(channels)
+        self._policy = policy or Policy()
+        self._letters = Letters(database, settings)
+        self._journal = Journal(settings.data_dir / "sender")
+        self._awake = asyncio.Event()
+        self._runs: dict[asyncio.Task[None], PageRun | None] = {}
+        self._paused_until = 0.0
+
+    def wake(self) -> None:
+        """Have it look for pages now; call it from the event loop, after the commit."""
+        self._awake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send until `stop` is set; mails begun are finished. An outage of Postgres is waited out."""
+        with self._journal:
+            async with asyncio.TaskGroup() as tasks:
+                helpers = [
+                    tasks.create_task(self._listen(), name="sender-listen"),
+                    tasks.create_task(self._prolong(), name="sender-leases"),
+                    tasks.create_task(self._find_the_dead(), name="sender-recovery"),
+                ]
+                tasks.create_task(self._wake_at(stop), name="sender-stop")
+                await self._claim_and_run(stop)
+                if self._runs:
+                    await asyncio.wait(self._runs)
+                for helper in helpers:
+                    helper.cancel()
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self.wake()
+
+    async def _claim_and_run(self, stop: asyncio.Event) -> None:
+        retry = _FIRST_RETRY
+        while not stop.is_set():
+            self._awake.clear()
+            free = self._policy.pages - len(self._runs)
+            wait = self._paused_until - time.monotonic()
+            found: list[ClaimedPage] = []
+            try:
+                if free and wait <= 0:
+                    found = await pages.claim(
+                        self._database,
+                        owner=self._journal.owner,
+                        channels=list(self._channels),
+                        limit=free,
+                        lease=self._policy.lease,
+                    )
+            except Exception as error:  # noqa: BLE001 - whatever it was, it may end
+                _log.warning("claim_failed", retry_in=retry, error=type(error).__name__)
+                await _either(stop, retry)
+                retry = min(retry * 2, _LONGEST_RETRY)
+                continue
+            retry = _FIRST_RETRY
+            for page in found:
+                task = asyncio.create_task(self._see_through(page, stop), name=f"page-{page.id}")
+                self._runs[task] = None
+                task.add_done_callback(self._done)
+            if len(found) < free or not free:
+                await _either(self._awake, self._policy.poll_seconds if wait <= 0 else wait)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._runs.pop(task, None)
+        self._awake.set()
+
+    async def _see_through(self, page: ClaimedPage, stop: asyncio.Event) -> None:
+        channel = self._channels[page.channel]
+        try:
+            if page.previous_owner == self._journal.owner and self._working_on(page):
+                return  # so slow that its own lease ran out
+            ours = await recovery.recover(
+                page, database=self._database, journal=self._journal, channel=channel, policy=self._policy
+            )
+            if ours:
+                run = PageRun(
+                    page,
+                    database=self._database,
+                    journal=self._journal.page(page.id),
+                    owner=self._journal.owner,
+                    policy=self._policy,
+                    stop=stop,
+                )
+                current = asyncio.current_task()
+                if current is not None:
+                    self._runs[current] = run
+                await run.run(self._letters, channel)
+        except UnreachableError as error:
+            pause = self._policy.unreachable_pause.total_seconds()
+            self._paused_until = time.monotonic() + pause
+            _log.warning("channel_unreachable", channel=page.channel, retry_in=pause, error=str(error))
+        except Exception as error:  # noqa: BLE001 - the page stays leased; its journal says what was done when that ends
+            _log.error("page_failed", page=str(page.id), exc_info=error)
+
+    def _working_on(self, page: ClaimedPage) -> bool:
+        return any(run is not None and run.page.id == page.id for run in self._runs.values())
+
+    async def _prolong(self) -> None:
+        while True:
+            await asyncio.sleep(self._policy.lease.total_seconds() / 3)
+            held = {run.page.id: run for run in self._runs.values() if run is not None}
+            if not held:
+                continue
+            asked = time.monotonic()
+            try:
+                renewed = await pages.renew(
+                    self._database, owner=self._journal.owner, page_ids=list(held), lease=self._policy.lease
+                )
+            except Exception as error:  # noqa: BLE001 - a page whose lease runs out begins no further mail
+                _log.warning("renew_failed", error=type(error).__name__)
+                continue
+            for page_id in renewed:
+                held[page_id].held_until = asked + self._policy.lease.total_seconds()
+
+    async def _listen(self) -> None:
+        retry = _FIRST_RETRY
+        while True:
+            try:
+                async with self._database.listen(MESSAGE_CHANNEL, self.wake) as lost:
+                    retry = _FIRST_RETRY
+                    self.wake()  # what was notified while nobody listened
+                    await lost.wait()
+            except Exception as error:  # noqa: BLE001 - polling goes on meanwhile
+                _log.warning("listen_failed", retry_in=retry, error=type(error).__name__)
+            await asyncio.sleep(retry)
+            retry = min(retry * 2, _LONGEST_RETRY)
+
+    async def _find_the_dead(self) -> None:
+        while True:
+            try:
+                await recovery.find_the_dead(self._database, self._journal)
+                self.wake()
+            except Exception as error:  # noqa: BLE001 - their leases run out in any case
+                _log.warning("recovery_failed", error=type(error).__name__)
+                await asyncio.sleep(_LONGEST_RETRY)
+            else:
+                await asyncio.sleep(_CHORE_SECONDS)
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    """Wait until the event is set or the time is over."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

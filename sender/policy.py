@@ -1,0 +1,37 @@
+"""How a sender paces itself."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Times and sizes; tests shorten them."""
+
+    pages: int = 4
+    """Pages worked on at once: while one waits for answers another is written."""
+    lease: timedelta = timedelta(seconds=60)
+    """How long a page stays a sender's that does not prolong it; it does so three times as often."""
+    margin: timedelta = timedelta(seconds=10)
+    """No mail is begun when less than this is left of the lease."""
+    poll_seconds: float = 1.0
+    """How late a page is seen whose notification was lost."""
+    pauses: tuple[timedelta, ...] = (
+        timedelta(seconds=15),
+        timedelta(minutes=1),
+        timedelta(minutes=5),
+        timedelta(minutes=15),
+        timedelta(hours=1),
+        timedelta(hours=3),
+    )
+    """How long mail refused for now waits before each further try; the last repeats."""
+    give_up_after: timedelta = timedelta(hours=24)
+    """Mail still refused for now after this long has failed."""
+    unreachable_pause: timedelta = timedelta(seconds=2)
+    """How long nothing is sent after a channel could not be reached."""
+    patience_at_stop: timedelta = timedelta(seconds=10)
+    """How long a stopping sender tries to record what it did; its journal keeps it otherwise."""
+
+    def pause(self, attempts: int) -> timedelta:
+        """Return how long to wait after so many tries before the present one."""
+        return self.pauses[min(attempts, len(self.pauses) - 1)]
