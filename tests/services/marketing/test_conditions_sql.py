@@ -42,6 +42,34 @@ async def test_a_tree_decides_as_the_table_says(store: Store, case: TreeCase) ->
     assert await store.decide(case.condition, person_id) is case.expected
 
 
+CORNERS = [
+    FieldCase(">", 0, "9" * 30, expected=True),
+    FieldCase(">", 0, "9" * 31, expected=False),
+    FieldCase("<", 1, f"0.{'0' * 29}1", expected=True),
+    FieldCase("<", 1, f"0.{'0' * 30}1", expected=False),
+    FieldCase(">", 0, 10**40, expected=True),
+    FieldCase("contains", "2026-03-15", ["2026-03-15T02:00:00+02:00"], expected=True),
+    FieldCase("contains", "2026-03-15", "on 2026-03-15", expected=True),
+    FieldCase("=", "9999-12-31T23:00:00-14:00", "9999-12-31T23:30:00-13:30", expected=True),
+    FieldCase("anniversary_in", "P365D", "9999-12-31T23:30:00-14:00", expected=True),
+    FieldCase("anniversary_in", "P1D", "9999-12-31T23:30:00-14:00", expected=False),
+]
+
+
+@pytest.mark.parametrize("case", CORNERS, ids=str)
+async def test_both_evaluators_agree_in_corners(store: Store, case: FieldCase) -> None:
+    [person_id] = await store.add_people({"attributes": case.attributes})
+    assert await store.decide(case.condition, person_id) is case.expected
+    assert (
+        evaluate(condition_of(case.condition), Facts(now=NOW, person={"attributes": case.attributes})) is case.expected
+    )
+
+
+async def test_a_path_does_not_lead_through_a_list(store: Store) -> None:
+    [person_id] = await store.add_people({"attributes": {"a": [{"b": 1}]}})
+    assert await store.decide({"field": "person.attributes.a.0.b", "op": "missing"}, person_id)
+
+
 # What is counted.
 
 
