@@ -1,12 +1,14 @@
 """`throughline`: runs the parts of the platform, alone as a deployment does, or together on one machine."""
 
 import asyncio
-import runpy
 from collections.abc import Coroutine
 from typing import Annotated
 
 import typer
 import uvicorn
+import uvloop
+
+import worker as worker_process
 from core.actor import CLI
 from core.database import Database
 from core.errors import PlatformError
@@ -77,7 +79,13 @@ def api(
 @app.command()
 def worker() -> None:
     """Run workflows and activities, and beside them the relay and a sender, until SIGTERM."""
-    runpy.run_module("worker", run_name="__main__", alter_sys=True)
+    uvloop.run(worker_process.main())
+
+
+@app.command()
+def relay() -> None:
+    """Run the relay alone, without workflows, activities or a sender, until SIGTERM."""
+    uvloop.run(worker_process.main(worker_process.run_relay))
 
 
 @tenant_app.command("create")

@@ -6,7 +6,7 @@ Postgres and Temporal.
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -21,9 +21,7 @@ from core import logging
 from core.database import Database
 from core.settings import Settings, settings
 from core.temporal import MARKETING_QUEUE, connect
-from relay.cohorts import CohortStarter
-from relay.consumers import CONSUMERS
-from relay.loop import Relay
+from relay import process as relay
 from sender.loop import Sender
 from workflows.journey import JourneyWorkflow
 
@@ -52,14 +50,11 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set."""
     database = Database(configuration.database_url, pool_size=configuration.database_pool_size)
     client = await connect(configuration)
-    starter = CohortStarter(database, client, eager=True)
-    relay = Relay(database, CONSUMERS, on_committed=starter.wake)
     sender = Sender(database, configuration)
     worker = temporal_worker(client, JourneyActivities(database, sender.wake))
     try:
         async with worker, asyncio.TaskGroup() as group:
-            group.create_task(relay.run(stop), name="relay")
-            group.create_task(starter.run(stop), name="cohorts")
+            group.create_task(relay.run(database, client, stop, eager=True), name="relay")
             group.create_task(sender.run(stop), name="sender")
             log.info("worker.ready", task_queue=MARKETING_QUEUE)
             await stop.wait()
@@ -68,7 +63,7 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def stopping_on_signals() -> AsyncIterator[asyncio.Event]:
+async def stopping_on_signals() -> AsyncGenerator[asyncio.Event]:
     """Yield an event that SIGTERM and SIGINT set."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -81,12 +76,21 @@ async def stopping_on_signals() -> AsyncIterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-async def main() -> None:
-    """Run with this process's settings until a signal comes."""
+async def run_relay(configuration: Settings, stop: asyncio.Event) -> None:
+    """Run the relay alone until `stop` is set: for deployments that keep it apart from the workers."""
+    database = Database(configuration.database_url, pool_size=configuration.database_pool_size)
+    try:
+        await relay.run(database, await connect(configuration), stop, eager=False)
+    finally:
+        await database.close()
+
+
+async def main(work: Callable[[Settings, asyncio.Event], Awaitable[None]] = run) -> None:
+    """Do `work` with this process's settings until a signal comes."""
     configuration = settings()
     logging.configure(configuration.log_level)
     async with stopping_on_signals() as stop:
-        await run(configuration, stop)
+        await work(configuration, stop)
 
 
 if __name__ == "__main__":

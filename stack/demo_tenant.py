@@ -26,8 +26,8 @@ TEMPLATES: Final[tuple[dict[str, Any], ...]] = (
         "channel": "email",
         "name": "Your cart, with a gift",
         "subject": "Your cart, and a gift with it",
-        "body": "<p>Hello {{ person.first_name | default: 'there' }},</p><p>take 10 % off your cart of {{ entry.total }} "
-        "{{ entry.currency }} with the code VIP10.</p>",
+        "body": "<p>Hello {{ person.first_name | default: 'there' }},</p><p>take 10 % off your cart of "
+        "{{ entry.total }} {{ entry.currency }} with the code VIP10.</p>",
         "topic": "news",
     },
     {

@@ -27,7 +27,7 @@ from core.errors import NotFoundError
 from migrations.run import upgrade
 from services.tenancy import api_keys, tenants
 from stack import postgres, temporal
-from stack.processes import ChildProcess, StackError, free_port, write_private
+from stack.processes import ChildProcess, StackError, listening_socket, write_private
 
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("THROUGHLINE_CACHE", ROOT / ".cache")).absolute()
@@ -90,6 +90,7 @@ class DevStack:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._services: list[_Service] = []
+        self._socket = listening_socket(DEFAULT_API_PORT)
 
     def start(self) -> DevInfo:
         """Start everything and write `.cache/dev.json`.
@@ -107,7 +108,7 @@ class DevStack:
         self._report("Migrating the database ...")
         asyncio.run(upgrade(database_url))
         key = asyncio.run(_demo_key(database_url))
-        base_url = f"http://127.0.0.1:{free_port(DEFAULT_API_PORT)}"
+        base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         mail_dir = None if os.environ.get("SMTP_URL") else os.environ.get("MAIL_DIR", str(CACHE / "mail"))
         environment = {
             **os.environ,
@@ -153,6 +154,7 @@ class DevStack:
             service = self._services.pop()
             self._report(f"Stopping {service.name} ...")
             service.stop()
+        self._socket.close()
 
     def _add(self, service: _Service) -> None:
         service.started = time.monotonic()
@@ -168,9 +170,12 @@ class DevStack:
         start()
 
     def _start_api(self, base_url: str, environment: dict[str, str]) -> None:
-        host, _, port = base_url.removeprefix("http://").partition(":")
-        command = [sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--host", host, "--port", port]
-        child = ChildProcess("API", command, log_path=DATA / "api.log", env=environment, cwd=ROOT)
+        # The socket is ours before the API runs and while it is started again, so nobody else answers in its place.
+        fd = str(self._socket.fileno())
+        command = [sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--fd", fd]
+        child = ChildProcess(
+            "API", command, log_path=DATA / "api.log", env=environment, cwd=ROOT, keep_open=[self._socket.fileno()]
+        )
         self._add_process(child, lambda: _answers(f"{base_url}/readyz"))
 
     def _start_worker(self, environment: dict[str, str]) -> None:

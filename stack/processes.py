@@ -137,6 +137,21 @@ def free_port(preferred: int | None = None) -> int:
     raise StackError("no free TCP port on 127.0.0.1")
 
 
+def listening_socket(preferred: int) -> socket.socket:
+    """A socket that listens on 127.0.0.1: on the port `preferred` when it is to be had, else on a free one."""
+    for port in (preferred, 0):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen(1024)
+        except OSError:
+            listener.close()
+            continue
+        return listener
+    raise StackError("no TCP port of 127.0.0.1 is to be had")
+
+
 def accepts_connections(host: str, port: int) -> bool:
     """Whether something listens on the TCP port now."""
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):

@@ -1,0 +1,34 @@
+"""What runs wherever a relay runs: the bus to its consumers, and what is owed to Temporal."""
+
+import asyncio
+from typing import Final
+
+from temporalio.client import Client
+
+from core.database import Database
+from relay.cohorts import CohortStarter
+from relay.consumers import CONSUMERS
+from relay.loop import Relay
+from services.tenancy import idempotency
+
+PURGE_PAGE: Final = 5_000
+
+
+async def run(database: Database, client: Client, stop: asyncio.Event, *, eager: bool) -> None:
+    """Feed the consumers, start cohorts and deliver signals until `stop` is set.
+
+    `eager` where the worker runs in this process and with this client: it gets the first task without polling.
+    """
+    starter = CohortStarter(database, client, eager=eager)
+    relay = Relay(database, CONSUMERS, on_committed=starter.wake, chores=[forget_answers])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(relay.run(stop), name="relay")
+        group.create_task(starter.run(stop), name="cohorts")
+
+
+async def forget_answers(database: Database) -> None:
+    """Delete the answers kept for `Idempotency-Key` that are past their day."""
+    while True:
+        async with database.system() as session:
+            if await idempotency.purge(session) < PURGE_PAGE:
+                return
