@@ -134,8 +134,7 @@ async def owe(
         )
     )
     await session.execute(
-        # The clock, not the transaction's start: whoever waited for another's lock is delivered after it.
-        SIGNAL.insert().values(created_at=func.clock_timestamp()),
+        SIGNAL.insert(),
         [
             {
                 "tenant_id": session.tenant_id,

@@ -32,11 +32,11 @@ EXIT: dict[str, Any] = {"type": "exit", "reason": "finished"}
 _positions = itertools.count(1)
 
 
-def walk(*, entry: Any = None, start: str | None = None, **nodes: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+def walk(*, entry: Any = None, **nodes: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
     """Return a definition of these nodes, begun by the first; `done`, an exit, is added."""
     return {
         "entry": entry or {"api": True, "again": {"mode": "always"}},
-        "start": start or next(iter(nodes)),
+        "start": next(iter(nodes)),
         "nodes": {**nodes, "done": EXIT},
     }
 
@@ -259,7 +259,7 @@ class Marketing:
             found = await session.scalars(
                 select(CohortSignal)
                 .where(CohortSignal.tenant_id == self.tenant_id, CohortSignal.cohort_id == cohort.cohort_id)
-                .order_by(CohortSignal.created_at, CohortSignal.id)
+                .order_by(CohortSignal.position)
             )
             return [Told.model_validate(signal.payload) for signal in found]
 
