@@ -1,6 +1,7 @@
 """Journeys: drafts, publishing, and the three switches pause, resume and cancel."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -75,11 +76,11 @@ async def find(session: TenantSession, id_or_key: str) -> Journey:
         NotFoundError: the tenant has none.
     """
     query = select(Journey).where(Journey.tenant_id == session.tenant_id)
-    try:
-        query = query.where(Journey.id == UUID(id_or_key))
-    except ValueError:
-        query = query.where(Journey.key == id_or_key)
-    journey = (await session.scalars(query)).one_or_none()
+    journey = None
+    with suppress(ValueError):
+        journey = await session.scalar(query.where(Journey.id == UUID(id_or_key)))
+    if journey is None:  # a key may look like an id
+        journey = await session.scalar(query.where(Journey.key == id_or_key))
     if journey is None:
         raise NotFoundError(f"there is no journey {id_or_key}")
     return journey
