@@ -86,5 +86,7 @@ async def set_fields(
             **{f"field_{name}": value for name, value in fields.items()},
         },
     )
-    session.wake_after_commit()
-    return cast("CursorResult[Any]", result).rowcount
+    changed = cast("CursorResult[Any]", result).rowcount
+    if changed:
+        session.wake_after_commit()
+    return changed
