@@ -1,0 +1,59 @@
+"""What a hot route asks for, in one dependency: FastAPI spends some 15 µs on each, and an insert takes little more."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, cast
+from uuid import UUID
+
+from fastapi import Request, params
+
+from api.authentication import Principal
+from api.dependencies import get_actor, get_principal, get_resources, requires
+from core.actor import Actor
+from core.database import Database, TenantSession
+from services.events.ingest import Connection
+
+SECURITY: Final[dict[str, Any]] = {"security": [{"apiKey": []}]}
+"""For `openapi_extra`: what the dependencies would have said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls a hot route, and the store."""
+
+    tenant_id: UUID
+    actor: Actor
+    database: Database
+    claimed: TenantSession | None
+    """The transaction that holds the claim of an `Idempotency-Key`, where the request has one."""
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """Lend an asyncpg connection set to the tenant; the relays are woken when what was written is committed."""
+        if self.claimed is None:
+            async with self.database.hot(self.tenant_id) as connection:
+                yield cast("Connection", connection)
+            self.database.wake()
+            return
+        raw = await (await self.claimed.connection()).get_raw_connection()
+        yield cast("Connection", raw.driver_connection)
+        self.claimed.wake_after_commit()
+
+
+def caller(scope: str) -> params.Depends:
+    """Return the dependency that gives the caller, who must have `scope`; it refuses as the other dependencies do."""
+    check = cast("Callable[[Principal], Awaitable[None]]", requires(scope).dependency)
+
+    async def get_caller(request: Request) -> Caller:
+        resources = await get_resources(request)
+        principal = await get_principal(request, resources.authenticator, None)
+        await check(principal)
+        return Caller(
+            tenant_id=principal.tenant_id,
+            actor=await get_actor(request, principal),
+            database=resources.database,
+            claimed=getattr(request.state, "claimed_session", None),
+        )
+
+    return params.Depends(get_caller)
