@@ -80,6 +80,10 @@ _MOVE: Final = text("""
 """)
 
 
+class ForeignCursorError(Exception):
+    """The cursor's snapshot was taken in another cluster: its transaction ids mean nothing here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """How far a consumer has read; see `models.events.ConsumerCursor`."""
@@ -130,11 +134,17 @@ async def lock(session: AsyncSession, consumer: str) -> bool:
 
 
 async def standing(session: AsyncSession, consumer: str) -> Standing:
-    """Return where the consumer stands, at the beginning if it is new; needs its lock and a session of tl_system."""
+    """Return where the consumer stands, at the beginning if it is new; needs its lock and a session of tl_system.
+
+    Raises:
+        ForeignCursorError: the database was restored from a logical dump; see docs/decisions/reading-the-bus.md.
+    """
     row = (await session.execute(_CURSOR, {"consumer": consumer})).one_or_none()
     if row is None:
         await session.execute(_BEGIN, {"consumer": consumer, "seen": BEGINNING})
         row = (await session.execute(_CURSOR, {"consumer": consumer})).one()
+    if _next_transaction(row.seen) > _next_transaction(row.now):
+        raise ForeignCursorError(f"{consumer} has seen {row.seen}, but this cluster is only at {row.now}")
     return Standing(Cursor(row.seen, row.target, row.position), row.now, row.stale, row.replays)
 
 
@@ -164,6 +174,11 @@ async def read(session: AsyncSession, consumer: Consumer, at: Standing, size: in
 async def move(session: AsyncSession, consumer: str, to: Cursor) -> None:
     """Note how far the consumer has read."""
     await session.execute(_MOVE, {"consumer": consumer, "seen": to.seen, "target": to.target, "position": to.position})
+
+
+def _next_transaction(snapshot: str) -> int:
+    """Return a snapshot's xmax."""
+    return int(snapshot.split(":")[1])
 
 
 def _by_tenant(rows: Sequence[Row[Any]]) -> dict[UUID, list[EventRow]]:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, suppress
 from uuid import UUID
 
 import asyncpg
+import pytest
 from sqlalchemy import text
 
 from core.database import Database, TenantSession
@@ -88,6 +89,17 @@ async def test_a_new_consumer_reads_from_the_beginning(bus: Bus) -> None:
     await bus.publish(2)
     await bus.drain(second.consumer, page_size=2)
     assert [n for batch in second.batches for n in batch] == [0, 1, 2, 0, 1]
+
+
+async def test_a_cursor_from_another_cluster_is_refused_rather_than_skipping_events(bus: Bus) -> None:
+    reader = Counting()
+    await bus.publish()
+    await bus.drain(reader.consumer)
+    async with bus.database.system() as session:
+        await session.execute(text("UPDATE consumer_cursor SET seen = '900000000:900000000:'"))
+    await bus.publish()
+    with pytest.raises(delta.ForeignCursorError):
+        await bus.drain(reader.consumer)
 
 
 async def test_a_consumer_gets_the_types_it_wants_and_moves_past_the_others(bus: Bus) -> None:
