@@ -50,7 +50,9 @@ with workflow.unsafe.imports_passed_through():
     )
 
 STEP_TIMEOUT = timedelta(minutes=5)
-"""A step of 5,000 members takes a second or two; a lost worker is noticed after this long."""
+"""A step of 5,000 members takes a second or two; a store under load may need longer."""
+LOST_AFTER = timedelta(seconds=10)
+"""A worker that has not been heard of for so long is taken for dead; its step goes to another."""
 LOCAL_TIMEOUT = timedelta(seconds=10)
 STORE_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=20)
@@ -162,6 +164,7 @@ class JourneyWorkflow:
                 ParkRequest(step=request, error=str(error.cause or error)),
                 result_type=StepResult,
                 start_to_close_timeout=STEP_TIMEOUT,
+                heartbeat_timeout=LOST_AFTER,
                 retry_policy=STORE_RETRY,
             )
         self._inbox.append(
@@ -189,6 +192,7 @@ class JourneyWorkflow:
             request,
             result_type=StepResult,
             start_to_close_timeout=STEP_TIMEOUT,
+            heartbeat_timeout=LOST_AFTER,
             retry_policy=STORE_RETRY,
         )
 
