@@ -48,9 +48,9 @@ class TenantSession(AsyncSession):
 
 
 @event.listens_for(Session, "after_begin")
-def _set_tenant(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+def _set_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     tenant_id = session.info.get("tenant_id")
-    if tenant_id is not None:
+    if tenant_id is not None and not transaction.nested:  # a savepoint keeps what its transaction set
         connection.execute(text("SELECT set_config('app.tenant_id', :tenant, true)"), {"tenant": str(tenant_id)})
 
 
@@ -70,6 +70,7 @@ class Database:
         self._app = self._engine("tl_app")
         self._system = self._engine("tl_system")
         self._hot: asyncpg.Pool[Any] | None = None
+        self._hot_opening = asyncio.Lock()
         self._hot_tenant: dict[int, UUID] = {}
         self._waker = Waker(lambda: self._connect("tl_system"))
 
@@ -122,18 +123,16 @@ class Database:
 
     async def _hot_pool(self) -> "asyncpg.Pool[Any]":
         if self._hot is None:
-            pool = asyncpg.create_pool(
-                driver_url(self._url),
-                min_size=1,
-                max_size=self._pool_size,
-                server_settings=self._server_settings("tl_app"),
-                init=self._forget,
-                reset=self._keep,
-            )
-            self._hot = pool
-            await pool
-        elif not self._hot._initialized:  # noqa: SLF001 - another task is connecting: awaiting the pool again waits for it
-            await self._hot
+            async with self._hot_opening:  # who comes while it opens waits for it
+                if self._hot is None:
+                    self._hot = await asyncpg.create_pool(
+                        driver_url(self._url),
+                        min_size=1,
+                        max_size=self._pool_size,
+                        server_settings=self._server_settings("tl_app"),
+                        init=self._forget,
+                        reset=self._keep,
+                    )
         return self._hot
 
     async def _forget(self, connection: "asyncpg.Connection[Any]") -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from core.database import Database
 from core.logging import get_logger
 from core.settings import Settings
@@ -143,8 +145,11 @@ class Sender:
             pause = self._policy.unreachable_pause.total_seconds()
             self._paused_until = time.monotonic() + pause
             _log.warning("channel_unreachable", channel=page.channel, retry_in=pause, error=str(error))
-        except Exception as error:  # noqa: BLE001 - the page stays leased; its journal says what was done when that ends
+        except Exception as error:  # noqa: BLE001 - the page is claimed again; its journal says what was done
             _log.error("page_failed", page=str(page.id), exc_info=error)
+            # Should this fail too, the lease runs out by itself.
+            with suppress(SQLAlchemyError, OSError):
+                await pages.shorten(self._database, page, self._policy.failure_pause)
 
     def _working_on(self, page: ClaimedPage) -> bool:
         return any(run is not None and run.page.id == page.id for run in self._runs.values())

@@ -49,6 +49,10 @@ _ADOPT: Final = text("""
     WHERE tenant_id = :tenant AND id = :id AND lease_owner = :previous AND finished_at IS NULL
     RETURNING id
 """)
+_SHORTEN: Final = text("""
+    UPDATE message_page SET leased_until = now() + :pause
+    WHERE tenant_id = :tenant AND id = :id AND finished_at IS NULL
+""")
 _RENEW: Final = text("""
     UPDATE message_page SET leased_until = now() + :lease
     WHERE lease_owner = :owner AND finished_at IS NULL AND id = ANY(:ids)
@@ -91,6 +95,12 @@ async def adopt(database: Database, page: ClaimedPage, *, owner: str, lease: tim
     }
     async with database.system() as session:
         return await session.scalar(_ADOPT, values) is not None
+
+
+async def shorten(database: Database, page: ClaimedPage, pause: timedelta) -> None:
+    """Have a page that this sender could not work on claimed again after `pause`; it stays under its holder's name."""
+    async with database.system() as session:
+        await session.execute(_SHORTEN, {"tenant": page.tenant_id, "id": page.id, "pause": pause})
 
 
 async def expire(database: Database, journals: Sequence[str]) -> set[str]:

@@ -29,6 +29,8 @@ class Policy:
     """Mail still refused for now after this long has failed."""
     unreachable_pause: timedelta = timedelta(seconds=2)
     """How long nothing is sent after a channel could not be reached."""
+    failure_pause: timedelta = timedelta(seconds=5)
+    """How long a page rests on which the sender itself failed."""
     patience_at_stop: timedelta = timedelta(seconds=10)
     """How long a stopping sender tries to record what it did; its journal keeps it otherwise."""
 

@@ -192,8 +192,20 @@ async def sending(database: Database, settings: Settings, *, policy: Policy | No
 
 
 @pytest.fixture
-def smtp_settings(settings: Settings, mail_server: MailServer, tmp_path: Path) -> Settings:
+async def database(empty_database_url: str) -> AsyncGenerator[Database]:
+    """Connections to a database of the test's own: a sender sends what is queued for any tenant."""
+    database = Database(empty_database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def smtp_settings(settings: Settings, empty_database_url: str, mail_server: MailServer, tmp_path: Path) -> Settings:
     """Settings of a process that sends to the server."""
-    return settings.model_copy(
-        update={"smtp_url": mail_server.url, "data_dir": tmp_path, "mail_dir": tmp_path / "mail"}
-    )
+    own = {
+        "database_url": empty_database_url,
+        "smtp_url": mail_server.url,
+        "data_dir": tmp_path,
+        "mail_dir": tmp_path / "mail",
+    }
+    return settings.model_copy(update=own)

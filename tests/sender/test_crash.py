@@ -1,0 +1,228 @@
+"""`kill -9` of a real sender process, and what the next one makes of it."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, select, update
+
+from core.database import Database
+from core.ids import new_id
+from core.settings import Settings
+from integrations.email.port import Delivery, Outcome
+from models import MessagePage
+from sender.journal import Fate, Journal
+from sender.policy import Policy
+from tests.sender.conftest import MailServer, open_pages, queue_for, sending, statuses, until
+
+CONNECTIONS = 20
+NAMES = [f"p{number}" for number in range(700)]
+
+
+@asynccontextmanager
+async def process(settings: Settings) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A sender process; killed when the block ends, if not before."""
+    environment = os.environ | {
+        "DATABASE_URL": settings.database_url,
+        "SECRET_KEY": settings.secret_key.get_secret_value(),
+        "SMTP_URL": settings.smtp_url or "",
+        "DATA_DIR": str(settings.data_dir),
+        "MAIL_DIR": str(settings.mail_dir),
+    }
+    if settings.smtp_url is None:
+        del environment["SMTP_URL"]
+    root = Path(__file__).parents[2]
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.sender.sender_process", cwd=root, env=environment
+    )
+    try:
+        yield running
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.wait()
+
+
+async def test_after_kill_nothing_is_sent_twice_and_nothing_is_missing(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    await queue_for(database, tenant_id, NAMES)
+    for _ in range(3):
+        enough = len(mail_server.received) + random.randint(30, 150)
+
+        async def received(count: int = enough) -> bool:
+            return len(mail_server.received) >= count
+
+        async with process(smtp_settings) as running:
+            await until(received, seconds=30)
+            running.send_signal(signal.SIGKILL)
+    async with process(smtp_settings) as running:
+        await until(lambda: _none_open(database, tenant_id), seconds=30)
+        running.send_signal(signal.SIGTERM)
+        assert await running.wait() == 0
+    found = await statuses(database, tenant_id)
+    in_doubt = {name for name, (status, _) in found.items() if status == "in_doubt"}
+    assert set(Counter(status for status, _ in found.values())) <= {"sent", "in_doubt"}
+    assert len(in_doubt) <= 3 * CONNECTIONS
+    arrivals = Counter(recipient.removesuffix("@example.com") for recipient in mail_server.recipients)
+    assert max(arrivals.values()) == 1
+    assert {name for name, (status, _) in found.items() if status == "sent"} == set(arrivals) - in_doubt
+
+    left = list((smtp_settings.data_dir / "sender").iterdir())
+
+    async def removed() -> bool:
+        return not any(journal.exists() for journal in left)
+
+    async with sending(database, smtp_settings):
+        await until(removed)
+    assert list((smtp_settings.data_dir / "sender").iterdir()) == []
+
+
+async def test_mail_whose_answer_a_killed_sender_never_saw_is_held_and_shown(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    mail_server.hold = asyncio.Event()
+    await queue_for(database, tenant_id, NAMES[:50])
+
+    async def all_connections_wait() -> bool:
+        return mail_server.waiting == CONNECTIONS
+
+    async with process(smtp_settings) as running:
+        await until(all_connections_wait, seconds=30)
+        running.send_signal(signal.SIGKILL)
+        await running.wait()
+    held = {recipient.removesuffix("@example.com") for recipient in mail_server.recipients}
+    mail_server.hold.set()
+    mail_server.hold = None
+    async with sending(database, smtp_settings):
+        await until(lambda: _none_open(database, tenant_id))
+    found = await statuses(database, tenant_id)
+    assert {name for name, (status, _) in found.items() if status == "in_doubt"} == held
+    assert found[next(iter(held))] == ("in_doubt", "the sender died between the mail and its answer")
+    assert len(mail_server.recipients) == len(set(mail_server.recipients)) == 50
+
+
+async def test_files_are_written_again_after_kill(database: Database, tenant_id: UUID, smtp_settings: Settings) -> None:
+    """For a channel where a repeat is harmless nothing is in doubt."""
+    settings = smtp_settings.model_copy(update={"smtp_url": None})
+    await queue_for(database, tenant_id, NAMES)
+
+    async def some_written() -> bool:
+        return settings.mail_dir.exists() and sum(1 for _ in settings.mail_dir.iterdir()) > 60
+
+    async with process(settings) as running:
+        await until(some_written, seconds=30)
+        running.send_signal(signal.SIGKILL)
+    async with sending(database, settings):
+        await until(lambda: _none_open(database, tenant_id), seconds=30)
+    assert set((await statuses(database, tenant_id)).values()) == {("sent", None)}
+    assert len(list(settings.mail_dir.glob("*.eml"))) == len(NAMES)
+
+
+@pytest.mark.parametrize("loss", ["another machine", "a restart of the machine"])
+async def test_when_the_journal_is_lost_the_page_is_held(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer, loss: str
+) -> None:
+    mail_server.hold = asyncio.Event()
+    await queue_for(database, tenant_id, NAMES[:50])
+    async with process(smtp_settings) as running:
+        await until(lambda: _received(mail_server, 1), seconds=30)
+        running.send_signal(signal.SIGKILL)
+    mail_server.hold.set()
+    mail_server.hold = None
+    before = len(mail_server.received)
+    (journal,) = (smtp_settings.data_dir / "sender").iterdir()
+    if loss == "another machine":
+        shutil.rmtree(journal)
+        async with database.tenant(tenant_id) as session:
+            pages = update(MessagePage).where(MessagePage.tenant_id == tenant_id)
+            await session.execute(pages.values(leased_until=func.now()))
+    else:
+        (journal / "lock").write_text("another boot")
+    async with sending(database, smtp_settings):
+        await until(lambda: _none_open(database, tenant_id))
+    assert set((await statuses(database, tenant_id)).values()) == {("in_doubt", "the sender was lost with its journal")}
+    assert len(mail_server.received) == before
+
+
+async def test_a_slow_sender_keeps_its_page(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    """Its lease ran out, but it lives on this machine: nobody sends beside it."""
+    mail_server.hold = asyncio.Event()
+    await queue_for(database, tenant_id, NAMES[:30])
+    impatient = Policy(poll_seconds=0.02, lease=timedelta(seconds=0.1), margin=timedelta())
+    async with process(smtp_settings) as running:
+        await until(lambda: _received(mail_server, CONNECTIONS), seconds=30)
+        running.send_signal(signal.SIGSTOP)
+        async with database.tenant(tenant_id) as session:
+            pages = update(MessagePage).where(MessagePage.tenant_id == tenant_id)
+            await session.execute(pages.values(leased_until=func.now()))
+
+        async def asked_for() -> bool:
+            async with database.tenant(tenant_id) as session:
+                lease = select(MessagePage.leased_until > func.now()).where(MessagePage.tenant_id == tenant_id)
+                return bool(await session.scalar(lease))
+
+        async with sending(database, smtp_settings, policy=impatient):
+            await until(asked_for)
+        assert len(mail_server.received) == CONNECTIONS
+        mail_server.hold.set()
+        mail_server.hold = None
+        running.send_signal(signal.SIGCONT)
+        await until(lambda: _none_open(database, tenant_id), seconds=30)
+    assert set((await statuses(database, tenant_id)).values()) == {("sent", None)}
+    assert len(mail_server.recipients) == len(set(mail_server.recipients)) == 30
+
+
+async def test_a_stopped_sender_finishes_its_mails_and_leaves_the_rest(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    mail_server.hold = asyncio.Event()
+    await queue_for(database, tenant_id, NAMES[:100])
+    async with process(smtp_settings) as running:
+        await until(lambda: _received(mail_server, CONNECTIONS), seconds=30)
+        running.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.2)  # for the signal to be seen
+        mail_server.hold.set()
+        assert await running.wait() == 0
+    found = Counter(status for status, _ in (await statuses(database, tenant_id)).values())
+    assert found == {"sent": CONNECTIONS, "queued": 100 - CONNECTIONS}
+    async with database.tenant(tenant_id) as session:
+        owner = select(MessagePage.lease_owner).where(MessagePage.tenant_id == tenant_id)
+        assert await session.scalar(owner) is None
+
+
+def test_a_line_begun_and_not_finished_is_no_news(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        page, answered, begun, half = (new_id() for _ in range(4))
+        file = journal.page(page)
+        file.started(answered)
+        now = datetime.now(UTC)
+        file.finished(Delivery(answered, Outcome.SENT, now, provider_id="q1"))
+        file.started(begun)
+        path = tmp_path / journal.name / page.hex
+        with path.open("a") as tail:
+            tail.write(f"> {half}"[:20])
+        record = journal.read(journal.owner, page)
+        assert record.begun == {begun}
+        assert record.finished == {answered: Delivery(answered, Outcome.SENT, now, provider_id="q1")}
+        assert journal.fate("elsewhere:0") is Fate.LOST
+
+
+async def _received(server: MailServer, count: int) -> bool:
+    return len(server.received) >= count
+
+
+async def _none_open(database: Database, tenant_id: UUID) -> bool:
+    return await open_pages(database, tenant_id) == 0
