@@ -31,12 +31,12 @@ FROM ({person}) p
 ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING id
 """
-_BY_ID: Final = _EVENT.format(person="SELECT id FROM person WHERE tenant_id = $1 AND id = $8::uuid")
-_BY_IDENTIFIER: Final = _EVENT.format(
+BY_ID: Final = _EVENT.format(person="SELECT id FROM person WHERE tenant_id = $1 AND id = $8::uuid")
+BY_IDENTIFIER: Final = _EVENT.format(
     person="SELECT person_id AS id FROM person_identifier WHERE tenant_id = $1 AND kind = $8::text AND value = $9::text"
 )
 
-_READ: Final = """
+READ: Final = """
 SELECT i.kind, i.value, i.person_id AS id
 FROM unnest($2::text[], $3::text[]) AS g(kind, value)
 JOIN person_identifier i ON i.tenant_id = $1 AND i.kind = g.kind AND i.value = g.value
@@ -47,7 +47,7 @@ SELECT 'key', idempotency_key, id FROM event
 WHERE tenant_id = $1 AND idempotency_key = ANY($5::text[]) AND idempotency_key IS NOT NULL
 """
 
-_WRITE: Final = """
+WRITE: Final = """
 WITH created AS (
   INSERT INTO person (tenant_id, id, email, phone, external_id)
   SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])
@@ -113,9 +113,9 @@ async def accept(connection: Connection, tenant_id: UUID, event: IncomingEvent, 
         ConflictError: its identifiers point to two people; both are named.
     """
     if event.person_id is not None and not event.identifiers:
-        query, person = _BY_ID, (event.person_id,)
+        query, person = BY_ID, (event.person_id,)
     elif event.person_id is None and len(event.identifiers) == 1:
-        query, person = _BY_IDENTIFIER, event.identifiers[0]
+        query, person = BY_IDENTIFIER, event.identifiers[0]
     else:
         query, person = None, ()
     if query is not None:
@@ -156,7 +156,7 @@ async def accept_batch(
         try:
             # Within a transaction a refused statement would spoil what the caller did before.
             async with connection.transaction() if connection.is_in_transaction() else nullcontext():
-                await connection.execute(_WRITE, tenant_id, *batch.arguments())
+                await connection.execute(WRITE, tenant_id, *batch.arguments())
         except _LOST_RACE:
             continue
         return outcomes
@@ -168,7 +168,7 @@ async def _read(
 ) -> tuple[Directory, dict[str, UUID]]:
     identifiers = list({identifier for event in events for identifier in event.identifiers})
     rows = await connection.fetch(
-        _READ,
+        READ,
         tenant_id,
         [kind for kind, _ in identifiers],
         [value for _, value in identifiers],

@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
 from core.actor import Actor
 from core.database import Database
 from core.errors import ConflictError, InvalidError
+from core.ids import new_id
 from services.events import ingest
 from services.events.incoming import IncomingEvent, check
 from services.events.ingest import Outcome
@@ -293,3 +296,26 @@ async def test_within_a_transaction_a_lost_race_spoils_nothing(client: Client, d
         (person,) = await client.people()
         assert len(await client.events()) == 2, "nothing is seen before the commit"
     assert await client.events() == [("person.created", person), *[("test.happened", person)] * 2]
+
+
+async def test_hot_statements_find_their_rows_by_index_as_the_application_s_role(
+    client: Client, database: Database, database_url: str
+) -> None:
+    for part in range(5):
+        await client.send_batch(*(about(email=f"p{part}-{n}@shop.example", key=f"{part}-{n}") for n in range(1_000)))
+    owner = await asyncpg.connect(database_url)
+    for table in ("event", "person", "person_identifier"):
+        await owner.execute(f"ANALYZE {table}")
+    await owner.close()
+    one = (client.tenant_id, new_id(), "a.b", "{}", datetime.now(UTC), True, "key")
+    read = (client.tenant_id, ["email"] * 3, ["a", "b", "c"], [uuid4()], ["k1", "k2"])
+    statements: list[tuple[str, tuple[object, ...], set[str]]] = [
+        (ingest.BY_ID, (*one, uuid4()), {"person_pkey"}),
+        (ingest.BY_IDENTIFIER, (*one, "email", "ann@shop.example"), {"person_identifier_pkey"}),
+        (ingest.READ, read, {"person_identifier_pkey", "person_pkey", "event_idempotency_idx"}),
+    ]
+    async with database.hot(client.tenant_id) as connection:
+        for query, arguments, indexes in statements:
+            plan = (await connection.fetch("EXPLAIN (FORMAT JSON) " + query, *arguments))[0][0]
+            assert {name for name in indexes if f'"{name}"' in plan} == indexes, plan
+            assert "Seq Scan" not in plan
