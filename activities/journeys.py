@@ -1,11 +1,11 @@
 """Activities of journeys: each opens one transaction, calls a service and answers with a contract."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import select
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -23,13 +23,20 @@ from contracts.journeys import (
 from core.database import Database, TenantSession
 from core.errors import NotFoundError
 from journeys.members import decode, encode
-from models import Cohort, Tenant
 from services.marketing import steps, versions
 from services.marketing.members import CohortMembers
 
-
 HEARTBEAT_SECONDS = 2.0
 """Well within the time after which the workflow gives a worker up."""
+
+
+_COHORT = """
+SELECT c.size, c.version_id, v.definition, t.time_zone
+FROM cohort c
+JOIN journey_version v ON v.tenant_id = c.tenant_id AND v.id = c.version_id
+JOIN tenant t ON t.id = c.tenant_id
+WHERE c.tenant_id = $1 AND v.tenant_id = $1 AND t.id = $1 AND c.id = $2
+"""
 
 
 class JourneyActivities:
@@ -47,19 +54,15 @@ class JourneyActivities:
     @activity.defn(name=LOAD_COHORT)
     async def load_cohort(self, cohort: CohortRef) -> CohortGraph:
         """Read what a cohort walks."""
-        async with self._database.tenant(cohort.tenant_id) as session:
-            found = (
-                await session.execute(
-                    select(Cohort.size, Cohort.version_id, Tenant.time_zone)
-                    .join(Tenant, Tenant.id == Cohort.tenant_id)
-                    .where(Cohort.tenant_id == cohort.tenant_id, Cohort.id == cohort.cohort_id)
-                )
-            ).one_or_none()
-            if found is None:
-                raise ApplicationError(f"there is no cohort {cohort.cohort_id}", type="NotFound", non_retryable=True)
-            version = await versions.load(session, found.version_id)
+        async with self._database.hot(cohort.tenant_id) as connection:
+            found = await connection.fetchrow(_COHORT, cohort.tenant_id, cohort.cohort_id)
+        if found is None:
+            raise ApplicationError(f"there is no cohort {cohort.cohort_id}", type="NotFound", non_retryable=True)
         return CohortGraph(
-            size=found.size, version_id=found.version_id, definition=version.raw, tenant_zone=found.time_zone
+            size=found["size"],
+            version_id=found["version_id"],
+            definition=json.loads(found["definition"]),
+            tenant_zone=found["time_zone"],
         )
 
     @activity.defn(name=RUN_STEP)

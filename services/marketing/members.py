@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, Table, bindparam, func
+from sqlalchemy import Integer, Table, and_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
 
 from journeys import members as member_sets
-from models import Enrollment
+from models import Cohort, Enrollment, Journey
 
 ENROLLMENT: Table = Enrollment.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 
@@ -31,13 +31,27 @@ class CohortMembers:
         slots = bindparam(None, member_sets.slots(self.mask), type_=ARRAY(Integer))
         return *whole, table.c.slot == func.any(slots)
 
+    def journey_runs(self) -> ColumnElement[bool]:
+        """Return the predicate, decided once a statement, that their journey is neither paused nor cancelled."""
+        return (
+            select(Journey.id)
+            .join(Cohort, and_(Cohort.tenant_id == Journey.tenant_id, Cohort.journey_id == Journey.id))
+            .where(
+                Journey.tenant_id == self.tenant_id,
+                Cohort.tenant_id == self.tenant_id,
+                Cohort.id == self.cohort_id,
+                Journey.status == "active",
+            )
+            .exists()
+        )
+
     def only(self, mask: int) -> "CohortMembers":
         """Return the same cohort with other members."""
         return CohortMembers(self.tenant_id, self.cohort_id, self.size, mask)
 
 
 def movable(table: Any, node: str, visit: int) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - a table or an alias
-    """Return the predicates of an enrollment that stands at this passage and may take a step."""
+    """Return the predicates of an enrollment that stands at this passage and is neither parked nor paused itself."""
     return (
         table.c.node == node,
         table.c.visit == visit,

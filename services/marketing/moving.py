@@ -42,7 +42,7 @@ def standing(members: CohortMembers, node: str, visit: int, *joined: Any) -> Any
         ENROLLMENT.c.slot,
         ENROLLMENT.c.node_entered_at,
         *joined,
-    ).where(*members.within(ENROLLMENT), *movable(ENROLLMENT, node, visit))
+    ).where(*members.within(ENROLLMENT), *movable(ENROLLMENT, node, visit), members.journey_runs())
 
 
 def taken_waiters(members: CohortMembers, node: str, visit: int, *, matched_only: bool) -> CTE:
@@ -59,6 +59,7 @@ def taken_waiters(members: CohortMembers, node: str, visit: int, *, matched_only
             WAITER.c.visit == visit,
             *members.within(ENROLLMENT),
             *movable(ENROLLMENT, node, visit),
+            members.journey_runs(),
         )
         .returning(WAITER.c.enrollment_id, WAITER.c.matched_event_id)
     )

@@ -20,7 +20,7 @@ from journeys import members as member_sets
 from journeys.definition import BranchNode, SendNode, UpdatePersonNode, WaitNode, successors
 from journeys.durations import zone_named
 from journeys.state import RunKind
-from models import Journey, Person, Tenant
+from models import Person, Tenant
 from services.identity import bulk
 from services.marketing import queueing, templates
 from services.marketing.conditions_sql import Scope, compile_condition
@@ -80,11 +80,6 @@ class Step:
 
 async def run(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
     """Do what the node does for these members, and say what became of each."""
-    status = await session.scalar(
-        select(Journey.status).where(Journey.tenant_id == session.tenant_id, Journey.id == step.version.journey_id)
-    )
-    if status != "active":
-        return await _classified(session, step, members)
     done = await _isolated(session, step, members)
     rest = members.mask & ~done.answered()
     if rest:
@@ -207,7 +202,7 @@ async def _plan_wait(session: TenantSession, step: Step, members: CohortMembers)
         select(zone.label("zone"), ENROLLMENT.c.node_entered_at, func.array_agg(ENROLLMENT.c.slot).label("slots"))
         .join(Person, and_(Person.tenant_id == ENROLLMENT.c.tenant_id, Person.id == ENROLLMENT.c.person_id))
         .join(Tenant, Tenant.id == ENROLLMENT.c.tenant_id)
-        .where(*members.within(ENROLLMENT), *movable(ENROLLMENT, *step.passage))
+        .where(*members.within(ENROLLMENT), *movable(ENROLLMENT, *step.passage), members.journey_runs())
         .group_by(zone, ENROLLMENT.c.node_entered_at)
     )
     done = StepOutcome()
