@@ -1,20 +1,17 @@
 """Activities of journeys: each opens one transaction, calls a service and answers with a contract."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from contracts.journeys import (
-    LOAD_COHORT,
     PARK,
     RUN_STEP,
-    CohortGraph,
-    CohortRef,
     Due,
     ParkRequest,
     StepRequest,
@@ -30,15 +27,6 @@ HEARTBEAT_SECONDS = 2.0
 """Well within the time after which the workflow gives a worker up."""
 
 
-_COHORT = """
-SELECT c.size, c.version_id, v.definition, t.time_zone
-FROM cohort c
-JOIN journey_version v ON v.tenant_id = c.tenant_id AND v.id = c.version_id
-JOIN tenant t ON t.id = c.tenant_id
-WHERE c.tenant_id = $1 AND v.tenant_id = $1 AND t.id = $1 AND c.id = $2
-"""
-
-
 class JourneyActivities:
     """The store's side of journeys, for one process."""
 
@@ -49,34 +37,32 @@ class JourneyActivities:
 
     def all(self) -> list[Callable[..., Any]]:
         """The activities to register."""
-        return [self.load_cohort, self.run_step, self.park_members]
-
-    @activity.defn(name=LOAD_COHORT)
-    async def load_cohort(self, cohort: CohortRef) -> CohortGraph:
-        """Read what a cohort walks."""
-        async with self._database.hot(cohort.tenant_id) as connection:
-            found = await connection.fetchrow(_COHORT, cohort.tenant_id, cohort.cohort_id)
-        if found is None:
-            raise ApplicationError(f"there is no cohort {cohort.cohort_id}", type="NotFound", non_retryable=True)
-        return CohortGraph(
-            size=found["size"],
-            version_id=found["version_id"],
-            definition=json.loads(found["definition"]),
-            tenant_zone=found["time_zone"],
-        )
+        return [self.run_step, self.park_members]
 
     @activity.defn(name=RUN_STEP)
     async def run_step(self, request: StepRequest) -> StepResult:
         """Do what a node does for these members. Repeating it changes nothing and answers the same."""
         members = _members(request)
         try:
-            async with _alive(), self._database.tenant(request.cohort.tenant_id) as session:
-                done = await steps.run(session, await _step(session, request), members)
+            async with _alive():
+                done = await self._run(request, members)
         except NotFoundError as error:
             raise ApplicationError(error.detail, type="NotFound", non_retryable=True) from error
         if request.kind == "act":
             self._wake_sender()
         return _result(done, request.size)
+
+    async def _run(self, request: StepRequest, members: CohortMembers) -> steps.StepOutcome:
+        tenant_id = request.cohort.tenant_id
+        try:
+            async with self._database.tenant(tenant_id) as session:
+                return await steps.run(session, await _step(session, request), members, isolating=False)
+        except DBAPIError as error:
+            if steps.permanent(error) is None:
+                raise
+        # Somebody's data is at fault: once more, with savepoints that cost round trips, to find out whose.
+        async with self._database.tenant(tenant_id) as session:
+            return await steps.run(session, await _step(session, request), members)
 
     @activity.defn(name=PARK)
     async def park_members(self, request: ParkRequest) -> StepResult:

@@ -18,6 +18,10 @@ PERSON_SUBSCRIBED: Final = "person.subscribed"
 PERSON_UNSUBSCRIBED: Final = "person.unsubscribed"
 PERSON_STAGE_CHANGED: Final = "person.stage_changed"
 
+OPENED: Final = ".opened"
+CLICKED: Final = ".clicked"
+"""Behind a channel (`email.opened`): the first time that a person did so with a message."""
+
 RESERVED: Final = frozenset(
     {
         "activity",

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 
 from journeys.state import RunKind, State
 
-LOAD_COHORT = "load_cohort"
 RUN_STEP = "run_journey_step"
 PARK = "park_members"
 
@@ -42,13 +41,6 @@ class CohortRef(Contract):
         return f"journey/{self.tenant_id}/{self.journey_id}/{self.cohort_id}"
 
 
-class CohortInput(Contract):
-    """Start of a cohort's workflow, or its continuation with the state so far."""
-
-    cohort: CohortRef
-    state: State | None = None
-
-
 class CohortGraph(Contract):
     """What a cohort walks: fixed when it starts, so frozen in its history."""
 
@@ -56,6 +48,14 @@ class CohortGraph(Contract):
     version_id: UUID
     definition: dict[str, Any]
     tenant_zone: str
+
+
+class CohortInput(Contract):
+    """Start of a cohort's workflow, or its continuation with the state so far."""
+
+    cohort: CohortRef
+    graph: CohortGraph
+    state: State | None = None
 
 
 class StepRequest(Contract):

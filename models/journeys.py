@@ -51,6 +51,7 @@ class JourneyVersion(Created, TenantRow):
     __table_args__ = (
         belongs_to("journey", "journey_id", ondelete="CASCADE"),
         UniqueConstraint("tenant_id", "journey_id", "number"),
+        {"info": system("SELECT")},
     )
 
     journey_id: Mapped[UUID]

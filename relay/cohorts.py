@@ -7,11 +7,12 @@ workflow's id, and a signal says what Postgres already decided, so either may ha
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import structlog
 from asyncpg import PostgresError
-from sqlalchemy import delete, func, select, text, tuple_, update
+from sqlalchemy import Row, delete, func, select, text, tuple_, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
@@ -19,11 +20,11 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes, Workfl
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.journeys import SIGNAL, WORKFLOW, CohortInput, CohortRef, Told
+from contracts.journeys import SIGNAL, WORKFLOW, CohortGraph, CohortInput, CohortRef, Told
 from core.database import Database
 from core.temporal import DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
 from core.wake import COHORT_CHANNEL
-from models import Cohort, CohortSignal
+from models import Cohort, CohortSignal, JourneyVersion, Tenant
 
 log = structlog.get_logger()
 
@@ -34,12 +35,12 @@ DELIVERY_LOCK = 7_302_120
 """Key of the advisory lock that keeps signals in order: one process delivers at a time."""
 
 
-async def start(client: Client, cohort: CohortRef, *, eager: bool = False) -> None:
+async def start(client: Client, cohort: CohortRef, graph: CohortGraph, *, eager: bool = False) -> None:
     """Start a cohort's workflow; nothing happens when it was started before."""
     with suppress(WorkflowAlreadyStartedError):
         await client.start_workflow(
             WORKFLOW,
-            CohortInput(cohort=cohort),
+            CohortInput(cohort=cohort, graph=graph),
             id=cohort.workflow_id,
             task_queue=MARKETING_QUEUE,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
@@ -94,19 +95,38 @@ class CohortStarter:
         async with self._database.system() as session:
             rows = (
                 await session.execute(
-                    select(Cohort.tenant_id, Cohort.journey_id, Cohort.id)
+                    select(
+                        Cohort.tenant_id,
+                        Cohort.journey_id,
+                        Cohort.id,
+                        Cohort.size,
+                        Cohort.version_id,
+                        JourneyVersion.definition,
+                        Tenant.time_zone,
+                    )
+                    .join(
+                        JourneyVersion,
+                        (JourneyVersion.tenant_id == Cohort.tenant_id) & (JourneyVersion.id == Cohort.version_id),
+                    )
+                    .join(Tenant, Tenant.id == Cohort.tenant_id)
                     .where(Cohort.started_at.is_(None))
                     .order_by(Cohort.created_at)
                     .limit(PAGE)
-                    .with_for_update(skip_locked=True)
+                    .with_for_update(of=Cohort, skip_locked=True)
                 )
             ).all()
             if not rows:
                 return 0
-            cohorts = [CohortRef(tenant_id=row.tenant_id, journey_id=row.journey_id, cohort_id=row.id) for row in rows]
-            await asyncio.gather(*(start(self._client, cohort, eager=self._eager) for cohort in cohorts))
+            await asyncio.gather(*(self._start(row) for row in rows))
             await mark_started(session, [(row.tenant_id, row.id) for row in rows])
         return len(rows)
+
+    async def _start(self, row: Row[*tuple[Any, ...]]) -> None:
+        cohort = CohortRef(tenant_id=row.tenant_id, journey_id=row.journey_id, cohort_id=row.id)
+        graph = CohortGraph(
+            size=row.size, version_id=row.version_id, definition=row.definition, tenant_zone=row.time_zone
+        )
+        await start(self._client, cohort, graph, eager=self._eager)
 
     async def _deliver_page(self) -> int:
         async with self._database.system() as session:

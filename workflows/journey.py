@@ -10,18 +10,16 @@ from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from contracts.journeys import (
-        LOAD_COHORT,
         LOCAL_SIZE,
         PARK,
         PROGRESS,
         RUN_STEP,
         SIGNAL,
         WORKFLOW,
-        CohortGraph,
         CohortInput,
         ParkRequest,
         StepRequest,
@@ -68,10 +66,9 @@ class JourneyWorkflow:
     def __init__(self, start: CohortInput) -> None:
         """Begin, or go on with the state that continue-as-new passed."""
         self._cohort = start.cohort
+        self._graph = start.graph
         self._state = start.state or State()
         self._inbox: deque[Input] = deque()
-        self._told: list[Told] = []
-        self._graph: CohortGraph | None = None
         self._timer: asyncio.Task[None] | None = None
         self._wake: datetime | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -81,26 +78,19 @@ class JourneyWorkflow:
     @workflow.run
     async def run(self, start: CohortInput) -> None:
         """Drive the planner with what happens until it is done."""
-        self._graph = graph = await workflow.execute_local_activity(
-            LOAD_COHORT,
-            start.cohort,
-            result_type=CohortGraph,
-            start_to_close_timeout=LOCAL_TIMEOUT,
-            retry_policy=STORE_RETRY,
-        )
+        graph = start.graph
         plan = Plan(JourneyDefinition.model_validate(graph.definition), graph.tenant_zone)
         for run in self._state.runs():
             self._begin(run)
+        # What was told before this moment comes after it.
         self._inbox.appendleft(TimerFired() if self._state.started else Enrolled(everyone(graph.size)))
-        for told in self._told:
-            self._inbox.append(_as_input(told, graph.size))
         while not self._done:
             await workflow.wait_condition(lambda: bool(self._inbox) or self._error is not None)
             if self._error is not None:
                 raise self._error
             self._think(plan)
             if self._should_continue():
-                workflow.continue_as_new(CohortInput(cohort=start.cohort, state=self._state))
+                workflow.continue_as_new(CohortInput(cohort=start.cohort, graph=graph, state=self._state))
 
     def _think(self, plan: Plan) -> None:
         while self._inbox:
@@ -142,13 +132,10 @@ class JourneyWorkflow:
             self._error = self._error or task.exception()
 
     async def _execute(self, run: Run) -> None:
-        graph = self._graph
-        if graph is None:
-            raise ApplicationError("a step before its graph", non_retryable=True)
-        size = graph.size
+        size = self._graph.size
         request = StepRequest(
             cohort=self._cohort,
-            version_id=graph.version_id,
+            version_id=self._graph.version_id,
             size=size,
             kind=run.kind,
             node=run.node,
@@ -199,10 +186,7 @@ class JourneyWorkflow:
     @workflow.signal(name=SIGNAL)
     def tell(self, told: Told) -> None:
         """Take note of what Postgres decided about members."""
-        if self._graph is None:
-            self._told.append(told)
-        else:
-            self._inbox.append(_as_input(told, self._graph.size))
+        self._inbox.append(_as_input(told, self._graph.size))
 
     @workflow.query(name=PROGRESS)
     def progress(self) -> Summary:

@@ -459,6 +459,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "tenant_id", "journey_id", "number", name=op.f("journey_version_tenant_id_journey_id_number_key")
         ),
+        info={"system": "SELECT"},
     )
     op.create_table(
         "message",

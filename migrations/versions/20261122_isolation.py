@@ -76,7 +76,7 @@ def upgrade() -> None:
     isolate("order_fact")
 
     isolate("journey")
-    isolate("journey_version", app=APPEND_ONLY)
+    isolate("journey_version", app=APPEND_ONLY, system="SELECT")
     isolate("journey_listener")
     isolate("cohort", system="SELECT, UPDATE")
     isolate("enrollment")

@@ -167,15 +167,13 @@ async def _insert(
     source: str,
 ) -> list[UUID]:
     cohort_id = new_id()
-    await session.execute(
-        insert(Cohort).values(
-            tenant_id=session.tenant_id,
-            id=cohort_id,
-            journey_id=version.journey_id,
-            version_id=version.id,
-            size=len(entering),
-            source=source,
-        )
+    cohort = insert(Cohort).values(
+        tenant_id=session.tenant_id,
+        id=cohort_id,
+        journey_id=version.journey_id,
+        version_id=version.id,
+        size=len(entering),
+        source=source,
     )
     start = arrival(version, version.plan.start, 1)
     given = (
@@ -211,8 +209,8 @@ async def _insert(
         "reason": literal(start.reason, Text),
     }
     # A gap in the slots, where somebody entered at the same moment elsewhere, reads as a member who is gone.
-    rows = await session.execute(_upserting(columns, given).returning(ENROLLMENT.c.id))
-    ids = [row.id for row in rows]
+    inserted = _upserting(columns, given).returning(ENROLLMENT.c.id).cte("inserted")
+    ids = list((await session.scalars(select(inserted.c.id).add_cte(cohort.cte("cohort")))).all())
     if ids:
         session.wake_after_commit(COHORT_CHANNEL)
         await _wait_at_start(session, version, cohort_id, entering)

@@ -78,13 +78,22 @@ class Step:
         return self.node, self.visit
 
 
-async def run(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
-    """Do what the node does for these members, and say what became of each."""
-    done = await _isolated(session, step, members)
+async def run(session: TenantSession, step: Step, members: CohortMembers, *, isolating: bool = True) -> StepOutcome:
+    """Do what the node does for these members, and say what became of each.
+
+    Members whose data the store refuses are parked, and the others go on; without `isolating` the refusal is raised.
+    """
+    done = await (_isolated if isolating else _ACTIONS[step.kind])(session, step, members)
     rest = members.mask & ~done.answered()
     if rest:
         done.add(await _classified(session, step, members.only(rest)))
     return done
+
+
+def permanent(error: DBAPIError) -> str | None:
+    """Return what is wrong with a member's data, None where a repeat may cure the error."""
+    sqlstate = str(getattr(error.orig, "sqlstate", "") or "")
+    return f"{sqlstate}: {str(error.orig).splitlines()[0][:200]}" if sqlstate.startswith(PERMANENT) else None
 
 
 async def _isolated(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
@@ -93,10 +102,9 @@ async def _isolated(session: TenantSession, step: Step, members: CohortMembers) 
         async with session.begin_nested():
             return await _ACTIONS[step.kind](session, step, members)
     except DBAPIError as error:
-        sqlstate = str(getattr(error.orig, "sqlstate", "") or "")
-        if not sqlstate.startswith(PERMANENT):
+        reason = permanent(error)
+        if reason is None:
             raise
-        reason = f"{sqlstate}: {str(error.orig).splitlines()[0][:200]}"
     slots = member_sets.slots(members.mask)
     if len(slots) == 1:
         await park(session, members, step.node, step.visit, reason, attempt=step.attempt)
