@@ -11,6 +11,7 @@ from api.middleware.idempotency import IdempotencyMiddleware
 from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
 from api.rest import api_keys, dead_events, enrollments, events, health, journeys, people, templates, tenant
+from api.tracking import routes as tracking
 from core import logging
 from core.settings import Settings
 from core.settings import settings as process_settings
@@ -27,7 +28,7 @@ V1: tuple[APIRouter, ...] = (
 )
 """Routers below `/v1`."""
 
-ROOT: tuple[APIRouter, ...] = (health.router,)
+ROOT: tuple[APIRouter, ...] = (health.router, tracking.router)
 """Routers that need no key."""
 
 

@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from core.tokens import Click, ConsentRef, MessageRef, Tokens
+
+MAX_TRACKED: Final = 2_000
+"""Characters of a target; a longer one would make an address that not every program takes, so it stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,8 @@ def of_message(ref: ConsentRef, *, tokens: Tokens, public_url: str) -> Links:
     base = f"{public_url}/t/"
 
     def click(target: str) -> str:
+        if len(target) > MAX_TRACKED:
+            return target
         return f"{base}c/{tokens.click(Click(ref.tenant_id, ref.message_id, target))}"
 
     return Links(

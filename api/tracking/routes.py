@@ -1,0 +1,142 @@
+"""Where the links of messages lead. No key: the token in the address says what may be done, and for whom.
+
+GET and HEAD change nothing but counters, and HEAD not even those: scanners and mail programs follow every link.
+"""
+
+import base64
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import asyncpg
+from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.datastructures import UploadFile
+
+from api.dependencies import DatabaseDep, SettingsDep
+from api.tracking import pages
+from core.database import Database
+from core.errors import NotFoundError
+from core.logging import get_logger
+from core.tokens import BadTokenError, ConsentRef, Tokens
+from services.marketing import engagement, preferences
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+router = APIRouter(prefix="/t", tags=["tracking"])
+
+_PIXEL: Final = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+"""A transparent GIF of one pixel."""
+_READ: Final = ["GET", "HEAD"]
+_MAX_TOKEN: Final = 8_000
+
+_log = get_logger(__name__)
+
+TokenPath = Annotated[str, Path(max_length=_MAX_TOKEN)]
+
+
+def get_tokens(settings: SettingsDep) -> Tokens:
+    """Return what reads tokens."""
+    return Tokens(settings.secret_key.get_secret_value())
+
+
+TokensDep = Annotated[Tokens, Depends(get_tokens)]
+
+
+@router.api_route("/o/{token}", methods=_READ)
+async def pixel(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> Response:
+    """Count an open."""
+    try:
+        ref = tokens.read_open(token)
+    except BadTokenError:
+        return pages.not_found()
+    if request.method == "GET":
+        await _count(database, lambda connection: engagement.opened(connection, ref), ref.tenant_id)
+    return Response(_PIXEL, media_type="image/gif", headers={"Cache-Control": "no-store"})
+
+
+@router.api_route("/c/{token}", methods=_READ)
+async def click(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> Response:
+    """Count a click and lead on."""
+    try:
+        found = tokens.read_click(token)
+    except BadTokenError:
+        return pages.not_found()
+    if urlsplit(found.target).scheme not in {"http", "https"}:
+        return pages.not_found()
+    if request.method == "GET":
+        await _count(database, lambda connection: engagement.clicked(connection, found), found.tenant_id)
+    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return RedirectResponse(found.target, status_code=302, headers=headers)
+
+
+async def _count(
+    database: Database, count: "Callable[[PoolConnectionProxy[Any]], Awaitable[bool]]", tenant_id: UUID
+) -> None:
+    """Count, if the store is there: whether or not, the recipient gets to see what was linked."""
+    try:
+        async with database.hot(tenant_id) as connection:
+            first = await count(connection)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        _log.warning("engagement_not_counted", error=type(error).__name__)
+        return
+    if first:
+        database.wake()
+
+
+@router.api_route("/u/{token}", methods=_READ)
+async def ask(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
+    """Ask whether to unsubscribe; nothing changes before the button is pressed."""
+    try:
+        ref = tokens.read_unsubscribe(token)
+        offered = await _choices(database, ref)
+    except (BadTokenError, NotFoundError):
+        return pages.not_found()
+    return pages.ask_to_unsubscribe(offered.tenant_name, ref.topic)
+
+
+@router.post("/u/{token}")
+async def unsubscribe(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
+    """Unsubscribe: the page's button, or a mail program's one click (RFC 8058). What it posts does not matter."""
+    try:
+        ref = tokens.read_unsubscribe(token)
+        async with database.tenant(ref.tenant_id) as session:
+            await preferences.unsubscribe(session, ref)
+    except (BadTokenError, NotFoundError):
+        return pages.not_found()
+    return pages.unsubscribed()
+
+
+@router.api_route("/p/{token}", methods=_READ)
+async def show_preferences(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
+    """Show what the person gets, to choose from."""
+    try:
+        ref = tokens.read_preferences(token)
+        offered = await _choices(database, ref)
+    except (BadTokenError, NotFoundError):
+        return pages.not_found()
+    return pages.preferences(offered.tenant_name, offered.topics)
+
+
+@router.post("/p/{token}")
+async def save_preferences(
+    token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep
+) -> HTMLResponse:
+    """Save the choice: the topics that were ticked are wanted, the others are not."""
+    try:
+        ref = tokens.read_preferences(token)
+        async with request.form(max_files=0, max_fields=preferences.MAX_TOPICS * 2) as form:
+            wanted = frozenset(topic for topic in form.getlist("topic") if not isinstance(topic, UploadFile))
+        async with database.tenant(ref.tenant_id) as session:
+            await preferences.choose(session, ref, wanted)
+        offered = await _choices(database, ref)
+    except (BadTokenError, NotFoundError):
+        return pages.not_found()
+    return pages.preferences(offered.tenant_name, offered.topics, saved=True)
+
+
+async def _choices(database: Database, ref: ConsentRef) -> preferences.Choices:
+    async with database.tenant(ref.tenant_id) as session:
+        return await preferences.choices(session, ref)

@@ -1,0 +1,148 @@
+from typing import Any
+from uuid import UUID
+
+import pytest
+from httpx import AsyncClient
+from sqlalchemy import select
+
+from core.database import Database
+from core.ids import new_id
+from core.settings import Settings
+from core.tokens import Click, ConsentRef, MessageRef, Tokens
+from models import Event, Message
+from services.marketing import queueing
+from tests.sender.conftest import queue_for
+
+
+@pytest.fixture
+async def message(database: Database, tenant_id: UUID) -> queueing.QueuedMessage:
+    """A message to somebody opted in to `general`."""
+    return (await queue_for(database, tenant_id, ["ann"])).messages[0]
+
+
+@pytest.fixture
+def tokens(settings: Settings) -> Tokens:
+    return Tokens(settings.secret_key.get_secret_value())
+
+
+@pytest.fixture
+def consent_ref(tenant_id: UUID, message: queueing.QueuedMessage) -> ConsentRef:
+    return ConsentRef(tenant_id, message.person_id, message.message_id, "email", "general")
+
+
+async def _counters(database: Database, tenant_id: UUID) -> tuple[int, int, bool, bool]:
+    async with database.tenant(tenant_id) as session:
+        row = (
+            await session.execute(
+                select(Message.opens, Message.clicks, Message.opened_at, Message.clicked_at).where(
+                    Message.tenant_id == tenant_id
+                )
+            )
+        ).one()
+    return row.opens, row.clicks, row.opened_at is not None, row.clicked_at is not None
+
+
+async def _events(database: Database, tenant_id: UUID, start: str) -> list[dict[str, Any]]:
+    async with database.tenant(tenant_id) as session:
+        found = await session.execute(
+            select(Event.type, Event.properties).where(Event.tenant_id == tenant_id, Event.type.startswith(start))
+        )
+        return [{"type": kind, **properties} for kind, properties in found]
+
+
+async def _consents(client: AsyncClient, message: queueing.QueuedMessage) -> dict[str, str]:
+    person = (await client.get(f"/v1/people/{message.person_id}")).json()
+    return {consent["topic"]: consent["status"] for consent in person["consent"]}
+
+
+async def test_opens_are_counted_and_the_first_is_an_event(
+    anonymous: AsyncClient, database: Database, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens
+) -> None:
+    path = f"/t/o/{tokens.open(MessageRef(tenant_id, message.message_id))}"
+    assert (await anonymous.head(path)).status_code == 200
+    assert await _counters(database, tenant_id) == (0, 0, False, False)
+    for _ in range(3):
+        answer = await anonymous.get(path)
+        assert answer.headers["content-type"] == "image/gif"
+    assert await _counters(database, tenant_id) == (3, 0, True, False)
+    (event,) = await _events(database, tenant_id, "email.")
+    assert (event["type"], event["message_id"]) == ("email.opened", str(message.message_id))
+
+
+async def test_a_click_is_counted_and_leads_on(
+    anonymous: AsyncClient, database: Database, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens
+) -> None:
+    target = "https://shop.example/a?b=1&c=%C3%A4#d"
+    path = f"/t/c/{tokens.click(Click(tenant_id, message.message_id, target))}"
+    for method in ("HEAD", "GET", "GET"):
+        answer = await anonymous.request(method, path)
+        assert (answer.status_code, answer.headers["location"]) == (302, target)
+    assert await _counters(database, tenant_id) == (0, 2, False, True)
+    (event,) = await _events(database, tenant_id, "email.")
+    assert (event["type"], event["url"]) == ("email.clicked", target)
+
+
+async def test_nothing_but_the_web_is_linked_to(
+    anonymous: AsyncClient, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens
+) -> None:
+    for target in ("javascript:alert(1)", "//evil.example", "data:text/html,x"):
+        path = f"/t/c/{tokens.click(Click(tenant_id, message.message_id, target))}"
+        assert (await anonymous.get(path)).status_code == 404
+
+
+async def test_only_post_unsubscribes(
+    anonymous: AsyncClient,
+    client: AsyncClient,
+    database: Database,
+    tenant_id: UUID,
+    message: queueing.QueuedMessage,
+    tokens: Tokens,
+    consent_ref: ConsentRef,
+) -> None:
+    """HEAD requests and scanners unsubscribe (mautic#14916, #9162, #16263)."""
+    path = f"/t/u/{tokens.unsubscribe(consent_ref)}"
+    for method in ("HEAD", "GET", "GET"):
+        assert (await anonymous.request(method, path)).status_code == 200
+    assert '<form method="post">' in (await anonymous.get(path)).text
+    assert await _consents(client, message) == {"general": "opted_in"}
+    assert await _events(database, tenant_id, "person.unsubscribed") == []
+
+    for _ in range(2):  # a mail program's click and a person's may both come
+        assert (await anonymous.post(path, data={"List-Unsubscribe": "One-Click"})).status_code == 200
+    assert await _consents(client, message) == {"general": "opted_out"}
+    (event,) = await _events(database, tenant_id, "person.unsubscribed")
+    assert (event["channel"], event["topic"]) == ("email", "general")
+
+
+async def test_preferences_are_shown_and_changed_by_post_alone(
+    anonymous: AsyncClient,
+    client: AsyncClient,
+    message: queueing.QueuedMessage,
+    tokens: Tokens,
+    consent_ref: ConsentRef,
+) -> None:
+    other = {"key": "offers", "channel": "email", "subject": "a", "body": "b", "topic": "offers"}
+    assert (await client.post("/v1/templates", json=other)).status_code == 201
+    path = f"/t/p/{tokens.preferences(consent_ref)}"
+    shown = (await anonymous.get(path)).text
+    assert 'value="general" checked' in shown
+    assert 'value="offers">' in shown
+    assert (await anonymous.head(path)).status_code == 200
+    assert await _consents(client, message) == {"general": "opted_in"}
+
+    saved = await anonymous.post(path, data={"topic": ["offers", "not-offered"]})
+    assert saved.status_code == 200
+    assert 'value="offers" checked' in saved.text
+    assert await _consents(client, message) == {"general": "opted_out", "offers": "opted_in"}
+
+
+async def test_a_bad_link_says_nothing(
+    anonymous: AsyncClient, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens, consent_ref: ConsentRef
+) -> None:
+    of_nobody = ConsentRef(tenant_id, new_id(), message.message_id, "email", "general")
+    other_kind = tokens.preferences(consent_ref)
+    for path in ("/t/o/x", "/t/c/x", "/t/u/preview", f"/t/u/{other_kind}", f"/t/u/{tokens.unsubscribe(of_nobody)}"):
+        for method in ("GET", "HEAD") if path.startswith(("/t/o", "/t/c")) else ("GET", "HEAD", "POST"):
+            answer = await anonymous.request(method, path)
+            assert answer.status_code == 404
+            assert answer.headers["content-type"].startswith("text/html")
