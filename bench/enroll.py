@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -83,7 +83,7 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
 
 
 @asynccontextmanager
-async def _ours(running: Servers, bench: Tenant, smtp_port: int) -> AsyncIterator[httpx.AsyncClient]:
+async def _ours(running: Servers, bench: Tenant, smtp_port: int) -> AsyncGenerator[httpx.AsyncClient]:
     """Run an API and a worker process; yield a client with a key."""
     http_port = free_port()
     environment = {
@@ -119,7 +119,7 @@ async def _ours(running: Servers, bench: Tenant, smtp_port: int) -> AsyncIterato
 
 
 @asynccontextmanager
-async def _bare(running: Servers, smtp_port: int) -> AsyncIterator[None]:
+async def _bare(running: Servers, smtp_port: int) -> AsyncGenerator[None]:
     command = [sys.executable, "-m", "bench.bare", running.settings.temporal_address, str(smtp_port)]
     child = ChildProcess("bare worker", command, running.folder / "bare.log", cwd=CACHE.parent)
     try:

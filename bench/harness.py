@@ -6,7 +6,7 @@ Only ratios are judged, measured side by side in one run; absolute figures are p
 import os
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class Servers:
 
 
 @contextmanager
-def servers() -> Iterator[Servers]:
+def servers() -> Generator[Servers]:
     """Run a Postgres and a file-backed Temporal for one bench, in a folder that goes away."""
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="throughline-bench-")))
@@ -141,7 +141,7 @@ class Tenant:
 
 
 @asynccontextmanager
-async def tenant(running: Servers, key: str) -> AsyncIterator[Tenant]:
+async def tenant(running: Servers, key: str) -> AsyncGenerator[Tenant]:
     """Migrate, make a tenant, connect."""
     await upgrade(running.settings.database_url)
     database = Database(running.settings.database_url, pool_size=16)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -75,7 +75,7 @@ async def finished(tenant: Tenant) -> None:
 
 
 @asynccontextmanager
-async def walker(tenant: Tenant) -> AsyncIterator[None]:
+async def walker(tenant: Tenant) -> AsyncGenerator[None]:
     """Run what walks cohorts, in this process: the worker and the starter of cohorts."""
     stop = asyncio.Event()
     starter = CohortStarter(tenant.database, tenant.client, eager=True)

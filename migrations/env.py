@@ -6,7 +6,8 @@ from sqlalchemy.dialects.postgresql.base import ischema_names
 from models import Base
 from models.events import PgSnapshot, Xid8
 
-ischema_names.update({"xid8": Xid8, "pg_snapshot": PgSnapshot})  # so that `alembic check` can compare them
+# So that `alembic check` can compare them; the dictionary's type knows SQLAlchemy's own types alone.
+ischema_names.update({"xid8": Xid8, "pg_snapshot": PgSnapshot})  # pyright: ignore[reportCallIssue, reportArgumentType]
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
