@@ -17,7 +17,7 @@ from relay import delta
 from relay.loop import Relay
 from services.events.bus import Consumer, EventRow
 from services.events.publish import NewEvent, publish
-from tests.relay.conftest import Bus, Counting
+from tests.relay.conftest import Bus, Counting, drain
 
 
 async def test_an_event_committed_late_is_read_late_not_lost(bus: Bus) -> None:
@@ -77,8 +77,7 @@ async def test_what_is_committed_between_two_pages_waits_for_the_next_delta(bus:
         await bus.publish(5)
         assert await relay.step(reader.consumer)
     await bus.publish(1)
-    while await relay.step(reader.consumer):
-        pass
+    await drain(relay, reader.consumer)
     assert await bus.effects() == [0, 1, 2, 3, 4, 100, 0]
 
 

@@ -16,7 +16,7 @@ from relay.loop import Chore, Relay
 from services.events import dead
 from services.events.bus import Consumer, EventRow
 from services.events.publish import NewEvent, publish
-from tests.relay.conftest import Bus, Counting
+from tests.relay.conftest import Bus, Counting, drain
 
 NEVER = 3_600.0
 """A polling interval that no test lives to see: what happens was woken."""
@@ -67,11 +67,6 @@ async def terminate(bus: Bus, application: str, query: str) -> int:
         return len(rows)
     finally:
         await connection.close()
-
-
-async def drain(relay: Relay, consumer: Consumer) -> None:
-    while await relay.step(consumer):
-        pass
 
 
 async def test_a_batch_that_dies_before_its_commit_comes_again_with_one_effect_each(bus: Bus) -> None:
@@ -184,9 +179,9 @@ async def test_a_deadlock_parks_nothing_and_is_tried_again(bus: Bus) -> None:
             await session.execute(text("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$"))
 
     reader = Counting(before=deadlock)
-    await bus.publish(4)
+    await bus.publish(1)  # a second one would get past the failures by halving
     async with running(bus, reader.consumer):
-        await eventually([0, 1, 2, 3], bus.effects)
+        await eventually([0], bus.effects)
     async with bus.database.tenant(bus.tenant_id) as session:
         assert await dead.list_parked(session, limit=10, consumer=None, state=None) == []
 
