@@ -1,0 +1,194 @@
+"""A whole deployment of real processes that may be killed: Postgres, Temporal, an API and two workers."""
+
+import asyncio
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import asyncpg
+import httpx
+from temporalio.client import Client
+
+from migrations.run import upgrade
+from stack.dev import CACHE, ROOT
+from stack.postgres import EmbeddedPostgres
+from stack.processes import ChildProcess, StackError, free_port
+from stack.temporal import DevTemporal, has_poller
+from tests.chaos.mail_sink import MailSink
+
+WORKERS: Final = 2
+SECRET_KEY: Final = "only for chaos, thirty-two letters and more"
+READY_SECONDS: Final = 60
+POLL_SECONDS: Final = 0.1
+
+
+def say(line: str) -> None:
+    """Tell the story of a run; pytest shows it when the test fails."""
+    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+
+
+class Deployment:
+    """Everything in `folder`; a context that starts and stops all of it."""
+
+    def __init__(self, folder: Path, sink: MailSink) -> None:
+        folder.chmod(0o755)  # PostgreSQL's own account goes through it
+        self.sink = sink
+        self._folder = folder
+        self._runner = asyncio.Runner()
+        self._postgres = EmbeddedPostgres(folder)
+        self._temporal = DevTemporal(folder, cache=CACHE, ui=False)
+        self._processes: list[ChildProcess] = []
+        self._killed: set[ChildProcess] = set()
+        self.kills: Counter[str] = Counter()
+        """By the name of the process."""
+        self.database_url = ""
+        self.base_url = ""
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _start(self) -> None:
+        self.database_url = self._postgres.start()
+        self._runner.run(upgrade(self.database_url))
+        self._address = self._temporal.start()
+        port = free_port()
+        self.base_url = f"http://127.0.0.1:{port}"
+        environment = {
+            **os.environ,
+            "DATABASE_URL": self.database_url,
+            "TEMPORAL_ADDRESS": self._address,
+            "SECRET_KEY": SECRET_KEY,
+            "PUBLIC_URL": self.base_url,
+            "SMTP_URL": self.sink.url,
+            "DATA_DIR": str(self._folder / "data"),
+        }
+        uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--host", "127.0.0.1"]
+        self.api = self._process("api", [*uvicorn, "--port", str(port)], {**environment, "LOG_LEVEL": "WARNING"})
+        self.workers = [
+            self._process(f"worker-{number}", [sys.executable, "worker.py"], environment) for number in range(WORKERS)
+        ]
+        self.api.wait_until(self.api_answers, seconds=READY_SECONDS)
+        for worker in self.workers:
+            worker.wait_until(lambda pid=worker.pid: self.run(has_poller(self._address, pid)), seconds=READY_SECONDS)
+
+    def _process(self, name: str, command: list[str], environment: Mapping[str, str]) -> ChildProcess:
+        child = ChildProcess(name, command, log_path=self._folder / f"{name}.log", env=environment, cwd=ROOT).start()
+        self._processes.append(child)
+        return child
+
+    def _stop(self) -> None:
+        for process in reversed(self._processes):
+            process.stop()
+        self._temporal.stop()
+        self._postgres.stop()
+        self._runner.close()
+
+    # -- What is done to it --
+
+    def kill(self, process: ChildProcess) -> None:
+        """`kill -9`; `revive` starts it again."""
+        process.kill()
+        self._killed.add(process)
+        self.kills[process.name] += 1
+
+    def revive(self) -> None:
+        """Start what was killed, as a supervisor would.
+
+        Raises:
+            StackError: a process has ended by itself, which nothing that is done to it here excuses.
+        """
+        for process in self._processes:
+            code = process.exit_code()
+            if code is None:
+                continue
+            if process not in self._killed:
+                raise process.failure(f"ended by itself with code {code}")
+            self._killed.discard(process)
+            process.start()
+
+    def lose_temporal(self, seconds: float) -> None:
+        """Kill Temporal, have the others do without it for a while, and start it again on its files."""
+        self._temporal.crash()
+        time.sleep(seconds)
+        if self._temporal.start() != self._address:
+            raise StackError("Temporal came back somewhere else")
+
+    def lose_postgres(self, seconds: float) -> None:
+        """Kill Postgres, have the others do without it for a while, and start it again on its files."""
+        self._postgres.crash()
+        time.sleep(seconds)
+        if self._postgres.start() != self.database_url:
+            raise StackError("Postgres came back somewhere else")
+
+    # -- What is asked of it --
+
+    def run(self, work: Any) -> Any:  # noqa: ANN401 - a coroutine and its result
+        """Run a coroutine to its end."""
+        return self._runner.run(work)
+
+    def fetch(self, sql: str, *arguments: object) -> list[Any]:
+        """Ask Postgres, as one whom row-level security does not concern."""
+
+        async def ask() -> list[Any]:
+            connection = await asyncpg.connect(self.database_url)
+            try:
+                return await connection.fetch(sql, *arguments)
+            finally:
+                await connection.close()
+
+        return self.run(ask())
+
+    def count(self, sql: str, *arguments: object) -> int:
+        """Ask Postgres for one number."""
+        return self.fetch(sql, *arguments)[0][0]
+
+    def workflows(self, query: str) -> list[str]:
+        """The ids of the workflows that a query of Temporal's finds."""
+
+        async def ask() -> list[str]:
+            client = await Client.connect(self._address)
+            return [execution.id async for execution in client.list_workflows(query)]
+
+        return self.run(ask())
+
+    def api_answers(self) -> bool:
+        """Whether the API is ready."""
+        try:
+            return httpx.get(f"{self.base_url}/readyz", timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    def wait_for(
+        self, what: str, done: Callable[[], bool], *, seconds: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Return once `done()`, doing `meanwhile` and reviving processes; fail when it does not come in time."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+            self.revive()
+            meanwhile()
+            time.sleep(POLL_SECONDS)
+
+    def log_tails(self) -> list[tuple[str, str]]:
+        """The end of every process's log."""
+        return [(f"the end of {process.name}'s log", process.log_tail()) for process in self._processes]
+
+    def logs(self, words: str) -> list[str]:
+        """The lines of all processes' logs that hold `words`."""
+        lines = (line for process in self._processes for line in process.log_path.read_text().splitlines())
+        return [line for line in lines if words in line]
