@@ -10,7 +10,7 @@ from api.middleware.bodies import BodyLimitMiddleware
 from api.middleware.idempotency import IdempotencyMiddleware
 from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
-from api.rest import api_keys, dead_events, enrollments, events, health, journeys, people, templates, tenant
+from api.rest import api_keys, dead_events, enrollments, events, health, journeys, messages, people, templates, tenant
 from api.tracking import routes as tracking
 from core import logging
 from core.settings import Settings
@@ -25,6 +25,7 @@ V1: tuple[APIRouter, ...] = (
     templates.router,
     journeys.router,
     enrollments.router,
+    messages.router,
 )
 """Routers below `/v1`."""
 

@@ -11,7 +11,7 @@ from core.settings import Settings
 from core.tokens import Click, ConsentRef, MessageRef, Tokens
 from models import Event, Message
 from services.marketing import queueing
-from tests.sender.conftest import queue_for
+from tests.sender.support import queue_for
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from integrations.email.port import Delivery, Outcome
 from models import MessagePage
 from sender.journal import Fate, Journal
 from sender.policy import Policy
-from tests.sender.conftest import MailServer, open_pages, queue_for, sending, statuses, until
+from tests.sender.support import MailServer, open_pages, queue_for, sending, statuses, until
 
 CONNECTIONS = 20
 NAMES = [f"p{number}" for number in range(700)]

@@ -11,7 +11,7 @@ from core.settings import Settings
 from core.tokens import Tokens
 from models import Consent, Person, Suppression
 from sender.policy import Policy
-from tests.sender.conftest import MailServer, open_pages, queue_for, sending, serving, statuses, until
+from tests.sender.support import MailServer, open_pages, queue_for, sending, serving, statuses, until
 
 SOON = Policy(pauses=(timedelta(milliseconds=50),), unreachable_pause=timedelta(milliseconds=50), poll_seconds=0.05)
 

@@ -1,0 +1,194 @@
+"""Messages as they are looked up, and why each was sent or not."""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Select, select
+
+from core.database import TenantSession
+from core.errors import NotFoundError
+from models import (
+    Consent,
+    Enrollment,
+    EnrollmentStep,
+    Journey,
+    Message,
+    MessagePage,
+    Suppression,
+    Template,
+    TemplateVersion,
+)
+
+REASONS: Final = {
+    "no_address": "The person has no address on this channel.",
+    "suppressed": "Nothing may be sent to this address: it is on the suppression list.",
+    "opted_out": "The person opted out of this channel and topic.",
+    "no_consent": "The person never opted in to this channel and topic, which marketing needs.",
+}
+"""Why a message was excluded."""
+_STATUSES: Final = {
+    "queued": "It waits for a sender.",
+    "sent": "The receiving server took it.",
+    "delivered": "It arrived.",
+    "bounced": "It came back.",
+    "complained": "The recipient called it spam.",
+    "failed": "It was refused for good, or could not be written.",
+    "in_doubt": "It may have been sent: the answer was lost. It is not sent again by itself.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A message with the template it was made from."""
+
+    message: Message
+    template: Template
+    version: TemplateVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The step of a journey that sent it."""
+
+    enrollment: Enrollment
+    journey: Journey
+    node: str
+    visit: int
+    step: EnrollmentStep | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that decided about a message, as it stood and as it stands."""
+
+    listed: Listed
+    summary: str
+    consent_now: Consent | None
+    """For the template's channel and topic."""
+    suppression_now: Suppression | None
+    passage: Passage | None
+    page: MessagePage | None
+    """What it waits in, while it does."""
+
+
+def _listed(session: TenantSession) -> Select[Message, Template, TemplateVersion]:
+    return (
+        select(Message, Template, TemplateVersion)
+        .join(
+            TemplateVersion,
+            (TemplateVersion.tenant_id == Message.tenant_id) & (TemplateVersion.id == Message.template_version_id),
+        )
+        .join(
+            Template,
+            (Template.tenant_id == TemplateVersion.tenant_id) & (Template.id == TemplateVersion.template_id),
+        )
+        .where(Message.tenant_id == session.tenant_id)
+    )
+
+
+async def page(
+    session: TenantSession,
+    *,
+    limit: int,
+    before: UUID | None,
+    person_id: UUID | None = None,
+    enrollment_id: UUID | None = None,
+) -> list[Listed]:
+    """Return up to `limit` messages, newest first, those older than `before`; every filter given must hold."""
+    statement = _listed(session).order_by(Message.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(Message.id < before)
+    if person_id is not None:
+        statement = statement.where(Message.person_id == person_id)
+    if enrollment_id is not None:
+        statement = _of(statement, f"journey:{enrollment_id}")
+    return [Listed(*row) for row in await session.execute(statement)]
+
+
+async def page_of_campaign(
+    session: TenantSession, campaign_id: UUID, *, limit: int, after: str | None, person_id: UUID | None = None
+) -> list[Listed]:
+    """Return up to `limit` messages of a campaign in the order of their keys, in which an index has them."""
+    statement = _of(_listed(session), f"campaign:{campaign_id}").order_by(Message.dedupe_key).limit(limit)
+    if after is not None:
+        statement = statement.where(Message.dedupe_key > after)
+    if person_id is not None:
+        statement = statement.where(Message.person_id == person_id)
+    return [Listed(*row) for row in await session.execute(statement)]
+
+
+def _of(
+    statement: Select[Message, Template, TemplateVersion], start: str
+) -> Select[Message, Template, TemplateVersion]:
+    """Return the statement for keys that begin with `start` and a colon; `;` is the character after the colon."""
+    return statement.where(Message.dedupe_key >= f"{start}:", Message.dedupe_key < f"{start};")
+
+
+async def get(session: TenantSession, message_id: UUID) -> Listed:
+    """Return a message.
+
+    Raises:
+        NotFoundError: no such message.
+    """
+    row = (await session.execute(_listed(session).where(Message.id == message_id))).one_or_none()
+    if row is None:
+        raise NotFoundError("No such message.")
+    return Listed(*row)
+
+
+async def explain(session: TenantSession, message_id: UUID) -> Explanation:
+    """Return why a message was sent, or why not.
+
+    Raises:
+        NotFoundError: no such message.
+    """
+    listed = await get(session, message_id)
+    message, version = listed.message, listed.version
+    tenant = {"tenant_id": session.tenant_id}
+    waiting = message.status == "queued" and message.page_id is not None
+    return Explanation(
+        listed=listed,
+        summary=_summary(message),
+        consent_now=await session.get(
+            Consent,
+            tenant | {"person_id": message.person_id, "channel": message.channel, "topic": version.topic},
+        ),
+        suppression_now=await session.get(
+            Suppression, tenant | {"channel": message.channel, "address": message.address or ""}
+        ),
+        passage=await _passage(session, message),
+        page=await session.get(MessagePage, tenant | {"id": message.page_id}) if waiting else None,
+    )
+
+
+def _summary(message: Message) -> str:
+    if message.status == "excluded":
+        return REASONS.get(message.reason or "", "It was not to be sent.")
+    said = _STATUSES[message.status]
+    return said if message.reason is None else f"{said} {message.reason}"
+
+
+async def _passage(session: TenantSession, message: Message) -> Passage | None:
+    if message.enrollment_id is None:
+        return None
+    found = (
+        await session.execute(
+            select(Enrollment, Journey)
+            .join(Journey, (Journey.tenant_id == Enrollment.tenant_id) & (Journey.id == Enrollment.journey_id))
+            .where(Enrollment.tenant_id == session.tenant_id, Enrollment.id == message.enrollment_id)
+        )
+    ).one_or_none()
+    if found is None:
+        return None
+    node, _, visit = message.dedupe_key.removeprefix(f"journey:{message.enrollment_id}:").rpartition(":")
+    step = await session.get(
+        EnrollmentStep,
+        {
+            "tenant_id": session.tenant_id,
+            "enrollment_id": message.enrollment_id,
+            "node": node,
+            "visit": int(visit),
+        },
+    )
+    return Passage(found[0], found[1], node, int(visit), step)
