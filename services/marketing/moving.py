@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    bindparam,
     case,
     column,
     delete,
@@ -20,9 +21,8 @@ from sqlalchemy import (
     null,
     select,
     update,
-    values,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.database import TenantSession
@@ -85,14 +85,25 @@ async def move(
     tenant_id = session.tenant_id
     arrivals = {outcome: _arrival_of(version, node, visit, outcome) for outcome in outcomes}
     member: CTE = leaving.cte("member")
-    target = values(
-        column("outcome", Text),
-        column("node", Text),
-        column("visit", Integer),
-        column("status", Text),
-        column("reason", Text),
-        name="target",
-    ).data([(o, a.node, a.visit, a.status, a.reason) for o, a in arrivals.items()])
+    # Arrays, not VALUES: a statement with VALUES is compiled anew each time.
+    ways = list(arrivals.items())
+    target = (
+        func.unnest(
+            bindparam(None, [outcome for outcome, _ in ways], type_=ARRAY(Text)),
+            bindparam(None, [arrived.node for _, arrived in ways], type_=ARRAY(Text)),
+            bindparam(None, [arrived.visit for _, arrived in ways], type_=ARRAY(Integer)),
+            bindparam(None, [arrived.status for _, arrived in ways], type_=ARRAY(Text)),
+            bindparam(None, [arrived.reason for _, arrived in ways], type_=ARRAY(Text)),
+        )
+        .table_valued(
+            column("outcome", Text),
+            column("node", Text),
+            column("visit", Integer),
+            column("status", Text),
+            column("reason", Text),
+        )
+        .render_derived(name="target")
+    )
     moved: CTE = (
         update(ENROLLMENT)
         .where(
