@@ -10,7 +10,7 @@ PATIENCE = 30.0
 T = TypeVar("T")
 
 
-async def eventually(look: Callable[[], Awaitable[T]], *, seconds: float = PATIENCE) -> T:
+async def eventually(look: Callable[[], Awaitable[T | None]], *, seconds: float = PATIENCE) -> T:
     """Return the first true value that `look` finds."""
     async with asyncio.timeout(seconds):
         while not (found := await look()):  # noqa: ASYNC110 - what is waited for happens in other processes

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from contracts.journeys import (
@@ -145,10 +145,10 @@ class JourneyWorkflow:
         )
         try:
             result = await self._run_step(request)
-        except ActivityError as error:
+        except (ActivityError, ApplicationError) as error:  # of an activity; of a local one, as the SDK has it
             result = await workflow.execute_activity(
                 PARK,
-                ParkRequest(step=request, error=str(error.cause or error)),
+                ParkRequest(step=request, error=_reason(error)),
                 result_type=StepResult,
                 start_to_close_timeout=STEP_TIMEOUT,
                 heartbeat_timeout=LOST_AFTER,
@@ -192,6 +192,11 @@ class JourneyWorkflow:
     def progress(self) -> Summary:
         """How many members are where, and what they do there."""
         return self._state.summary()
+
+
+def _reason(error: ActivityError | ApplicationError) -> str:
+    failure = error.cause if isinstance(error, ActivityError) else error
+    return failure.message if isinstance(failure, ApplicationError) else str(failure or error)
 
 
 def _as_input(told: Told, size: int) -> Input:

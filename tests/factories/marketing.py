@@ -170,6 +170,11 @@ class Marketing:
             version = await journeys.publish(session, journey, by=CLI)
             return await versions.load(session, version.id)
 
+    async def version(self, version_id: UUID) -> LoadedVersion:
+        """Return a published version."""
+        async with self.session() as session:
+            return await versions.load(session, version_id)
+
     async def enroll(
         self,
         version: LoadedVersion,

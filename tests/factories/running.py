@@ -1,0 +1,128 @@
+"""Journeys walked by a real Temporal worker, on a task queue of the test's own."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Interceptor, Worker
+
+from activities.journeys import JourneyActivities
+from contracts.journeys import PROGRESS, SIGNAL, CohortRef, Told
+from journeys.members import encode, everyone, from_slots
+from journeys.state import Summary
+from relay import cohorts as relay_cohorts
+from relay.cohorts import CohortStarter
+from relay.consumers import CONSUMERS
+from relay.loop import Relay
+from tests.eventually import eventually
+from tests.factories.marketing import Marketing, Walking
+from workflows.journey import JourneyWorkflow
+
+
+@dataclass
+class Platform:
+    """What runs beside the API: worker, starter of cohorts, relay; each moved by the test."""
+
+    marketing: Marketing
+    client: Client
+    queue: str
+    wakes: int = field(default=0)
+    """How often a step woke the sender."""
+
+    def worker(self, *, cached: int = 100, interceptors: Sequence[Interceptor] = ()) -> Worker:
+        """Return a worker; with `cached=0` it replays each workflow from its history with every task."""
+        return Worker(
+            self.client,
+            task_queue=self.queue,
+            workflows=[JourneyWorkflow],
+            activities=JourneyActivities(self.marketing.database, self._wake_sender).all(),
+            max_cached_workflows=cached,
+            interceptors=interceptors,
+        )
+
+    def _wake_sender(self) -> None:
+        self.wakes += 1
+
+    async def deliver(self) -> None:
+        """Start the cohorts and deliver the signals that are owed."""
+        starter = CohortStarter(self.marketing.database, self.client, eager=False)
+        while await starter.once():
+            pass
+
+    async def relay(self) -> None:
+        """Feed all consumers what is on the bus, then deliver what they owe."""
+        relay = Relay(self.marketing.database, CONSUMERS)
+        moved = True
+        while moved:
+            moved = any([await relay.step(consumer) for consumer in CONSUMERS])
+        await self.deliver()
+
+    @asynccontextmanager
+    async def relaying(self) -> AsyncGenerator[None]:
+        """Run relay and starter as a worker process does."""
+        stop = asyncio.Event()
+        starter = CohortStarter(self.marketing.database, self.client, eager=False)
+        relay = Relay(self.marketing.database, CONSUMERS, on_committed=starter.wake)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(relay.run(stop))
+            tasks.create_task(starter.run(stop))
+            try:
+                yield
+            finally:
+                stop.set()
+
+    def handle(self, cohort: Walking, run_id: str | None = None) -> WorkflowHandle[Any, Any]:
+        """Return the cohort's workflow."""
+        return self.client.get_workflow_handle(self.reference(cohort).workflow_id, run_id=run_id)
+
+    @staticmethod
+    def reference(cohort: Walking) -> CohortRef:
+        """Return the cohort as contracts name it."""
+        return CohortRef(
+            tenant_id=cohort.marketing.tenant_id, journey_id=cohort.version.journey_id, cohort_id=cohort.cohort_id
+        )
+
+    async def progress(self, cohort: Walking) -> Summary:
+        """Ask the workflow where its members are."""
+        return await self.handle(cohort).query(PROGRESS, result_type=Summary)
+
+    async def settled(self, cohort: Walking, **nodes: dict[str, int]) -> Summary:
+        """Return the progress once exactly these counts stand at these nodes: `wait={"waiting": 2}`."""
+
+        async def look() -> Summary | None:
+            progress = await self.progress(cohort)
+            here = {
+                node: {what: number for what in type(count).__slots__ if (number := getattr(count, what))}
+                for node, count in progress.nodes.items()
+            }
+            return progress if here == nodes else None
+
+        return await eventually(look)
+
+    async def finished(self, cohort: Walking) -> None:
+        """Return when the cohort's workflow has ended, following it through continue-as-new."""
+        async with asyncio.timeout(60):
+            await self.handle(cohort).result()
+
+    async def tell(self, cohort: Walking, told: Told) -> None:
+        """Signal the workflow."""
+        await self.handle(cohort).signal(SIGNAL, told)
+
+
+def members(cohort: Walking, *slots: int) -> str:
+    """Return the text of these slots, of all without any."""
+    return encode(from_slots(slots) if slots else everyone(cohort.size), cohort.size)
+
+
+@asynccontextmanager
+async def platform(marketing: Marketing, client: Client) -> AsyncGenerator[Platform]:
+    """Lend a platform whose cohorts are started on a task queue of its own."""
+    queue = f"marketing-{uuid4().hex}"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(relay_cohorts, "MARKETING_QUEUE", queue)
+        yield Platform(marketing, client, queue)
