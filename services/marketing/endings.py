@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Table, and_, column, delete, func, select, update, values
+from sqlalchemy import Table, and_, column, delete, func, null, select, update, values
 from sqlalchemy import Text as SqlText
 from sqlalchemy import Uuid as SqlUuid
 from sqlalchemy.sql.elements import ColumnElement
@@ -100,7 +100,7 @@ async def resume(session: TenantSession, which: ColumnElement[bool]) -> int:
 async def retry(session: TenantSession, which: ColumnElement[bool]) -> int:
     """Try the node of parked enrollments again. Return how many were parked."""
     return await _marked(
-        session, "retry", and_(which, ENROLLMENT.c.status == "failed"), {"status": "active", "problem": None}
+        session, "retry", and_(which, ENROLLMENT.c.status == "failed"), {"status": "active", "problem": null()}
     )
 
 
