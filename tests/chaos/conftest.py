@@ -1,12 +1,15 @@
 """One deployment for all chaos tests, a tenant for each. The tests are sync: starting a Temporal runs its own loop."""
 
+import os
+import random
+import secrets
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.deployment import Deployment
+from tests.chaos.deployment import Deployment, say
 from tests.chaos.mail_sink import MailSink
 from tests.chaos.shop import Shop
 
@@ -31,6 +34,14 @@ def shop(deployment: Deployment) -> Generator[Shop]:
     made = Shop(deployment)
     yield made
     made.close()
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """What is killed when; the seed is told with a failure, and CHAOS_SEED gives the same again."""
+    seed = int(os.environ.get("CHAOS_SEED", secrets.randbelow(1_000_000)))
+    say(f"CHAOS_SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,6 +23,8 @@ from tests.chaos.mail_sink import MailSink
 
 WORKERS: Final = 2
 SECRET_KEY: Final = "only for chaos, thirty-two letters and more"
+READY: Final = "worker.ready"
+"""What a worker logs."""
 READY_SECONDS: Final = 60
 POLL_SECONDS: Final = 0.1
 
@@ -41,9 +43,11 @@ class Deployment:
         self._folder = folder
         self._runner = asyncio.Runner()
         self._postgres = EmbeddedPostgres(folder)
-        self._temporal = DevTemporal(folder, cache=CACHE, ui=False)
+        self._temporal = DevTemporal(folder, cache=CACHE, port=free_port(), ui=False)
         self._processes: list[ChildProcess] = []
+        self._started: dict[ChildProcess, float] = {}
         self._killed: set[ChildProcess] = set()
+        self._outage_ended = 0.0
         self.kills: Counter[str] = Counter()
         """By the name of the process."""
         self.database_url = ""
@@ -89,6 +93,7 @@ class Deployment:
     def _process(self, name: str, command: list[str], environment: Mapping[str, str]) -> ChildProcess:
         child = ChildProcess(name, command, log_path=self._folder / f"{name}.log", env=environment, cwd=ROOT).start()
         self._processes.append(child)
+        self._started[child] = time.monotonic()
         return child
 
     def _stop(self) -> None:
@@ -107,18 +112,20 @@ class Deployment:
         self.kills[process.name] += 1
 
     def revive(self) -> None:
-        """Start what was killed, as a supervisor would.
+        """Start what is down, as a supervisor would.
 
         Raises:
-            StackError: a process has ended by itself, which nothing that is done to it here excuses.
+            StackError: a process has ended by itself. That is only for one that was starting during an outage.
         """
         for process in self._processes:
             code = process.exit_code()
             if code is None:
                 continue
-            if process not in self._killed:
+            starting = self._started[process] < self._outage_ended and READY not in process.log_tail()
+            if process not in self._killed and not starting:
                 raise process.failure(f"ended by itself with code {code}")
             self._killed.discard(process)
+            self._started[process] = time.monotonic()
             process.start()
 
     def lose_temporal(self, seconds: float) -> None:
@@ -127,6 +134,7 @@ class Deployment:
         time.sleep(seconds)
         if self._temporal.start() != self._address:
             raise StackError("Temporal came back somewhere else")
+        self._outage_ended = time.monotonic()
 
     def lose_postgres(self, seconds: float) -> None:
         """Kill Postgres, have the others do without it for a while, and start it again on its files."""
@@ -134,6 +142,7 @@ class Deployment:
         time.sleep(seconds)
         if self._postgres.start() != self.database_url:
             raise StackError("Postgres came back somewhere else")
+        self._outage_ended = time.monotonic()
 
     # -- What is asked of it --
 
