@@ -92,7 +92,7 @@ def changed(value: Any, *path: str) -> dict[str, Any]:  # noqa: ANN401 - anythin
     definition["nodes"]["done"] = dict(EXIT)
     at: Any = definition
     for step in path[:-1]:
-        at = at[int(step)] if isinstance(at, list) else at[step]
+        at = at[int(step) if step.isdecimal() else step]
     at[path[-1]] = value
     return definition
 

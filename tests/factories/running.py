@@ -3,13 +3,20 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from temporalio import workflow
 from temporalio.client import Client, WorkflowHandle
-from temporalio.worker import Interceptor, Worker
+from temporalio.worker import (
+    Interceptor,
+    Worker,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
 
 from activities.journeys import JourneyActivities
 from contracts.journeys import PROGRESS, SIGNAL, CohortRef, Told
@@ -117,6 +124,33 @@ class Platform:
 def members(cohort: Walking, *slots: int) -> str:
     """Return the text of these slots, of all without any."""
     return encode(from_slots(slots) if slots else everyone(cohort.size), cohort.size)
+
+
+class _Hasty(workflow.Info):
+    """As the server's answer would be, were histories of a dozen events long ones."""
+
+    def is_continue_as_new_suggested(self) -> bool:
+        """Whether to go on in a new run."""
+        return self.get_current_history_length() > 12
+
+
+class _HastyOutbound(WorkflowOutboundInterceptor):
+    def info(self) -> workflow.Info:
+        """What the workflow is told about itself."""
+        info = super().info()
+        return _Hasty(**{field.name: getattr(info, field.name) for field in fields(info)})
+
+
+class _HastyInbound(WorkflowInboundInterceptor):
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        super().init(_HastyOutbound(outbound))
+
+
+class Hasty(Interceptor):
+    """Has the server suggest continue-as-new early."""
+
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:  # noqa: A002 - the SDK's word
+        return _HastyInbound
 
 
 @asynccontextmanager

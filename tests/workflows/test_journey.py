@@ -1,18 +1,10 @@
 """The journey's workflow on a real Temporal and a real store."""
 
-from dataclasses import fields
 from typing import Any
 from uuid import UUID
 
 import pytest
-from temporalio import workflow
 from temporalio.client import WorkflowExecutionStatus
-from temporalio.worker import (
-    Interceptor,
-    WorkflowInboundInterceptor,
-    WorkflowInterceptorClassInput,
-    WorkflowOutboundInterceptor,
-)
 
 from contracts.journeys import Told
 from services.events.publish import NewEvent, publish
@@ -20,7 +12,7 @@ from services.marketing import endings
 from services.marketing.members import ENROLLMENT
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, Walking, walk
-from tests.factories.running import Platform, members
+from tests.factories.running import Hasty, Platform, members
 from tests.journeys.examples import ABANDONED_CART
 
 SHORT: dict[str, Any] = {
@@ -265,31 +257,6 @@ async def test_a_worker_that_dies_is_replaced_without_a_trace(running: Platform)
 
 async def at(cohort: Walking, slot: int, node: str) -> bool:
     return (await cohort.row(slot)).node == node
-
-
-class _Hasty(workflow.Info):
-    """As the server's answer would be, were histories of a dozen events long ones."""
-
-    def is_continue_as_new_suggested(self) -> bool:
-        return self.get_current_history_length() > 12
-
-
-class _HastyOutbound(WorkflowOutboundInterceptor):
-    def info(self) -> workflow.Info:
-        info = super().info()
-        return _Hasty(**{field.name: getattr(info, field.name) for field in fields(info)})
-
-
-class _HastyInbound(WorkflowInboundInterceptor):
-    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
-        super().init(_HastyOutbound(outbound))
-
-
-class Hasty(Interceptor):
-    """Has the server suggest continue-as-new early."""
-
-    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:  # noqa: A002 - the SDK's word
-        return _HastyInbound
 
 
 @pytest.mark.parametrize("size", [4, 60], ids=["local activities", "activities"])
