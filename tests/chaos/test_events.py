@@ -1,6 +1,7 @@
 """A burst of events enters while the relay, which lives in the workers, is killed."""
 
 import random
+import time
 from typing import Any, Final
 
 import pytest
@@ -12,8 +13,10 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 EVENTS: Final = 3_000
 BATCH: Final = 100
-KILL_EVERY: Final = 5
-"""Batches from one kill to the next."""
+BURST: Final = 500
+"""Events from one kill to the next."""
+LONGEST_LIFE: Final = 0.2
+"""Seconds after a burst in which the relays are killed: about what they take for it."""
 PEOPLE: Final = 500
 """So everybody enters six times: the journey lets them, and no unique index would hide a second reading."""
 
@@ -32,14 +35,16 @@ def test_each_event_of_a_burst_enrolls_exactly_once_though_the_relay_is_killed(
 ) -> None:
     people = shop.people(PEOPLE)
     shop.journey("burst", DEFINITION)
-    for number in range(EVENTS // BATCH):
-        events = [(people[n % PEOPLE], {"n": n}) for n in range(number * BATCH, (number + 1) * BATCH)]
-        shop.events("form.submitted", events)
-        if number % KILL_EVERY == KILL_EVERY - 1:
-            victim = chance.choice(deployment.workers)
-            deployment.kill(victim)
-            say(f"killed {victim.name} after {(number + 1) * BATCH} events, {entered(shop)} entered")
-            deployment.revive()
+    for sent in range(0, EVENTS, BURST):
+        deployment.wait_for(f"the first {sent} are in", lambda sent=sent: entered(shop) >= sent, seconds=60)
+        for first in range(sent, sent + BURST, BATCH):
+            events = [(people[n % PEOPLE], {"n": n}) for n in range(first, first + BATCH)]
+            shop.events("form.submitted", events)
+        time.sleep(chance.uniform(0, LONGEST_LIFE))
+        for worker in deployment.workers:
+            deployment.kill(worker)
+        say(f"killed the workers after {sent + BURST} events; {entered(shop)} entered")
+        deployment.revive()
 
     deployment.wait_for("every event has let somebody in", lambda: entered(shop) >= EVENTS, seconds=60)
     deployment.wait_for("everybody has left", lambda: shop.open_passages() == 0, seconds=120)
