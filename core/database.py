@@ -7,16 +7,18 @@ tenant, which saves two round trips a request; `Database.hot` is the only way to
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
 
+from core.hot import HotPool
 from core.wake import EVENT_CHANNEL, Waker
 
 if TYPE_CHECKING:
@@ -67,21 +69,23 @@ class Database:
         """Prepare engines for both roles; nothing connects before it is used."""
         self._url = url
         self._pool_size = pool_size
-        self._app = self._engine("tl_app")
-        self._system = self._engine("tl_system")
-        self._hot: asyncpg.Pool[Any] | None = None
-        self._hot_opening = asyncio.Lock()
-        self._hot_tenant: dict[int, UUID] = {}
+        self._app = self._engine("tl_app", ask_first=False)
+        self._system = self._engine("tl_system", ask_first=True)
+        self._hot = self._hot_pool("tl_app")
+        self._hot_system = self._hot_pool("tl_system")
         self._waker = Waker(lambda: self._connect("tl_system"))
 
-    def _engine(self, role: Role) -> AsyncEngine:
+    def _engine(self, role: Role, *, ask_first: bool) -> AsyncEngine:
         return create_async_engine(
             driver_url(self._url, "asyncpg"),
             pool_size=self._pool_size,
             max_overflow=self._pool_size,
-            pool_pre_ping=True,
+            pool_pre_ping=ask_first,
             connect_args={"server_settings": self._server_settings(role), "timeout": 10},
         )
+
+    def _hot_pool(self, role: Role) -> HotPool:
+        return HotPool(driver_url(self._url), size=self._pool_size, server_settings=self._server_settings(role))
 
     @staticmethod
     def _server_settings(role: Role) -> dict[str, str]:
@@ -97,11 +101,31 @@ class Database:
     @asynccontextmanager
     async def tenant(self, tenant_id: UUID) -> AsyncGenerator[TenantSession]:
         """Open one transaction as `tl_app` for one tenant; commit when the block ends, roll back when it raises."""
-        async with TenantSession(self._app, expire_on_commit=False, info={"tenant_id": tenant_id}) as session:
-            async with session.begin():
+        async with await self._begun(tenant_id) as session:
+            try:
                 yield session
+            except BaseException:
+                await session.rollback()
+                raise
+            await session.commit()
             for channel in session.wakes:
                 self.wake(channel)
+
+    async def _begun(self, tenant_id: UUID) -> TenantSession:
+        # Setting the tenant shows whether the pool's connection has died meanwhile, so asking it first is spared.
+        session = self._session(tenant_id)
+        try:
+            await session.connection()
+        except DBAPIError as error:
+            await session.close()
+            if not error.connection_invalidated:
+                raise
+            session = self._session(tenant_id)  # the pool has dropped what was stale by now
+            await session.connection()
+        return session
+
+    def _session(self, tenant_id: UUID) -> TenantSession:
+        return TenantSession(self._app, expire_on_commit=False, info={"tenant_id": tenant_id})
 
     @asynccontextmanager
     async def system(self) -> AsyncGenerator[AsyncSession]:
@@ -109,39 +133,13 @@ class Database:
         async with AsyncSession(self._system, expire_on_commit=False) as session, session.begin():
             yield session
 
-    @asynccontextmanager
-    async def hot(self, tenant_id: UUID) -> AsyncGenerator["PoolConnectionProxy[Any]"]:
-        """Lend an asyncpg connection set to one tenant, in autocommit; for single-statement hot paths."""
-        pool = await self._hot_pool()
-        async with pool.acquire() as connection:
-            key = id(connection._con)  # noqa: SLF001 - the pool lends proxies; the setting belongs to what is behind
-            if self._hot_tenant.get(key) != tenant_id:
-                self._hot_tenant.pop(key, None)
-                await connection.execute("SELECT set_config('app.tenant_id', $1, false)", str(tenant_id))
-                self._hot_tenant[key] = tenant_id
-            yield connection
+    def hot(self, tenant_id: UUID) -> "AbstractAsyncContextManager[PoolConnectionProxy[Any]]":
+        """Lend an asyncpg connection of `tl_app` set to one tenant, in autocommit; for single-statement hot paths."""
+        return self._hot.connection(tenant_id)
 
-    async def _hot_pool(self) -> "asyncpg.Pool[Any]":
-        if self._hot is None:
-            async with self._hot_opening:  # who comes while it opens waits for it
-                if self._hot is None:
-                    self._hot = await asyncpg.create_pool(
-                        driver_url(self._url),
-                        min_size=1,
-                        max_size=self._pool_size,
-                        server_settings=self._server_settings("tl_app"),
-                        init=self._forget,
-                        reset=self._keep,
-                    )
-        return self._hot
-
-    async def _forget(self, connection: "asyncpg.Connection[Any]") -> None:
-        # A new connection may reuse a dead one's address.
-        self._hot_tenant.pop(id(connection), None)
-
-    @staticmethod
-    async def _keep(_connection: "asyncpg.Connection[Any]") -> None:
-        """Keep the tenant between uses: the pool's own reset would cost a round trip and clear it."""
+    def hot_system(self) -> "AbstractAsyncContextManager[PoolConnectionProxy[Any]]":
+        """Lend an asyncpg connection of `tl_system`, in autocommit; for single-statement hot paths."""
+        return self._hot_system.connection(None)
 
     @asynccontextmanager
     async def listen(self, channel: str, wake: Callable[[], None]) -> AsyncGenerator[asyncio.Event]:
@@ -179,5 +177,5 @@ class Database:
         await self._waker.close()
         await self._app.dispose()
         await self._system.dispose()
-        if self._hot is not None:
-            await self._hot.close()
+        await self._hot.close()
+        await self._hot_system.close()

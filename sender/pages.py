@@ -31,19 +31,19 @@ class ClaimedPage:
 
 # A page whose holder did not give it back stays under its name until what it did is recorded (`adopt`): should this
 # sender die in between, the next one still finds the right journal.
-_CLAIM: Final = text("""
-    UPDATE message_page AS page SET leased_until = now() + :lease, lease_owner = coalesce(page.lease_owner, :owner)
+_CLAIM: Final = """
+    UPDATE message_page AS page SET leased_until = now() + $1, lease_owner = coalesce(page.lease_owner, $2)
     FROM (
         SELECT tenant_id, id, lease_owner FROM message_page
         WHERE finished_at IS NULL AND ready_at <= now() AND (leased_until IS NULL OR leased_until < now())
-          AND channel = ANY(:channels)
-        ORDER BY priority, id LIMIT :limit
+          AND channel = ANY($3)
+        ORDER BY priority, id LIMIT $4
         FOR UPDATE SKIP LOCKED
     ) AS ready
     WHERE page.tenant_id = ready.tenant_id AND page.id = ready.id
     RETURNING page.tenant_id, page.id, page.channel, page.size, page.attempts, page.created_at,
               ready.lease_owner AS previous_owner, page.priority
-""")
+"""
 _ADOPT: Final = text("""
     UPDATE message_page SET lease_owner = :owner, leased_until = now() + :lease
     WHERE tenant_id = :tenant AND id = :id AND lease_owner = :previous AND finished_at IS NULL
@@ -69,12 +69,10 @@ async def claim(
     database: Database, *, owner: str, channels: Sequence[str], limit: int, lease: timedelta
 ) -> list[ClaimedPage]:
     """Lease up to `limit` pages that are ready, the most urgent first."""
-    async with database.system() as session:
-        rows = await session.execute(
-            _CLAIM, {"owner": owner, "channels": list(channels), "limit": limit, "lease": lease}
-        )
-        found = sorted(rows, key=lambda row: (row.priority, row.id))
-    return [ClaimedPage(*row[:-1]) for row in found]
+    async with database.hot_system() as connection:
+        rows = await connection.fetch(_CLAIM, lease, owner, list(channels), limit)
+    found = sorted(rows, key=lambda row: (row["priority"], row["id"]))
+    return [ClaimedPage(*tuple(row)[:-1]) for row in found]
 
 
 async def renew(database: Database, *, owner: str, page_ids: Sequence[UUID], lease: timedelta) -> set[UUID]:
