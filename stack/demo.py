@@ -54,8 +54,9 @@ class Demo:
         self._buy(person_id, cart_id)
         self._retain(person_id)
         profile = self._get(f"/people/{person_id}/profile")
-        self._report("\nThe profile, all of it from one record:\n")
-        self._report(json.dumps(profile, indent=2))
+        self._report("\nThe profile, all of it from one record (of each activity just what and when):\n")
+        activities = [{"type": activity["type"], "at": activity["at"]} for activity in profile["activities"]]
+        self._report(_shown({**profile, "activities": activities}))
         self._say_goodbye(person_id)
         return profile
 
@@ -197,3 +198,8 @@ class Demo:
 
     def _tell(self, line: str) -> None:
         self._report(f"{time.monotonic() - self._began:6.1f} s  {line}")
+
+
+def _shown(profile: dict[str, Any]) -> str:
+    """The profile as JSON, an activity a line."""
+    return re.sub(r'\{\s+("type": "[^"]+",)\s+("at": "[^"]+")\s+\}', r"{\1 \2}", json.dumps(profile, indent=2))
