@@ -75,13 +75,23 @@ class Sender:
                     tasks.create_task(self._find_the_dead(), name="sender-recovery"),
                 ]
                 tasks.create_task(self._wake_at(stop), name="sender-stop")
-                await self._claim_and_run(stop)
-                if self._runs:
-                    await asyncio.wait(self._runs)
+                try:
+                    await self._claim_and_run(stop)
+                    if self._runs:
+                        await asyncio.wait(self._runs)
+                finally:
+                    # Cancelled, it lets go of its journal only when nothing is being sent any more.
+                    await self._abandon_runs()
                 for helper in helpers:
                     helper.cancel()
         for channel in self._channels.values():
             await channel.close()
+
+    async def _abandon_runs(self) -> None:
+        runs = list(self._runs)
+        for task in runs:
+            task.cancel()
+        await asyncio.gather(*runs, return_exceptions=True)
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -22,6 +22,7 @@ from core.settings import Settings
 from integrations.email.port import Delivery, Outcome
 from models import MessagePage
 from sender.journal import Fate, Journal
+from sender.loop import Sender
 from sender.policy import Policy
 from tests.sender.support import MailServer, open_pages, queue_for, sending, statuses, until
 
@@ -201,6 +202,26 @@ async def test_a_stopped_sender_finishes_its_mails_and_leaves_the_rest(
     async with database.tenant(tenant_id) as session:
         owner = select(MessagePage.lease_owner).where(MessagePage.tenant_id == tenant_id)
         assert await session.scalar(owner) is None
+
+
+async def test_a_cancelled_sender_leaves_a_journal_like_a_killed_one(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    mail_server.hold = asyncio.Event()
+    await queue_for(database, tenant_id, NAMES[:50])
+    running = asyncio.create_task(Sender(database, smtp_settings).run(asyncio.Event()))
+    await until(lambda: _received(mail_server, CONNECTIONS))
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    held = {recipient.removesuffix("@example.com") for recipient in mail_server.recipients}
+    mail_server.hold.set()
+    mail_server.hold = None
+    async with sending(database, smtp_settings):
+        await until(lambda: _none_open(database, tenant_id))
+    found = await statuses(database, tenant_id)
+    assert {name for name, (status, _) in found.items() if status == "in_doubt"} == held
+    assert len(mail_server.recipients) == len(set(mail_server.recipients)) == 50
 
 
 def test_a_line_begun_and_not_finished_is_no_news(tmp_path: Path) -> None:
