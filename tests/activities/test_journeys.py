@@ -1,0 +1,150 @@
+"""The activities of journeys: contracts in, contracts out, and which failures are final."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.journeys import JourneyActivities
+from contracts.journeys import ParkRequest, StepRequest, StepResult
+from core.ids import new_id
+from journeys.state import RunKind
+from tests.factories.marketing import Marketing, Walking, walk
+from tests.factories.running import Platform, members
+
+SEND = {"type": "send", "channel": "email", "template": "hello", "next": "wait"}
+WAIT = {"type": "wait", "for": "P1D", "until_time": "09:00", "next": "done"}
+
+
+class Sender:
+    """Counts how often it is woken."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+@pytest.fixture
+def sender() -> Sender:
+    return Sender()
+
+
+@pytest.fixture
+def activities(marketing: Marketing, sender: Sender) -> JourneyActivities:
+    return JourneyActivities(marketing.database, sender.wake)
+
+
+@pytest.fixture
+async def cohort(marketing: Marketing) -> Walking:
+    await marketing.template("hello")
+    return await marketing.walking(walk(send=SEND, wait=WAIT), await marketing.people(5))
+
+
+def request(cohort: Walking, kind: RunKind, node: str, *slots: int) -> StepRequest:
+    return StepRequest(
+        cohort=Platform.reference(cohort),
+        version_id=cohort.version.id,
+        size=cohort.size,
+        kind=kind,
+        node=node,
+        visit=1,
+        members=members(cohort, *slots),
+    )
+
+
+async def test_a_step_answers_in_sets_and_wakes_the_sender(
+    activities: JourneyActivities, cohort: Walking, sender: Sender
+) -> None:
+    asked = request(cohort, "act", "send", 0, 1, 2, 4)
+    first = await ActivityEnvironment().run(activities.run_step, asked)
+    assert first == StepResult(outcomes={"done": "0-2,4"})
+    assert sender.woken == 1
+    assert await ActivityEnvironment().run(activities.run_step, asked) == first
+    planned = await ActivityEnvironment().run(activities.run_step, request(cohort, "plan_wait", "wait"))
+    assert sum(len(due.members) > 0 for due in planned.waits) == 1
+    assert planned.waits[0].members == "0-2,4"
+    assert planned.held == "3", "who has not come to the node is not yet to be planned"
+    assert sender.woken == 2, "waits queue no message"
+
+
+async def test_whose_data_is_at_fault_is_found_out_and_parked_alone(
+    activities: JourneyActivities, marketing: Marketing, cohort: Walking
+) -> None:
+    row = await cohort.row(3)
+    async with marketing.refusing([row.id]):
+        done = await ActivityEnvironment().run(activities.run_step, request(cohort, "act", "send"))
+    assert done == StepResult(outcomes={"done": "0-2,4"}, parked="3")
+    assert len(await marketing.messages()) == 4
+    assert (await cohort.row(3)).problem == {"error": "P0001: poisoned", "attempt": 1}
+
+
+async def test_what_may_end_by_itself_is_tried_again(
+    activities: JourneyActivities, marketing: Marketing, cohort: Walking
+) -> None:
+    async with marketing.refusing([(await cohort.row(3)).id], sqlstate="40001"):
+        with pytest.raises(DBAPIError) as failure:
+            await ActivityEnvironment().run(activities.run_step, request(cohort, "act", "send"))
+    assert not isinstance(failure.value, ApplicationError)
+    assert {row.node for row in await cohort.rows()} == {"send"}
+
+
+async def test_what_cannot_be_done_is_not_tried_again(
+    activities: JourneyActivities, marketing: Marketing, cohort: Walking, sender: Sender
+) -> None:
+    async with marketing.superuser() as connection:
+        await connection.execute("UPDATE template SET key = 'gone' WHERE tenant_id = $1", marketing.tenant_id)
+    asked = request(cohort, "act", "send")
+    for wrong in (asked, asked.model_copy(update={"version_id": new_id()})):
+        with pytest.raises(ApplicationError) as failure:
+            await ActivityEnvironment().run(activities.run_step, wrong)
+        assert (failure.value.non_retryable, failure.value.type) == (True, "NotFound")
+    assert sender.woken == 0
+
+
+async def test_parking_says_where_each_member_is(activities: JourneyActivities, cohort: Walking) -> None:
+    await cohort.run("act", "send", slots=[0])
+    asked = ParkRequest(step=request(cohort, "act", "send"), error="no template")
+    parked = StepResult(outcomes={"done": "0"}, parked="1-4")
+    assert await ActivityEnvironment().run(activities.park_members, asked) == parked
+    assert await ActivityEnvironment().run(activities.park_members, asked) == parked
+    assert [row.status for row in await cohort.rows()] == ["waiting", *["failed"] * 4]
+
+
+async def test_the_attempt_is_kept_with_the_step(
+    activities: JourneyActivities, marketing: Marketing, cohort: Walking
+) -> None:
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, attempt=7)
+    await environment.run(activities.run_step, request(cohort, "act", "send"))
+    async with marketing.superuser() as connection:
+        attempts = await connection.fetch(
+            "SELECT attempt FROM enrollment_step WHERE tenant_id = $1", marketing.tenant_id
+        )
+    assert {row["attempt"] for row in attempts} == {7}
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+async def test_an_activity_of_its_own_says_that_it_lives(
+    activities: JourneyActivities, cohort: Walking, is_local: bool
+) -> None:
+    told: list[object] = []
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, is_local=is_local, heartbeat_timeout=timedelta(seconds=1))
+    environment.on_heartbeat = lambda *details: told.append(details)
+    await environment.run(activities.run_step, request(cohort, "act", "send"))
+    assert bool(told) is not is_local
+
+
+async def test_another_tenant_s_cohort_is_not_moved(
+    activities: JourneyActivities, other_tenant: Marketing, cohort: Walking
+) -> None:
+    asked = request(cohort, "act", "send")
+    foreign = asked.model_copy(update={"cohort": asked.cohort.model_copy(update={"tenant_id": other_tenant.tenant_id})})
+    with pytest.raises(ApplicationError):
+        await ActivityEnvironment().run(activities.run_step, foreign)
+    assert {row.node for row in await cohort.rows()} == {"send"}
