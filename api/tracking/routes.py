@@ -29,7 +29,6 @@ router = APIRouter(prefix="/t", tags=["tracking"])
 
 _PIXEL: Final = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """A transparent GIF of one pixel."""
-_READ: Final = ["GET", "HEAD"]
 _MAX_TOKEN: Final = 8_000
 
 _log = get_logger(__name__)
@@ -45,7 +44,8 @@ def get_tokens(settings: SettingsDep) -> Tokens:
 TokensDep = Annotated[Tokens, Depends(get_tokens)]
 
 
-@router.api_route("/o/{token}", methods=_READ)
+@router.head("/o/{token}", include_in_schema=False)
+@router.get("/o/{token}")
 async def pixel(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> Response:
     """Count an open."""
     try:
@@ -57,7 +57,8 @@ async def pixel(token: TokenPath, request: Request, tokens: TokensDep, database:
     return Response(_PIXEL, media_type="image/gif", headers={"Cache-Control": "no-store"})
 
 
-@router.api_route("/c/{token}", methods=_READ)
+@router.head("/c/{token}", include_in_schema=False)
+@router.get("/c/{token}")
 async def click(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> Response:
     """Count a click and lead on."""
     try:
@@ -86,7 +87,8 @@ async def _count(
         database.wake()
 
 
-@router.api_route("/u/{token}", methods=_READ)
+@router.head("/u/{token}", include_in_schema=False)
+@router.get("/u/{token}")
 async def ask(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Ask whether to unsubscribe; nothing changes before the button is pressed."""
     try:
@@ -109,7 +111,8 @@ async def unsubscribe(token: TokenPath, tokens: TokensDep, database: DatabaseDep
     return pages.unsubscribed()
 
 
-@router.api_route("/p/{token}", methods=_READ)
+@router.head("/p/{token}", include_in_schema=False)
+@router.get("/p/{token}")
 async def show_preferences(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Show what the person gets, to choose from."""
     try:
