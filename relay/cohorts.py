@@ -11,9 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from asyncpg import PostgresError
 from sqlalchemy import Row, delete, func, select, text, tuple_, update
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
@@ -75,9 +73,10 @@ class CohortStarter:
             try:
                 async with self._database.listen(COHORT_CHANNEL, self.wake) as lost:
                     await self._work(stop, lost)
-            except (DBAPIError, PostgresError, RPCError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, what is owed stays owed
                 log.warning("cohorts.delayed", error=type(error).__name__)
-                await wait_for_either(stop, self._woken, SWEEP_SECONDS)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), SWEEP_SECONDS)
 
     async def _work(self, stop: asyncio.Event, lost: asyncio.Event) -> None:
         while not stop.is_set() and not lost.is_set():
