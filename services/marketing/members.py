@@ -23,13 +23,29 @@ class CohortMembers:
     size: int
     mask: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether these are all of the cohort."""
+        return self.mask == member_sets.everyone(self.size)
+
     def within(self, table: Any) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - a table, an alias or a CTE
-        """Return the predicates that hold `table` (with tenant_id, cohort_id, slot) to these members."""
-        whole = table.c.tenant_id == self.tenant_id, table.c.cohort_id == self.cohort_id
-        if self.mask == member_sets.everyone(self.size):
-            return whole
-        slots = bindparam(None, member_sets.slots(self.mask), type_=ARRAY(Integer))
-        return *whole, table.c.slot == func.any(slots)
+        """Return the predicates that hold `table` (with tenant_id, cohort_id, slot) to these members.
+
+        The parameters are named, so a statement made for some members serves others with their `parameters()`, as long
+        as both are `whole` or neither is.
+        """
+        cohort = table.c.tenant_id == self.tenant_id, table.c.cohort_id == bindparam("cohort", self.cohort_id)
+        if self.whole:
+            return cohort
+        return *cohort, table.c.slot == func.any(bindparam("slots", member_sets.slots(self.mask), type_=ARRAY(Integer)))
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the values of the parameters that `within` names."""
+        return (
+            {"cohort": self.cohort_id}
+            if self.whole
+            else {"cohort": self.cohort_id, "slots": member_sets.slots(self.mask)}
+        )
 
     def journey_runs(self) -> ColumnElement[bool]:
         """Return the predicate, decided once a statement, that their journey is neither paused nor cancelled."""
@@ -39,7 +55,7 @@ class CohortMembers:
             .where(
                 Journey.tenant_id == self.tenant_id,
                 Cohort.tenant_id == self.tenant_id,
-                Cohort.id == self.cohort_id,
+                Cohort.id == bindparam("cohort", self.cohort_id),
                 Journey.status == "active",
             )
             .exists()

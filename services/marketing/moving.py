@@ -4,12 +4,15 @@ One statement per call, whatever the number of members. Postgres is the judge: o
 passage and may move are moved, so a repeat after a crash moves nobody twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     CTE,
     Integer,
+    Select,
     Table,
     Text,
     bindparam,
@@ -27,12 +30,25 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from core.database import TenantSession
 from journeys import members as member_sets
+from journeys.definition import successors
 from models import EnrollmentStep
 from services.marketing.entering import WAITER, Arrival, arrival, waiters_for
 from services.marketing.members import ENROLLMENT, CohortMembers, movable
 from services.marketing.versions import LoadedVersion
 
 STEP: Table = EnrollmentStep.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Who leaves a node, and which way."""
+
+    node: str
+    visit: int
+    how: tuple[object, ...]
+    """With node and visit, what the statement is known by: all it depends on beside the members."""
+    select: Callable[[], Any]
+    """Makes the select, as `standing` begins it, with the columns `outcome` and `detail`."""
 
 
 def standing(members: CohortMembers, node: str, visit: int, *joined: Any) -> Any:  # noqa: ANN401 - SQLAlchemy selectables
@@ -71,20 +87,28 @@ def taken_waiters(members: CohortMembers, node: str, visit: int, *, matched_only
 async def move(
     session: TenantSession,
     version: LoadedVersion,
-    node: str,
-    visit: int,
-    leaving: Any,  # noqa: ANN401 - a select as `standing` makes it, with `outcome` and `detail`
+    members: CohortMembers,
+    leaving: Leaving,
     *,
-    outcomes: Sequence[str],
     attempt: int,
-) -> Mapping[str, int]:
-    """Move those in `leaving` on, by the column `outcome`; return the members moved, by outcome.
+) -> dict[str, int]:
+    """Move those who leave on, by the column `outcome`; return the members moved, by outcome.
 
     Each moved member gets its step (with `detail`), and what arriving writes: a waiter, or the end of the passage.
     """
-    tenant_id = session.tenant_id
+    statement = version.statements.get(
+        ("move", leaving.node, leaving.visit, leaving.how, members.whole),
+        lambda: _statement(session.tenant_id, version, leaving),
+    )
+    rows = (await session.execute(statement, {**members.parameters(), "attempt": attempt})).all()
+    return {row.outcome: member_sets.from_slots(row.slots) for row in rows}
+
+
+def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Select[*tuple[Any, ...]]:
+    node, visit = leaving.node, leaving.visit
+    outcomes = successors(version.definition.nodes[node])
     arrivals = {outcome: _arrival_of(version, node, visit, outcome) for outcome in outcomes}
-    member: CTE = leaving.cte("member")
+    member: CTE = leaving.select().cte("member")
     # Arrays, not VALUES: a statement with VALUES is compiled anew each time.
     ways = list(arrivals.items())
     target = (
@@ -144,7 +168,7 @@ async def move(
                 literal(visit, Integer),
                 moved.c.entered_at,
                 moved.c.outcome,
-                literal(attempt, Integer),
+                bindparam("attempt", type_=Integer),
                 moved.c.detail,
             ),
         )
@@ -160,8 +184,7 @@ async def move(
         )
         if waiting is not None:
             statement = statement.add_cte(waiting.cte(f"waiting_{index}"))
-    rows = (await session.execute(statement)).all()
-    return {row.outcome: member_sets.from_slots(row.slots) for row in rows}
+    return statement
 
 
 def constant(outcome: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:

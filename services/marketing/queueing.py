@@ -6,6 +6,7 @@ whole.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
@@ -84,13 +85,58 @@ async def queue(
     `source` has the columns `person_id`, `dedupe_key`, `enrollment_id`, `campaign_id`, and binds the tenant itself.
     With `returning` the result lists every message written. Senders are woken once the transaction has committed.
     """
-    inserted = _inserted(session.tenant_id, source, channel, template_version)
+    queueing = statement(
+        session.tenant_id,
+        source,
+        channel=channel,
+        template_version=template_version,
+        priority=priority,
+        returning=returning,
+    )
+    return await run(session, queueing, {}, returning=returning)
+
+
+async def run(
+    session: TenantSession,
+    queueing: Select[*tuple[Any, ...]],
+    parameters: Mapping[str, Any],
+    *,
+    returning: bool = False,
+) -> QueueResult:
+    """Execute what `statement` made, with these values for the named parameters of its source."""
+    rows = (await session.execute(queueing, dict(parameters))).all()
+    messages: list[QueuedMessage] = []
+    if returning:
+        messages = [QueuedMessage(*row) for row in rows]
+        counts = Counter((message.status, message.reason) for message in messages)
+    else:
+        counts = Counter({(status, reason): number for status, reason, number in rows})
+    if counts["queued", None]:
+        session.wake_after_commit(MESSAGE_CHANNEL)
+    return QueueResult(
+        queued=counts.pop(("queued", None), 0),
+        excluded={reason: number for (_, reason), number in counts.items() if reason is not None},
+        messages=messages,
+    )
+
+
+def statement(
+    tenant_id: UUID,
+    source: Select[Any, Any, Any, Any],
+    *,
+    channel: str,
+    template_version: TemplateVersion,
+    priority: int,
+    returning: bool = False,
+) -> Select[*tuple[Any, ...]]:
+    """Return the one statement of `queue`, for who runs it often with other values in its source."""
+    inserted = _inserted(tenant_id, source, channel, template_version)
     paged = (
         insert(MessagePage)
         .from_select(
             ["tenant_id", "id", "channel", "priority", "size"],
             select(
-                literal(session.tenant_id),
+                literal(tenant_id),
                 inserted.c.page_id,
                 literal(channel),
                 literal(priority),
@@ -102,28 +148,10 @@ async def queue(
         .cte("paged")
     )
     if returning:
-        rows = await session.execute(
-            select(
-                inserted.c.id, inserted.c.person_id, inserted.c.enrollment_id, inserted.c.status, inserted.c.reason
-            ).add_cte(paged)
-        )
-        messages = [QueuedMessage(*row) for row in rows]
-        counts = Counter((message.status, message.reason) for message in messages)
-    else:
-        messages = []
-        grouped = await session.execute(
-            select(inserted.c.status, inserted.c.reason, func.count())
-            .group_by(inserted.c.status, inserted.c.reason)
-            .add_cte(paged)
-        )
-        counts = Counter({(status, reason): number for status, reason, number in grouped})
-    if counts["queued", None]:
-        session.wake_after_commit(MESSAGE_CHANNEL)
-    return QueueResult(
-        queued=counts.pop(("queued", None), 0),
-        excluded={reason: number for (_, reason), number in counts.items() if reason is not None},
-        messages=messages,
-    )
+        written = inserted.c.id, inserted.c.person_id, inserted.c.enrollment_id, inserted.c.status, inserted.c.reason
+        return select(*written).add_cte(paged)
+    counted = select(inserted.c.status, inserted.c.reason, func.count())
+    return counted.group_by(inserted.c.status, inserted.c.reason).add_cte(paged)
 
 
 def _inserted(

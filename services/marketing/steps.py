@@ -10,14 +10,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import String, Text, Uuid, and_, case, cast, func, literal, null, select, update
+from sqlalchemy import Select, String, Text, Uuid, and_, case, cast, func, literal, null, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 
 from core.actor import Actor
 from core.database import TenantSession
 from journeys import members as member_sets
-from journeys.definition import BranchNode, SendNode, UpdatePersonNode, WaitNode, successors
+from journeys.definition import BranchNode, SendNode, UpdatePersonNode, WaitNode
 from journeys.durations import zone_named
 from journeys.state import RunKind
 from models import Person, Tenant
@@ -25,7 +25,7 @@ from services.identity import bulk
 from services.marketing import queueing, templates
 from services.marketing.conditions_sql import Scope, compile_condition
 from services.marketing.members import ENROLLMENT, CohortMembers, movable
-from services.marketing.moving import STEP, by_waiter, constant, move, standing, taken_waiters
+from services.marketing.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
 from services.marketing.versions import LoadedVersion
 
 JOURNEY_PRIORITY = 1
@@ -147,44 +147,57 @@ async def _act(session: TenantSession, step: Step, members: CohortMembers) -> St
 
 
 async def _branch(session: TenantSession, step: Step, members: CohortMembers, node: BranchNode) -> StepOutcome:
-    person = Person.__table__.alias("p")
-    scope = Scope(
-        tenant_id=session.tenant_id, person=person, entry=ENROLLMENT.c.entry, subject_id=ENROLLMENT.c.subject_id
-    )
-    outcome = case(
-        *(
-            (compile_condition(branch.when, scope), literal(f"branch_{i}", Text))
-            for i, branch in enumerate(node.branches)
-        ),
-        else_=literal("otherwise", Text),
-    ).label("outcome")
-    leaving = standing(members, *step.passage, outcome, null().cast(JSONB).label("detail")).where(
-        person.c.tenant_id == session.tenant_id, person.c.id == ENROLLMENT.c.person_id
-    )
-    return StepOutcome(outcomes=await _move(session, step, leaving))
+    def leaving() -> Any:  # noqa: ANN401 - a select
+        person = Person.__table__.alias("p")
+        scope = Scope(
+            tenant_id=session.tenant_id, person=person, entry=ENROLLMENT.c.entry, subject_id=ENROLLMENT.c.subject_id
+        )
+        outcome = case(
+            *(
+                (compile_condition(branch.when, scope), literal(f"branch_{i}", Text))
+                for i, branch in enumerate(node.branches)
+            ),
+            else_=literal("otherwise", Text),
+        ).label("outcome")
+        return standing(members, *step.passage, outcome, null().cast(JSONB).label("detail")).where(
+            person.c.tenant_id == session.tenant_id, person.c.id == ENROLLMENT.c.person_id
+        )
+
+    return StepOutcome(outcomes=await _move(session, step, members, leaving))
 
 
 async def _send(session: TenantSession, step: Step, members: CohortMembers, node: SendNode) -> StepOutcome:
-    done = await _move(session, step, standing(members, *step.passage, *constant("done")))
-    sent = done.get("done", 0)
-    if sent:
+    done = await _pass(session, step, members, "done")
+    sent = members.only(done.get("done", 0))
+    if sent.mask:
         template = await templates.current(session, channel=node.channel, key=node.template)
-        recipients = select(
-            ENROLLMENT.c.person_id,
-            func.concat("journey:", cast(ENROLLMENT.c.id, String), f":{step.node}:{step.visit}").label("dedupe_key"),
-            ENROLLMENT.c.id.label("enrollment_id"),
-            null().cast(Uuid).label("campaign_id"),
-        ).where(*members.only(sent).within(ENROLLMENT))
-        await queueing.queue(
-            session, recipients, channel=node.channel, template_version=template, priority=JOURNEY_PRIORITY
+        statement = step.version.statements.get(
+            ("queue", *step.passage, sent.whole, template.id),
+            lambda: queueing.statement(
+                session.tenant_id,
+                _recipients(step, sent),
+                channel=node.channel,
+                template_version=template,
+                priority=JOURNEY_PRIORITY,
+            ),
         )
+        await queueing.run(session, statement, sent.parameters())
     return StepOutcome(outcomes=done)
+
+
+def _recipients(step: Step, members: CohortMembers) -> Select[Any, Any, Any, Any]:
+    return select(
+        ENROLLMENT.c.person_id,
+        func.concat("journey:", cast(ENROLLMENT.c.id, String), f":{step.node}:{step.visit}").label("dedupe_key"),
+        ENROLLMENT.c.id.label("enrollment_id"),
+        null().cast(Uuid).label("campaign_id"),
+    ).where(*members.within(ENROLLMENT))
 
 
 async def _update_person(
     session: TenantSession, step: Step, members: CohortMembers, node: UpdatePersonNode
 ) -> StepOutcome:
-    done = await _move(session, step, standing(members, *step.passage, *constant("done")))
+    done = await _pass(session, step, members, "done")
     if done:
         chosen = select(ENROLLMENT.c.person_id).where(*members.only(done["done"]).within(ENROLLMENT))
         person_ids: list[UUID] = list((await session.scalars(chosen)).all())
@@ -221,21 +234,28 @@ async def _plan_wait(session: TenantSession, step: Step, members: CohortMembers)
 
 
 async def _leave_wait(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
-    return StepOutcome(outcomes=await _move(session, step, standing(members, *step.passage, *constant("elapsed"))))
+    return StepOutcome(outcomes=await _pass(session, step, members, "elapsed"))
 
 
 async def _leave_wait_for_event(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
-    taken = taken_waiters(members, *step.passage, matched_only=not step.timed_out)
-    join, columns = by_waiter(taken, timed_out=step.timed_out)
-    leaving = standing(members, *step.passage, *columns).select_from(join)
-    return StepOutcome(outcomes=await _move(session, step, leaving))
+    def leaving() -> Any:  # noqa: ANN401 - a select
+        taken = taken_waiters(members, *step.passage, matched_only=not step.timed_out)
+        join, columns = by_waiter(taken, timed_out=step.timed_out)
+        return standing(members, *step.passage, *columns).select_from(join)
+
+    return StepOutcome(outcomes=await _move(session, step, members, leaving))
 
 
-async def _move(session: TenantSession, step: Step, leaving: Any) -> dict[str, int]:  # noqa: ANN401 - a select
-    outcomes = list(successors(step.version.definition.nodes[step.node]))
-    return dict(
-        await move(session, step.version, step.node, step.visit, leaving, outcomes=outcomes, attempt=step.attempt)
-    )
+async def _pass(session: TenantSession, step: Step, members: CohortMembers, outcome: str) -> dict[str, int]:
+    """Move members through a node with one way out."""
+    return await _move(session, step, members, lambda: standing(members, *step.passage, *constant(outcome)))
+
+
+async def _move(
+    session: TenantSession, step: Step, members: CohortMembers, leaving: Callable[[], Any]
+) -> dict[str, int]:
+    how = Leaving(*step.passage, how=(step.kind, step.timed_out), select=leaving)
+    return await move(session, step.version, members, how, attempt=step.attempt)
 
 
 async def _classified(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:

@@ -1,15 +1,37 @@
 """Published versions, read once per process: a version never changes, so a cached one is never stale."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
+
+from sqlalchemy import Select
 
 from core.database import TenantSession
 from core.errors import NotFoundError
 from journeys.definition import JourneyDefinition
 from journeys.plan import Plan
 from models import JourneyVersion
+
+
+class Statements:
+    """SQL made for a version's nodes: making one costs as much as running it for one member."""
+
+    SIZE: Final = 500
+
+    def __init__(self) -> None:
+        """None made yet."""
+        self._made: dict[tuple[object, ...], Select[*tuple[Any, ...]]] = {}
+
+    def get(self, key: tuple[object, ...], make: Callable[[], Select[*tuple[Any, ...]]]) -> Select[*tuple[Any, ...]]:
+        """Return the statement of `key`, made now if it was not."""
+        statement = self._made.get(key)
+        if statement is None:
+            if len(self._made) >= self.SIZE:  # visits of a loop are without number
+                self._made.clear()
+            statement = self._made[key] = make()
+        return statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +45,7 @@ class LoadedVersion:
     plan: Plan
     """For moves and arrivals; its clock of zone `tenant` is the workflow's business."""
     raw: dict[str, Any]
+    statements: Statements = field(default_factory=Statements, compare=False, repr=False)
 
 
 class _Cache:
