@@ -11,14 +11,14 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import Boolean, Text, Uuid, bindparam, func, insert, literal, select, text
+from sqlalchemy import Boolean, Integer, Select, Text, Uuid, bindparam, func, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from core.database import TenantSession
 from core.ids import new_id, new_ids
 from core.wake import COHORT_CHANNEL
-from journeys.definition import Again, Enterable
+from journeys.definition import Again, Enterable, WaitForEventNode
 from journeys.evaluate import dig, key_text
 from models import Cohort, Journey
 from services.marketing.entering import arrival, waiters_for
@@ -167,33 +167,57 @@ async def _insert(
     source: str,
 ) -> list[UUID]:
     cohort_id = new_id()
+    statement = version.statements.get(
+        ("enroll", overlapping), lambda: _statement(session.tenant_id, version, overlapping=overlapping)
+    )
+    parameters: dict[str, Any] = {
+        "new_cohort": cohort_id,
+        "members": len(entering),
+        "entered_by": source,
+        "ids": new_ids(len(entering)),
+        "subjects": [candidate.subject_id for candidate in entering],
+        "keys": [candidate.entry_key for candidate in entering],
+        "entries": [dict(candidate.entry) for candidate in entering],
+        "events": [candidate.event_id for candidate in entering],
+        "positions": [candidate.position for candidate in entering],
+    }
+    # A gap in the slots, where somebody entered at the same moment elsewhere, reads as a member who is gone.
+    ids: list[UUID] = list((await session.scalars(statement, parameters)).all())
+    if ids:
+        session.wake_after_commit(COHORT_CHANNEL)
+        await _wait_at_start(session, version, cohort_id, entering)
+    return ids
+
+
+def _statement(tenant_id: UUID, version: LoadedVersion, *, overlapping: bool) -> Select[*tuple[Any, ...]]:
+    """Return the statement that writes a cohort and its enrollments, giving back the ids of those who entered."""
     cohort = insert(Cohort).values(
-        tenant_id=session.tenant_id,
-        id=cohort_id,
+        tenant_id=tenant_id,
+        id=bindparam("new_cohort", type_=Uuid),
         journey_id=version.journey_id,
         version_id=version.id,
-        size=len(entering),
-        source=source,
+        size=bindparam("members", type_=Integer),
+        source=bindparam("entered_by", type_=Text),
     )
-    start = arrival(version, version.plan.start, 1)
     given = (
         func.unnest(
-            bindparam("ids", new_ids(len(entering)), type_=ARRAY(Uuid)),
-            bindparam("subjects", [c.subject_id for c in entering], type_=ARRAY(Uuid)),
-            bindparam("keys", [c.entry_key for c in entering], type_=ARRAY(Text)),
-            bindparam("entries", [dict(c.entry) for c in entering], type_=ARRAY(JSONB)),
-            bindparam("events", [c.event_id for c in entering], type_=ARRAY(Uuid)),
-            bindparam("positions", [c.position for c in entering], type_=ARRAY(ENROLLMENT.c.entry_position.type)),
+            bindparam("ids", type_=ARRAY(Uuid)),
+            bindparam("subjects", type_=ARRAY(Uuid)),
+            bindparam("keys", type_=ARRAY(Text)),
+            bindparam("entries", type_=ARRAY(JSONB)),
+            bindparam("events", type_=ARRAY(Uuid)),
+            bindparam("positions", type_=ARRAY(ENROLLMENT.c.entry_position.type)),
         )
         .table_valued("id", "subject_id", "entry_key", "entry", "event_id", "position", with_ordinality="n")
         .render_derived(name="given")
     )
+    start = arrival(version, version.plan.start, 1)
     columns: dict[str, Any] = {
-        "tenant_id": literal(session.tenant_id),
+        "tenant_id": literal(tenant_id),
         "id": given.c.id,
         "journey_id": literal(version.journey_id),
         "version_id": literal(version.id),
-        "cohort_id": literal(cohort_id),
+        "cohort_id": bindparam("new_cohort", type_=Uuid),
         "slot": given.c.n - 1,
         "subject_type": literal(version.definition.subject),
         "subject_id": given.c.subject_id,
@@ -208,26 +232,22 @@ async def _insert(
         "ended_at": func.now() if start.ends else literal(None, ENROLLMENT.c.ended_at.type),
         "reason": literal(start.reason, Text),
     }
-    # A gap in the slots, where somebody entered at the same moment elsewhere, reads as a member who is gone.
-    inserted = _upserting(columns, given).returning(ENROLLMENT.c.id).cte("inserted")
-    ids = list((await session.scalars(select(inserted.c.id).add_cte(cohort.cte("cohort")))).all())
-    if ids:
-        session.wake_after_commit(COHORT_CHANNEL)
-        await _wait_at_start(session, version, cohort_id, entering)
-    return ids
-
-
-def _upserting(columns: Mapping[str, Any], given: Any) -> Any:  # noqa: ANN401 - SQLAlchemy constructs
-    statement = pg_insert(ENROLLMENT).from_select(
-        list(columns), select(*(value.label(name) for name, value in columns.items())).select_from(given)
+    inserted = (
+        pg_insert(ENROLLMENT)
+        .from_select(list(columns), select(*(value.label(name) for name, value in columns.items())).select_from(given))
+        .on_conflict_do_nothing()
+        .returning(ENROLLMENT.c.id)
+        .cte("inserted")
     )
-    return statement.on_conflict_do_nothing()
+    return select(inserted.c.id).add_cte(cohort.cte("cohort"))
 
 
 async def _wait_at_start(
     session: TenantSession, version: LoadedVersion, cohort_id: UUID, entering: Sequence[Candidate]
 ) -> None:
     """Park everybody whose journey begins with waiting for an event: events count from the entry event on."""
+    if not isinstance(version.definition.nodes[version.plan.start], WaitForEventNode):
+        return
     received = {candidate.at for candidate in entering if candidate.at is not None}
     since = min(received) if received else None
     arrived = (
