@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from bench.harness import Ratio, Report, Servers, Tenant, median, tenant
 from core.actor import CLI
@@ -54,6 +54,7 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
         for number in range(RUNS + WARM_UP):
             ours.append(await _triggered(bench, people, number))
             bare.append(await _inserted(bench, people, number))
+            await _read(bench)
         stop.set()
         await relay
     mine, reference = median(ours[WARM_UP:]), median(bare[WARM_UP:])
@@ -92,3 +93,21 @@ async def _inserted(bench: Tenant, people: Sequence[UUID], number: int) -> float
         began = time.perf_counter()
         await connection.execute(INSERT, bench.id, ids, list(people), properties)
         return time.perf_counter() - began
+
+
+_UNREAD = text("""
+SELECT EXISTS (
+  SELECT FROM event e, consumer_cursor c
+  WHERE c.consumer = 'journeys' AND e.xid >= pg_snapshot_xmin(c.seen) AND NOT pg_visible_in_snapshot(e.xid, c.seen)
+)
+""")
+
+
+async def _read(bench: Tenant) -> None:
+    """Return when the relay has read the reference's events too: they are no part of the next measurement."""
+    bench.database.wake()
+    while True:
+        async with bench.database.system() as session:
+            if not await session.scalar(_UNREAD):
+                return
+        await asyncio.sleep(0.01)
