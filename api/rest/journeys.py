@@ -86,7 +86,7 @@ class EnrollingResult(Strict):
 
     enrolled: int
     skipped: dict[str, int]
-    """Count by reason: not_found, already_active, already_entered, too_soon, repeated."""
+    """Count by reason: not_found, already_active, already_entered, too_soon, repeated, not_open."""
     enrollment_ids: list[UUID]
     """The first 1,000, in the order given."""
 
