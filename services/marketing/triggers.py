@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.database import TenantSession
 from journeys.conditions import Condition
-from journeys.definition import EventEntry, ExitRule, Goal, WaitForEventNode
+from journeys.definition import EventEntry, ExitRule, Goal, JourneyDefinition, WaitForEventNode
 from journeys.durations import add
 from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, property_values
 from models import Journey, JourneyListener, Person
@@ -24,14 +24,34 @@ from services.marketing import endings, enrollments, versions
 from services.marketing.conditions_sql import Scope, compile_condition
 from services.marketing.entering import WAITER
 from services.marketing.members import ENROLLMENT
-from services.marketing.versions import LoadedVersion
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Listener:
-    version: LoadedVersion
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A way into an active journey."""
+
+    version_id: UUID
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A goal or exit condition. Its version may be an old one, and is read only where somebody is inside."""
+
+    version_id: UUID
     kind: str
     ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """Who listens, by event type."""
+
+    entries: Mapping[str, Sequence[_Entry]]
+    rules: Mapping[str, Sequence[_Rule]]
+
+    def types(self) -> set[str]:
+        return {*self.entries, *self.rules}
 
 
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
@@ -40,13 +60,13 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     if not live:
         return
     listeners = await _listeners(session, {event.type for event in live})
-    waited = await _waited_types(session, {event.type for event in live}) | _waited_from_start(listeners)
-    relevant = [event for event in live if event.type in listeners or event.type in waited]
-    for batch in rounds(relevant):
+    waited = await _waited_types(session, {event.type for event in live})
+    waited |= await _waited_from_start(session, listeners.entries)
+    wanted = waited | listeners.types()
+    for batch in rounds([event for event in live if event.type in wanted]):
         await _end_waits(session, [event for event in batch if event.type in waited])
-        heard = [event for event in batch if event.type in listeners]
-        await _end_passages(session, heard, listeners)
-        await _let_in(session, heard, listeners)
+        await _end_passages(session, batch, listeners.rules)
+        await _let_in(session, batch, listeners.entries)
 
 
 def rounds(events: Sequence[EventRow]) -> list[list[EventRow]]:
@@ -62,7 +82,7 @@ def rounds(events: Sequence[EventRow]) -> list[list[EventRow]]:
     return split
 
 
-async def _listeners(session: TenantSession, types: Iterable[str]) -> Mapping[str, Sequence[_Listener]]:
+async def _listeners(session: TenantSession, types: Iterable[str]) -> _Listeners:
     rows = await session.execute(
         select(JourneyListener)
         .join(Journey, and_(Journey.tenant_id == JourneyListener.tenant_id, Journey.id == JourneyListener.journey_id))
@@ -78,11 +98,14 @@ async def _listeners(session: TenantSession, types: Iterable[str]) -> Mapping[st
         # Journeys before enrollments, as whoever cancels one locks them.
         .with_for_update(read=True, key_share=True, of=Journey)
     )
-    found: dict[str, list[_Listener]] = defaultdict(list)
+    entries: dict[str, list[_Entry]] = defaultdict(list)
+    rules: dict[str, list[_Rule]] = defaultdict(list)
     for row in rows.scalars():
-        version = await versions.load(session, row.version_id)
-        found[row.event_type].append(_Listener(version, row.kind, row.ordinal))
-    return found
+        if row.kind == "entry":
+            entries[row.event_type].append(_Entry(row.version_id, row.ordinal))
+        else:
+            rules[row.event_type].append(_Rule(row.version_id, row.kind, row.ordinal))
+    return _Listeners(entries, rules)
 
 
 async def _waited_types(session: TenantSession, types: Iterable[str]) -> set[str]:
@@ -103,15 +126,15 @@ async def _waited_types(session: TenantSession, types: Iterable[str]) -> set[str
     return set((await session.scalars(select(asked.c.type).where(waiting))).all())
 
 
-def _waited_from_start(listeners: Mapping[str, Sequence[_Listener]]) -> set[str]:
+async def _waited_from_start(session: TenantSession, entries: Mapping[str, Sequence[_Entry]]) -> set[str]:
     """Return the types that whoever enters in this batch may wait for at once."""
-    starts = (
-        listener.version.definition.nodes[listener.version.definition.start]
-        for heard in listeners.values()
-        for listener in heard
-        if listener.kind == "entry"
-    )
-    return {start.event for start in starts if isinstance(start, WaitForEventNode)}
+    found: set[str] = set()
+    for version_id in {entry.version_id for heard in entries.values() for entry in heard}:
+        definition = (await versions.load(session, version_id)).definition
+        start = definition.nodes[definition.start]
+        if isinstance(start, WaitForEventNode):
+            found.add(start.event)
+    return found
 
 
 def _given(events: Sequence[EventRow]) -> Any:  # noqa: ANN401 - a SQLAlchemy table value
@@ -190,15 +213,12 @@ async def _end_waits(session: TenantSession, events: Sequence[EventRow]) -> None
 
 
 async def _end_passages(
-    session: TenantSession, events: Sequence[EventRow], listeners: Mapping[str, Sequence[_Listener]]
+    session: TenantSession, events: Sequence[EventRow], rules: Mapping[str, Sequence[_Rule]]
 ) -> None:
     """End the open passages whose goal or exit condition these events fulfil."""
-    rules = {
-        listener: rule for heard in listeners.values() for listener in heard if (rule := _rule(listener)) is not None
-    }
-    types = {rule.event for rule in rules.values()}
-    by_id = {event.id: event for event in events if event.type in types}
-    if not by_id:
+    by_id = {event.id: event for event in events if event.type in rules}
+    heard = {rule for event in by_id.values() for rule in rules[event.type]}
+    if not heard:
         return
     given = _given(list(by_id.values()))
     passages = await session.execute(
@@ -210,7 +230,7 @@ async def _end_passages(
         .where(
             ENROLLMENT.c.tenant_id == session.tenant_id,
             ENROLLMENT.c.ended_at.is_(None),
-            ENROLLMENT.c.version_id.in_(sorted({listener.version.id for listener in rules})),
+            ENROLLMENT.c.version_id.in_(sorted({rule.version_id for rule in heard})),
             or_(ENROLLMENT.c.entry_event_id.is_not(None), ENROLLMENT.c.entered_at <= given.c.received_at),
         )
     )
@@ -218,24 +238,22 @@ async def _end_passages(
     for row in passages:
         open_in[row.version_id].append(row)
     ending: dict[UUID, tuple[str, str]] = {}
-    # Goals are asked last: who reaches the goal and an exit condition by one event has reached the goal.
-    for listener, rule in sorted(rules.items(), key=lambda item: item[0].kind == "goal"):
-        concerned = [row for row in open_in[listener.version.id] if _concerns(rule, row, by_id[row.event_id])]
-        holding = await _holding(session, rule.where, [by_id[row.event_id] for row in concerned])
-        how = ("completed", "goal") if listener.kind == "goal" else ("exited", f"exit_when: {rule.event}")
+    # The last word has the goal, and among exit conditions the first: it names the reason.
+    for rule in sorted(heard, key=lambda rule: (rule.kind == "goal", -rule.ordinal)):
+        if rule.version_id not in open_in:
+            continue
+        asked = _asked((await versions.load(session, rule.version_id)).definition, rule)
+        concerned = [row for row in open_in[rule.version_id] if _concerns(asked, row, by_id[row.event_id])]
+        holding = await _holding(session, asked.where, [by_id[row.event_id] for row in concerned])
+        how = ("completed", "goal") if rule.kind == "goal" else ("exited", f"exit_when: {asked.event}")
         ending.update({row.id: how for row in concerned if row.event_id in holding})
     await endings.end_each(session, ending)
 
 
-def _rule(listener: _Listener) -> Goal | ExitRule | None:
-    definition = listener.version.definition
-    match listener.kind:
-        case "goal":
-            return definition.goal
-        case "exit":
-            return definition.exit_when[listener.ordinal]
-        case _:
-            return None
+def _asked(definition: JourneyDefinition, rule: _Rule) -> Goal | ExitRule:
+    if rule.kind == "goal" and definition.goal is not None:
+        return definition.goal
+    return definition.exit_when[rule.ordinal]
 
 
 def _concerns(rule: Goal | ExitRule, row: Any, event: EventRow) -> bool:  # noqa: ANN401 - a row of enrollments
@@ -248,26 +266,25 @@ def _concerns(rule: Goal | ExitRule, row: Any, event: EventRow) -> bool:  # noqa
     return wanted is not None and property_values(wanted, event.properties) == wanted
 
 
-async def _let_in(
-    session: TenantSession, events: Sequence[EventRow], listeners: Mapping[str, Sequence[_Listener]]
-) -> None:
+async def _let_in(session: TenantSession, events: Sequence[EventRow], entries: Mapping[str, Sequence[_Entry]]) -> None:
     """Enroll the subjects of events that are an entry of an active journey."""
-    heard: dict[_Listener, list[EventRow]] = defaultdict(list)
+    heard: dict[_Entry, list[EventRow]] = defaultdict(list)
     for event in events:
-        for listener in listeners[event.type]:
-            if listener.kind == "entry" and event.subject_type == listener.version.definition.subject:
-                heard[listener].append(event)
-    for listener, arrived in heard.items():
-        entry = listener.version.definition.entries[listener.ordinal]
+        for listening in entries.get(event.type, ()):
+            heard[listening].append(event)
+    for listening, arrived in heard.items():
+        version = await versions.load(session, listening.version_id)
+        entry = version.definition.entries[listening.ordinal]
+        subjects = [event for event in arrived if event.subject_type == version.definition.subject]
         if not isinstance(entry, EventEntry):
             continue
-        holding = await _holding(session, entry.where, arrived)
+        holding = await _holding(session, entry.where, subjects)
         candidates: list[enrollments.Candidate] = []
-        for event in arrived:
+        for event in subjects:
             key = enrollments.key_of(entry, event.properties)
             if event.id in holding and key is not None:
                 candidates.append(_candidate(event, key))
-        await enrollments.enroll(session, listener.version, candidates, again=entry.again, source="event")
+        await enrollments.enroll(session, version, candidates, again=entry.again, source="event")
 
 
 def _candidate(event: EventRow, key: str) -> enrollments.Candidate:

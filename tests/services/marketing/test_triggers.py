@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import update
 
 from core.actor import CLI
+from core.database import TenantSession
 from core.ids import new_id
 from models import Enrollment
 from services.events.bus import EventRow
-from services.marketing import journeys, triggers
+from services.marketing import journeys, triggers, versions
 from services.marketing.versions import LoadedVersion
 from tests.factories.marketing import Marketing, at, event, walk
 from tests.journeys.examples import ABANDONED_CART
@@ -419,3 +420,22 @@ async def test_events_nobody_listens_to_cost_two_statements(marketing: Marketing
     with recorded() as seen:
         await marketing.hear(*(event("page.viewed", person) for person in people))
     assert len(seen) == 2
+
+
+async def test_versions_that_nobody_is_in_are_not_read(marketing: Marketing, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[UUID] = []
+    load = versions.load
+
+    async def noting(session: TenantSession, version_id: UUID) -> LoadedVersion:
+        read.append(version_id)
+        return await load(session, version_id)
+
+    old = [await abandoned_cart(marketing)]
+    old += [await marketing.journey({**ABANDONED_CART, "goal": {"event": "order.placed"}}) for _ in range(3)]
+    person = await marketing.person()
+    await marketing.hear(cart(person))
+    monkeypatch.setattr(triggers.versions, "load", noting)
+    await marketing.hear(order(person))
+    assert set(read) == {old[-1].id}
+    [row] = await marketing.enrollments(old[-1])
+    assert row.reason == "goal"
