@@ -189,6 +189,19 @@ async def test_a_purchase_before_the_cart_does_not_count(marketing: Marketing) -
     assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [None]
 
 
+async def test_of_events_received_at_one_moment_the_earlier_written_does_not_end_the_wait(marketing: Marketing) -> None:
+    """One transaction wrote both, so they have one time; their positions tell them apart."""
+    await abandoned_cart(marketing, goal=None)
+    person = await marketing.person()
+    bought = order(person)
+    await marketing.hear(at(cart(person), bought.received_at))
+    await marketing.hear(bought)
+    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [None]
+    later = at(order(person), bought.received_at)
+    await marketing.hear(later)
+    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [later.id]
+
+
 async def test_a_purchase_right_behind_the_cart_ends_the_wait(marketing: Marketing) -> None:
     version = await abandoned_cart(marketing, goal=None)
     person = await marketing.person()
