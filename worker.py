@@ -27,6 +27,8 @@ from workflows.journey import JourneyWorkflow
 
 log = structlog.get_logger()
 
+STEPS_AT_ONCE = 4
+"""Steps of large cohorts that a process has Postgres do at once: with more they stand in each other's way there."""
 GRACE = timedelta(seconds=10)
 """What running activities get to finish in when the worker is asked to stop."""
 
@@ -40,7 +42,7 @@ def temporal_worker(client: Client, activities: JourneyActivities) -> Worker:
         activities=activities.all(),
         # The workflow names what passes through; datetime.now() and the like still raise in its own module.
         workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
-        max_concurrent_activities=8,
+        max_concurrent_activities=STEPS_AT_ONCE,
         max_concurrent_local_activities=8,
         graceful_shutdown_timeout=GRACE,
     )
