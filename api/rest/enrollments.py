@@ -6,12 +6,10 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.dependencies import SessionDep, requires
+from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Strict
 from api.routing import Router
-from core.errors import ConflictError
-from services.marketing import endings, passages
-from services.marketing.members import ENROLLMENT
+from services.marketing import control, passages
 
 router = Router(prefix="/enrollments", tags=["journeys"])
 
@@ -79,41 +77,30 @@ async def get(enrollment_id: UUID, session: SessionDep) -> EnrollmentWithSteps:
 
 
 @router.post("/{enrollment_id}/exit", dependencies=[requires("journeys:write")])
-async def leave(enrollment_id: UUID, session: SessionDep, body: Exit | None = None) -> EnrollmentWithSteps:
+async def leave(
+    enrollment_id: UUID, session: SessionDep, actor: ActorDep, body: Exit | None = None
+) -> EnrollmentWithSteps:
     """Take the person out of the journey, at once, wherever they are. Repeating it changes nothing."""
-    await passages.get(session, enrollment_id)
-    reason = (body or Exit()).reason
-    await endings.end(session, ENROLLMENT.c.id == enrollment_id, status="exited", reason=reason)
+    await control.leave(session, enrollment_id, reason=(body or Exit()).reason, by=actor)
     return await _shown(session, enrollment_id)
 
 
 @router.post("/{enrollment_id}/pause", dependencies=[requires("journeys:write")])
-async def pause(enrollment_id: UUID, session: SessionDep) -> EnrollmentWithSteps:
+async def pause(enrollment_id: UUID, session: SessionDep, actor: ActorDep) -> EnrollmentWithSteps:
     """Hold the person where they are."""
-    await _must_be_open(session, enrollment_id)
-    await endings.pause(session, ENROLLMENT.c.id == enrollment_id)
+    await control.pause(session, enrollment_id, by=actor)
     return await _shown(session, enrollment_id)
 
 
 @router.post("/{enrollment_id}/resume", dependencies=[requires("journeys:write")])
-async def resume(enrollment_id: UUID, session: SessionDep) -> EnrollmentWithSteps:
+async def resume(enrollment_id: UUID, session: SessionDep, actor: ActorDep) -> EnrollmentWithSteps:
     """Let the person go on; what fell due meanwhile happens now."""
-    await _must_be_open(session, enrollment_id)
-    await endings.resume(session, ENROLLMENT.c.id == enrollment_id)
+    await control.resume(session, enrollment_id, by=actor)
     return await _shown(session, enrollment_id)
 
 
 @router.post("/{enrollment_id}/retry", dependencies=[requires("journeys:write")])
-async def retry(enrollment_id: UUID, session: SessionDep) -> EnrollmentWithSteps:
+async def retry(enrollment_id: UUID, session: SessionDep, actor: ActorDep) -> EnrollmentWithSteps:
     """Try the node again where the person is parked."""
-    found = await passages.get(session, enrollment_id)
-    if found.status != "failed":
-        raise ConflictError("the enrollment is not parked: its node has not failed")
-    await endings.retry(session, ENROLLMENT.c.id == enrollment_id)
+    await control.retry(session, enrollment_id, by=actor)
     return await _shown(session, enrollment_id)
-
-
-async def _must_be_open(session: SessionDep, enrollment_id: UUID) -> None:
-    found = await passages.get(session, enrollment_id)
-    if found.ended_at is not None:
-        raise ConflictError("the enrollment has ended")
