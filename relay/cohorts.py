@@ -116,9 +116,16 @@ class CohortStarter:
             ).all()
             if not rows:
                 return 0
-            await asyncio.gather(*(self._start(row) for row in rows))
-            await mark_started(session, [(row.tenant_id, row.id) for row in rows])
-        return len(rows)
+            answers = await asyncio.gather(*(self._start(row) for row in rows), return_exceptions=True)
+            started = [row for row, error in zip(rows, answers, strict=True) if error is None]
+            refused = [error for error in answers if error is not None]
+            if refused and not started:
+                raise refused[0]
+            # One that Temporal will not have must not hold up the others; it is tried again with every page.
+            for error in refused:
+                log.error("cohort.refused", error=f"{type(error).__name__}: {error}")
+            await mark_started(session, [(row.tenant_id, row.id) for row in started])
+        return len(started)
 
     async def _start(self, row: Row[*tuple[Any, ...]]) -> None:
         cohort = CohortRef(tenant_id=row.tenant_id, journey_id=row.journey_id, cohort_id=row.id)
