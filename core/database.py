@@ -81,6 +81,7 @@ class Database:
             pool_size=self._pool_size,
             max_overflow=self._pool_size,
             pool_pre_ping=ask_first,
+            hide_parameters=True,  # an error's text may reach a log or a workflow's history; people's data must not
             connect_args={"server_settings": self._server_settings(role), "timeout": 10},
         )
 
