@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Select, String, Text, Uuid, and_, case, cast, func, literal, null, select, update
 from sqlalchemy.dialects.postgresql import JSONB
@@ -228,9 +229,17 @@ async def _plan_wait(session: TenantSession, step: Step, members: CohortMembers)
     )
     done = StepOutcome()
     for row in rows:
-        due = node.due(row.node_entered_at, zone_named(row.zone))
+        due = node.due(row.node_entered_at, _zone(row.zone))
         done.waits[due] = done.waits.get(due, 0) | member_sets.from_slots(row.slots)
     return done
+
+
+def _zone(name: str) -> ZoneInfo:
+    """The zone, or UTC where this machine does not know the name, as conditions have it."""
+    try:
+        return zone_named(name)
+    except ValueError:
+        return zone_named("UTC")
 
 
 async def _leave_wait(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
