@@ -15,33 +15,11 @@ from core.ids import new_id
 from journeys.definition import EventEntry, JourneyDefinition
 from journeys.validation import InvalidDefinition, Problem, parse, validate
 from models import Journey, JourneyListener, JourneyVersion, Template, TemplateVersion
-from services.marketing import endings
+from services.marketing import endings, rendering
 from services.marketing.members import ENROLLMENT
 from services.shared import activity
 
-PERSON_FIELDS = frozenset(
-    {
-        "id",
-        "email",
-        "phone",
-        "external_id",
-        "first_name",
-        "last_name",
-        "time_zone",
-        "locale",
-        "source",
-        "lifecycle_stage",
-        "is_customer",
-        "is_lead",
-        "is_contact",
-        "is_vendor",
-        "is_employee",
-        "created_at",
-        "updated_at",
-        "last_seen_at",
-        "qualified_at",
-    }
-)
+PERSON_FIELDS = frozenset({*rendering.PERSON_FIELDS, "updated_at", "last_seen_at", "qualified_at"})
 """What a condition may ask of a person, beside attributes."""
 
 
