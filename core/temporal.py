@@ -1,9 +1,7 @@
-"""The Temporal client, its retry policies and what workflows are found by."""
-
-from datetime import timedelta
+"""The Temporal client, and what workflows are found by."""
 
 from temporalio.client import Client
-from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import TLSConfig
 
@@ -15,11 +13,6 @@ JOURNEY_ID = SearchAttributeKey.for_keyword("JourneyId")
 CAMPAIGN_ID = SearchAttributeKey.for_keyword("CampaignId")
 
 MARKETING_QUEUE = "marketing"
-
-STORE_RETRY = RetryPolicy(
-    initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=20)
-)
-"""For activities on our own store: an outage ends, so they never give up; a permanent fault is non-retryable."""
 
 
 async def connect(settings: Settings) -> Client:

@@ -30,7 +30,6 @@ time of day, are those of the facts' zone; a date alone is the day it says. Cale
 `NeedsDatabase` only where the answer depends on them, whatever their order.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -134,11 +133,6 @@ def match_values(match: Mapping[FieldPath, FieldPath], entry: Properties) -> dic
 def property_values(names: Iterable[str], properties: Properties) -> dict[str, str] | None:
     """Return the event's side of `match_values`: the same names in its properties, `None` when one is missing."""
     return _complete({name: key_text(dig(properties, tuple(name.split(".")))) for name in names})
-
-
-def match_text(values: Mapping[str, str]) -> str:
-    """Return one text for a set of match values, equal exactly when they are: what a waiter is indexed by."""
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def key_text(value: object) -> str | None:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from journeys.conditions import Condition, FieldPath, RootCondition
 from journeys.durations import zone_named
-from journeys.evaluate import Facts, NeedsDatabase, evaluate, key_text, match_text, match_values, property_values
+from journeys.evaluate import Facts, NeedsDatabase, evaluate, key_text, match_values, property_values
 from tests.journeys.condition_cases import FIELD_CASES, NOW, TREE_CASES, FieldCase, TreeCase
 from tests.journeys.strategies import conditions, json_values
 
@@ -110,14 +110,6 @@ def test_an_entry_without_the_value_matches_no_event(entry: dict[str, Any]) -> N
 )
 def test_keys_are_the_text_that_jsonb_gives(value: object, text: str | None) -> None:
     assert key_text(value) == text
-
-
-@given(
-    st.dictionaries(st.text(max_size=5), st.text(max_size=5)), st.dictionaries(st.text(max_size=5), st.text(max_size=5))
-)
-def test_match_texts_are_equal_exactly_when_the_values_are(one: dict[str, str], other: dict[str, str]) -> None:
-    assert (match_text(one) == match_text(other)) is (one == other)
-    assert match_text(dict(reversed(one.items()))) == match_text(one)
 
 
 @given(condition=conditions(), facts=st.fixed_dictionaries({"cart": json_values(), "a": json_values()}))
