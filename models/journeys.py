@@ -116,6 +116,16 @@ class Enrollment(TenantRow):
             unique=True,
             postgresql_where=text("ended_at IS NULL AND NOT overlapping"),
         ),
+        Index(
+            "enrollment_once_idx",
+            "tenant_id",
+            "journey_id",
+            "subject_type",
+            "subject_id",
+            "entry_key",
+            unique=True,
+            postgresql_where=text("once"),
+        ),
         Index("enrollment_subject_idx", "tenant_id", "subject_id", "journey_id", "entered_at"),
         {"postgresql_with": {"fillfactor": "50"}},  # several updates a passage; the free half keeps them HOT
     )
@@ -131,6 +141,8 @@ class Enrollment(TenantRow):
     entry_key: Mapped[str] = mapped_column(server_default="")
     overlapping: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     """True where the journey allows entry `always`: several may be open at once."""
+    once: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """True where the journey allows entry `never` again: no second such row is taken, open or not."""
     entry: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     """The entry event's properties."""
     entry_event_id: Mapped[UUID | None]

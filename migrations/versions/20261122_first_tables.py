@@ -364,6 +364,7 @@ def upgrade() -> None:
         sa.Column("person_id", sa.Uuid(), nullable=True),
         sa.Column("entry_key", sa.Text(), server_default="", nullable=False),
         sa.Column("overlapping", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("once", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("entry", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("entry_event_id", sa.Uuid(), nullable=True),
         sa.Column("entry_position", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
@@ -389,6 +390,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("enrollment_pkey")),
         sa.UniqueConstraint("tenant_id", "cohort_id", "slot", name=op.f("enrollment_tenant_id_cohort_id_slot_key")),
         postgresql_with={"fillfactor": "50"},
+    )
+    op.create_index(
+        "enrollment_once_idx",
+        "enrollment",
+        ["tenant_id", "journey_id", "subject_type", "subject_id", "entry_key"],
+        unique=True,
+        postgresql_where=sa.text("once"),
     )
     op.create_index(
         "enrollment_open_idx",
@@ -631,6 +639,7 @@ def downgrade() -> None:
     op.drop_index(
         "enrollment_open_idx", table_name="enrollment", postgresql_where=sa.text("ended_at IS NULL AND NOT overlapping")
     )
+    op.drop_index("enrollment_once_idx", table_name="enrollment", postgresql_where=sa.text("once"))
     op.drop_table("enrollment")
     op.drop_table("consent")
     op.drop_table("template")

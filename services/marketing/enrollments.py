@@ -151,9 +151,10 @@ async def _enroll_page(
             done.skipped[row.refused] += 1
     if not entering:
         return done
-    ids = await _insert(session, version, entering, overlapping=again.mode == "always", source=source)
+    ids = await _insert(session, version, entering, mode=again.mode, source=source)
     done.enrollment_ids = ids
-    done.skipped["already_active"] += len(entering) - len(ids)
+    # Who entered at the same moment elsewhere, and was first: the unique indexes decide.
+    done.skipped["already_entered" if again.mode == "never" else "already_active"] += len(entering) - len(ids)
     done.skipped = +done.skipped
     return done
 
@@ -163,13 +164,11 @@ async def _insert(
     version: LoadedVersion,
     entering: Sequence[Candidate],
     *,
-    overlapping: bool,
+    mode: str,
     source: str,
 ) -> list[UUID]:
     cohort_id = new_id()
-    statement = version.statements.get(
-        ("enroll", overlapping), lambda: _statement(session.tenant_id, version, overlapping=overlapping)
-    )
+    statement = version.statements.get(("enroll", mode), lambda: _statement(session.tenant_id, version, mode))
     parameters: dict[str, Any] = {
         "new_cohort": cohort_id,
         "members": len(entering),
@@ -189,7 +188,7 @@ async def _insert(
     return ids
 
 
-def _statement(tenant_id: UUID, version: LoadedVersion, *, overlapping: bool) -> Select[*tuple[Any, ...]]:
+def _statement(tenant_id: UUID, version: LoadedVersion, mode: str) -> Select[*tuple[Any, ...]]:
     """Return the statement that writes a cohort and its enrollments, giving back the ids of those who entered."""
     cohort = insert(Cohort).values(
         tenant_id=tenant_id,
@@ -223,7 +222,8 @@ def _statement(tenant_id: UUID, version: LoadedVersion, *, overlapping: bool) ->
         "subject_id": given.c.subject_id,
         "person_id": given.c.subject_id,
         "entry_key": given.c.entry_key,
-        "overlapping": literal(overlapping),
+        "overlapping": literal(mode == "always"),
+        "once": literal(mode == "never"),
         "entry": given.c.entry,
         "entry_event_id": given.c.event_id,
         "entry_position": given.c.position,

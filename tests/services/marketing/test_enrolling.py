@@ -107,8 +107,12 @@ async def test_people_the_tenant_does_not_know_are_counted(marketing: Marketing,
     assert [row.subject_id for row in await marketing.enrollments(version)] == [known]
 
 
-@pytest.mark.parametrize("again", [NEVER, WHEN_NOT_ACTIVE], ids=["never", "when_not_active"])
-async def test_of_two_entries_at_once_one_is_let_in(marketing: Marketing, again: Again) -> None:
+@pytest.mark.parametrize(
+    ("again", "reason"),
+    [(NEVER, "already_entered"), (WHEN_NOT_ACTIVE, "already_active")],
+    ids=["never", "when_not_active"],
+)
+async def test_of_two_entries_at_once_one_is_let_in(marketing: Marketing, again: Again, reason: str) -> None:
     version = await marketing.journey(walk(wait=WAIT))
     people = await marketing.people()
     async with marketing.session() as first:
@@ -117,7 +121,18 @@ async def test_of_two_entries_at_once_one_is_let_in(marketing: Marketing, again:
         await marketing.until_blocked()
     assert len(entered.enrollment_ids) == 1
     late = await second
-    assert (late.enrollment_ids, late.skipped) == ([], {"already_active": 1})
+    assert (late.enrollment_ids, late.skipped) == ([], {reason: 1})
+    assert len(await marketing.enrollments(version)) == 1
+
+
+async def test_never_again_holds_at_the_same_moment_for_passages_that_are_over_at_once(marketing: Marketing) -> None:
+    version = await marketing.journey({"entry": {"api": True}, "start": "done", "nodes": {"done": EXIT}})
+    people = await marketing.people()
+    async with marketing.session() as first:
+        await marketing.enroll(version, people, again=NEVER, session=first)
+        second = asyncio.create_task(marketing.enroll(version, people, again=NEVER))
+        await marketing.until_blocked()
+    assert (await second).skipped == {"already_entered": 1}
     assert len(await marketing.enrollments(version)) == 1
 
 
