@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, Self
 
-from stack.processes import ChildProcess, ProcessUser, StackError, file_lock, free_port, write_private
+from stack.processes import ChildProcess, ProcessUser, StackError, file_lock, free_port, taking_ports, write_private
 
 DEFAULT_MAJOR = 18
 DATABASE = "throughline"
@@ -114,7 +114,8 @@ class EmbeddedPostgres:
             if not self._data.exists():
                 self._initialize(binaries)
             if not self._running():
-                self._launch(binaries)
+                with taking_ports():
+                    self._launch(binaries)
             self._create_database(binaries)
         return self.url()
 

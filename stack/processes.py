@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -165,6 +166,17 @@ def file_lock(path: Path) -> Generator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def taking_ports() -> Generator[None]:
+    """Keep our other processes on this machine from choosing ports until the block ends: by then they are taken.
+
+    A port that is free when it is chosen may be gone when the server binds it, and another server's answer on it would
+    be taken for ours.
+    """
+    with file_lock(Path(tempfile.gettempdir()) / f"throughline-ports-{os.getuid()}.lock"):
         yield
 
 

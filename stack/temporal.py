@@ -28,7 +28,7 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from core.temporal import CAMPAIGN_ID, DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
-from stack.processes import ChildProcess, StackError, file_lock, free_port
+from stack.processes import ChildProcess, StackError, file_lock, free_port, taking_ports
 
 NAMESPACE = "default"
 GO_PACKAGE = "github.com/temporalio/cli/cmd/temporal@v1.5.1"  # newer tags carry a `replace`, which `go install` refuses
@@ -141,7 +141,7 @@ class DevTemporal:
         program = find_program(self._cache, self._report)
         self._data_dir.mkdir(parents=True, exist_ok=True)
         attributes = [part for name in _SEARCH_ATTRIBUTES for part in ("--search-attribute", f"{name}=Keyword")]
-        with self._claim() as handle:
+        with taking_ports(), self._claim() as handle:
             self._port = self._port or free_port(DEFAULT_PORT)
             if self._ui:
                 self._ui_port = self._ui_port or free_port(DEFAULT_UI_PORT)
@@ -158,11 +158,11 @@ class DevTemporal:
                 log_path=self._data_dir / "temporal.log",
                 keep_open=[handle],
             ).start()  # fmt: skip
-        try:
-            child.wait_until(lambda: asyncio.run(_is_ready(address)), seconds=_READY_SECONDS)
-        except BaseException:
-            child.kill()
-            raise
+            try:
+                child.wait_until(lambda: asyncio.run(_is_ready(address)), seconds=_READY_SECONDS)
+            except BaseException:
+                child.kill()
+                raise
         self._child = child
         return address
 
