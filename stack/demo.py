@@ -23,6 +23,8 @@ Report = Callable[[str], None]
 
 PATIENCE_SECONDS = 60
 POLL_SECONDS = 0.1
+MAILS = 3
+"""Welcome, reminder, thank-you."""
 POSTAL_ADDRESS = "Throughline Demo, Example Street 1, 1234 AB Exampleton"
 _PIXEL = re.compile(r"""src=["']([^"']+/t/o/[^"']+)["']""")
 
@@ -53,7 +55,7 @@ class Demo:
         cart_id = self._leave_cart(person_id)
         self._buy(person_id, cart_id)
         self._retain(person_id)
-        profile = self._get(f"/people/{person_id}/profile")
+        profile: dict[str, Any] = self._until("the record of his mails", lambda: self._told_profile(person_id))
         self._report("\nThe profile, all of it from one record (of each activity just what and when):\n")
         activities = [{"type": activity["type"], "at": activity["at"]} for activity in profile["activities"]]
         self._report(_shown({**profile, "activities": activities}))
@@ -155,6 +157,11 @@ class Demo:
     def _person_if(self, person_id: str, flag: str) -> dict[str, Any] | None:
         person = self._get(f"/people/{person_id}")
         return person if person[flag] else None
+
+    def _told_profile(self, person_id: str) -> dict[str, Any] | None:
+        """The profile, once it tells of all three mails: a mail is there a moment before its record."""
+        profile = self._get(f"/people/{person_id}/profile")
+        return profile if profile["campaigns"]["email_engagement"]["sent"] == MAILS else None
 
     def _passage(self, journey: str, person_id: str) -> dict[str, Any] | None:
         passages = self._get(f"/journeys/{journey}/enrollments", person_id=person_id)["items"]

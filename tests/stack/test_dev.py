@@ -1,6 +1,7 @@
 """The whole stack on one machine: up with one word, whole again when a part dies, gone with another word."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -81,6 +82,20 @@ def test_the_stack_comes_up_heals_and_goes(folder: Path) -> None:
     assert throughline(folder, "dev", "--detach").returncode == 0
     second = DevInfo.model_validate_json((folder / "dev.json").read_text())
     assert (second.api_key, second.database_url) == (info.api_key, info.database_url)
+
+
+def test_the_demo_does_the_main_job_and_does_it_again(folder: Path) -> None:
+    for _ in range(2):
+        shown = throughline(folder, "demo")
+        assert shown.returncode == 0, shown.stdout + shown.stderr
+        assert "`abandoned_cart` completed: goal." in shown.stdout
+        assert "The thank-you mail is out" in shown.stdout
+        profile = json.loads(shown.stdout[shown.stdout.index("\n{\n") : shown.stdout.index("\n}\n") + 3])
+        assert profile["customer"]["total_spent"] == {"amount": "100.00", "currency": "EUR"}
+        assert profile["identity"]["lifecycle_stage"] == "customer"
+        assert set(profile["campaigns"]["enrolled"]) == {"welcome", "abandoned_cart", "customer_retention"}
+        assert profile["campaigns"]["email_engagement"] == {"sent": 3, "opens": 1, "clicks": 0}
+        assert shown.stdout.count("  curl ") == 3
 
 
 def test_a_part_that_cannot_start_ends_the_whole_with_its_reason(folder: Path) -> None:
