@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-import structlog
 import uvloop
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -25,7 +24,7 @@ from relay import process as relay
 from sender.loop import Sender
 from workflows.journey import JourneyWorkflow
 
-log = structlog.get_logger()
+log = logging.get_logger(__name__)
 
 STEPS_AT_ONCE = 4
 """Steps of large cohorts that a process has Postgres do at once: with more they stand in each other's way there."""

@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-import structlog
 from sqlalchemy import Row, delete, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
@@ -20,11 +19,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.journeys import SIGNAL, WORKFLOW, CohortGraph, CohortInput, CohortRef, Told
 from core.database import Database
+from core.logging import get_logger
 from core.temporal import DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
+from core.waiting import any_of
 from core.wake import COHORT_CHANNEL
 from models import Cohort, CohortSignal, JourneyVersion, Tenant
 
-log = structlog.get_logger()
+log = get_logger(__name__)
 
 PAGE = 200
 SWEEP_SECONDS = 1.0
@@ -75,14 +76,13 @@ class CohortStarter:
                     await self._work(stop, lost)
             except Exception as error:  # noqa: BLE001 - whatever it was, what is owed stays owed
                 log.warning("cohorts.delayed", error=type(error).__name__)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), SWEEP_SECONDS)
+                await any_of(stop, seconds=SWEEP_SECONDS)
 
     async def _work(self, stop: asyncio.Event, lost: asyncio.Event) -> None:
         while not stop.is_set() and not lost.is_set():
             self._woken.clear()
             if not await self.once():
-                await wait_for_either(stop, self._woken, SWEEP_SECONDS)
+                await any_of(stop, self._woken, seconds=SWEEP_SECONDS)
 
     async def once(self) -> bool:
         """Start and deliver one page of each; whether there may be more."""
@@ -171,14 +171,6 @@ class CohortStarter:
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:  # a workflow that is over needs no telling
                     raise
-
-
-async def wait_for_either(first: asyncio.Event, second: asyncio.Event, seconds: float) -> None:
-    """Return when one of the events is set, or the time is over."""
-    waiting = {asyncio.ensure_future(first.wait()), asyncio.ensure_future(second.wait())}
-    _, pending = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
 
 
 async def mark_started(session: AsyncSession, cohorts: Sequence[tuple[UUID, UUID]]) -> None:

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from core.database import Database
 from core.logging import get_logger
+from core.waiting import any_of
 from core.wake import EVENT_CHANNEL
 from relay import delta
 from relay.delivery import deliver
@@ -81,12 +81,12 @@ class Relay:
                 more = await self.step(consumer)
             except Exception as error:  # noqa: BLE001 - whatever it was, the bus must go on
                 _log.warning("relay_failed", consumer=consumer.name, retry_in=pause, exc_info=error)
-                await _wait(stop, pause)
+                await any_of(stop, seconds=pause)
                 pause = min(pause * 2, LONGEST_RETRY)
             else:
                 pause = FIRST_RETRY
                 if not more:
-                    await _wait(awake, self._poll_seconds)
+                    await any_of(awake, seconds=self._poll_seconds)
 
     async def step(self, consumer: Consumer) -> bool:
         """Handle one page, and the replays asked for; return whether there was anything.
@@ -142,11 +142,11 @@ class Relay:
                 async with self._database.listen(EVENT_CHANNEL, self.wake) as lost:
                     pause = FIRST_RETRY
                     self.wake()  # what was notified while nobody listened
-                    await _either(stop, lost)
+                    await any_of(stop, lost)
             except Exception as error:  # noqa: BLE001 - polling goes on meanwhile
                 _log.warning("listen_failed", retry_in=pause, error=str(error))
             if not stop.is_set():
-                await _wait(stop, pause)
+                await any_of(stop, seconds=pause)
                 pause = min(pause * 2, LONGEST_RETRY)
 
     async def _keep_house(self, stop: asyncio.Event) -> None:
@@ -156,19 +156,4 @@ class Relay:
                     await chore(self._database)
                 except Exception as error:  # noqa: BLE001 - the next round tries again
                     _log.warning("chore_failed", exc_info=error)
-            await _wait(stop, CHORE_SECONDS)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-
-
-async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
-    tasks = [asyncio.create_task(one.wait()), asyncio.create_task(other.wait())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
+            await any_of(stop, seconds=CHORE_SECONDS)

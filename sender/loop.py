@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.database import Database
 from core.logging import get_logger
 from core.settings import Settings
+from core.waiting import any_of
 from core.wake import MESSAGE_CHANNEL
 from integrations.email.files import FileSink
 from integrations.email.port import EmailChannel, UnreachableError
@@ -115,7 +116,7 @@ class Sender:
                     )
             except Exception as error:  # noqa: BLE001 - whatever it was, it may end
                 _log.warning("claim_failed", retry_in=retry, error=type(error).__name__)
-                await _either(stop, retry)
+                await any_of(stop, seconds=retry)
                 retry = min(retry * 2, _LONGEST_RETRY)
                 continue
             retry = _FIRST_RETRY
@@ -124,7 +125,7 @@ class Sender:
                 self._runs[task] = None
                 task.add_done_callback(self._done)
             if len(found) < free or not free:
-                await _either(self._awake, self._policy.poll_seconds if wait <= 0 else wait)
+                await any_of(self._awake, seconds=self._policy.poll_seconds if wait <= 0 else wait)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._runs.pop(task, None)
@@ -204,9 +205,3 @@ class Sender:
                 await asyncio.sleep(_LONGEST_RETRY)
             else:
                 await asyncio.sleep(_CHORE_SECONDS)
-
-
-async def _either(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set or the time is over."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
