@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Table, and_, column, delete, func, null, select, update, values
-from sqlalchemy import Text as SqlText
-from sqlalchemy import Uuid as SqlUuid
+from sqlalchemy import CTE, Table, Text, Uuid, and_, bindparam, column, delete, func, null, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
 
 from contracts.journeys import SignalKind, Told
@@ -39,8 +38,16 @@ async def end_each(session: TenantSession, endings: Mapping[UUID, tuple[str, str
     """End these open enrollments, each with its own status and reason; return how many."""
     if not endings:
         return 0
-    ending = values(column("id", SqlUuid), column("status", SqlText), column("reason", SqlText), name="ending").data(
-        [(enrollment_id, status, reason) for enrollment_id, (status, reason) in sorted(endings.items())]
+    how = sorted(endings.items())
+    # Arrays, not VALUES: a statement with VALUES is compiled anew each time.
+    ending = (
+        func.unnest(
+            bindparam(None, [enrollment_id for enrollment_id, _ in how], type_=ARRAY(Uuid)),
+            bindparam(None, [status for _, (status, _) in how], type_=ARRAY(Text)),
+            bindparam(None, [reason for _, (_, reason) in how], type_=ARRAY(Text)),
+        )
+        .table_valued(column("id", Uuid), column("status", Text), column("reason", Text))
+        .render_derived(name="ending")
     )
     await _lock_waiters(session, ENROLLMENT.c.id.in_(sorted(endings)))
     return await _ended(
@@ -77,14 +84,7 @@ async def _ended(session: TenantSession, ending: Any) -> int:  # noqa: ANN401 - 
         .returning(WAITER.c.slot)
         .cte("waiters")
     )
-    rows = await session.execute(
-        select(ended.c.cohort_id, func.array_agg(ended.c.slot).label("slots"))
-        .group_by(ended.c.cohort_id)
-        .add_cte(waiters)
-    )
-    by_cohort = {row.cohort_id: member_sets.from_slots(row.slots) for row in rows}
-    await owe(session, "leave", by_cohort)
-    return sum(members.bit_count() for members in by_cohort.values())
+    return await _owed(session, "leave", ended, waiters)
 
 
 async def pause(session: TenantSession, which: ColumnElement[bool]) -> int:
@@ -114,8 +114,15 @@ async def _marked(
         .returning(ENROLLMENT.c.cohort_id, ENROLLMENT.c.slot)
         .cte("marked")
     )
+    return await _owed(session, kind, marked)
+
+
+async def _owed(session: TenantSession, kind: SignalKind, changed: CTE, *beside: CTE) -> int:
+    """Change enrollments (`changed` gives cohort_id and slot), and owe their cohorts the signal; return how many."""
     rows = await session.execute(
-        select(marked.c.cohort_id, func.array_agg(marked.c.slot).label("slots")).group_by(marked.c.cohort_id)
+        select(changed.c.cohort_id, func.array_agg(changed.c.slot).label("slots"))
+        .group_by(changed.c.cohort_id)
+        .add_cte(*beside)
     )
     by_cohort = {row.cohort_id: member_sets.from_slots(row.slots) for row in rows}
     await owe(session, kind, by_cohort)
