@@ -6,9 +6,10 @@ Postgres and Temporal.
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import uvloop
 from temporalio.client import Client
@@ -19,7 +20,7 @@ from activities.journeys import JourneyActivities
 from core import logging
 from core.database import Database
 from core.settings import Settings, settings
-from core.temporal import MARKETING_QUEUE, connect
+from core.temporal import IDENTITY_QUEUE, MARKETING_QUEUE, connect
 from relay import process as relay
 from sender.loop import Sender
 from workflows.journey import JourneyWorkflow
@@ -30,6 +31,29 @@ STEPS_AT_ONCE = 4
 """Steps of large cohorts that a process has Postgres do at once: with more they stand in each other's way there."""
 GRACE = timedelta(seconds=10)
 """What running activities get to finish in when the worker is asked to stop."""
+
+
+IDENTITY_WORKFLOWS: list[type] = []
+"""Workflows on people as such: searches, imports, erasures."""
+
+
+def identity_activities(database: Database, configuration: Settings) -> list[Callable[..., Any]]:
+    """Return the activities of the identity domain."""
+    del database, configuration
+    return []
+
+
+def identity_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+    """Return the Temporal worker of the identity domain."""
+    return Worker(
+        client,
+        task_queue=IDENTITY_QUEUE,
+        workflows=IDENTITY_WORKFLOWS,
+        activities=activities,
+        workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
+        max_concurrent_activities=STEPS_AT_ONCE,
+        graceful_shutdown_timeout=GRACE,
+    )
 
 
 def temporal_worker(client: Client, activities: JourneyActivities) -> Worker:
@@ -52,12 +76,17 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
     database = Database(configuration.database_url, pool_size=configuration.database_pool_size)
     client = await connect(configuration)
     sender = Sender(database, configuration)
-    worker = temporal_worker(client, JourneyActivities(database, sender.wake))
+    workers = [temporal_worker(client, JourneyActivities(database, sender.wake))]
+    activities = identity_activities(database, configuration)
+    if activities:
+        workers.append(identity_worker(client, activities))
     try:
-        async with worker, asyncio.TaskGroup() as group:
+        async with AsyncExitStack() as running, asyncio.TaskGroup() as group:
+            for worker in workers:
+                await running.enter_async_context(worker)
             group.create_task(relay.run(database, client, stop, eager=True), name="relay")
             group.create_task(sender.run(stop), name="sender")
-            log.info("worker.ready", task_queue=MARKETING_QUEUE)
+            log.info("worker.ready", task_queues=[worker.task_queue for worker in workers])
             await stop.wait()
     finally:
         await database.close()

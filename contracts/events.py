@@ -17,6 +17,11 @@ PERSON_UPDATED: Final = "person.updated"
 PERSON_SUBSCRIBED: Final = "person.subscribed"
 PERSON_UNSUBSCRIBED: Final = "person.unsubscribed"
 PERSON_STAGE_CHANGED: Final = "person.stage_changed"
+PERSON_MERGED: Final = "person.merged"
+PERSON_UNMERGED: Final = "person.unmerged"
+PERSON_ERASED: Final = "person.erased"
+CONSENT_REQUESTED: Final = "consent.requested"
+"""Somebody is to confirm an opt-in by mail."""
 
 OPENED: Final = ".opened"
 CLICKED: Final = ".clicked"
@@ -25,6 +30,7 @@ CLICKED: Final = ".clicked"
 RESERVED: Final = frozenset(
     {
         "activity",
+        "address",
         "campaign",
         "consent",
         "deal",

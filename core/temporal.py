@@ -13,6 +13,8 @@ JOURNEY_ID = SearchAttributeKey.for_keyword("JourneyId")
 CAMPAIGN_ID = SearchAttributeKey.for_keyword("CampaignId")
 
 MARKETING_QUEUE = "marketing"
+IDENTITY_QUEUE = "identity"
+"""One task queue a domain."""
 
 
 async def connect(settings: Settings) -> Client:

@@ -17,6 +17,8 @@ EVENT_CHANNEL = "tl_event"
 """Events were written: for relays."""
 COHORT_CHANNEL = "tl_cohort"
 """Cohorts are to be started, or signals to be delivered."""
+START_CHANNEL = "tl_start"
+"""Workflows are owed to Temporal."""
 MESSAGE_CHANNEL = "tl_message"
 """Messages were queued: for senders."""
 GAP_SECONDS = 0.005

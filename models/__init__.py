@@ -1,9 +1,14 @@
 """Tables, one module per domain; importing this package makes all of them known to the metadata."""
 
+from models.addresses import Address
+from models.attributes import AttributeDefinition, ScoreRule
 from models.base import Base
 from models.commerce import OrderFact
+from models.consent import Consent, ConsentChange, Topic
 from models.events import ConsumerCursor, DeadEvent, Event
-from models.identity import Consent, Person, PersonIdentifier, Suppression
+from models.forms import Form, WriteKey
+from models.identity import Person, PersonIdentifier, Suppression, SuppressionHash
+from models.imports import ImportChunk, ImportReject, PeopleImport
 from models.journeys import (
     Cohort,
     CohortSignal,
@@ -14,34 +19,63 @@ from models.journeys import (
     JourneyVersion,
     Waiter,
 )
+from models.merges import DuplicateBlock, DuplicateCandidate, DuplicateRun, PersonAlias, PersonMerge, PersonMergeRow
 from models.messages import Message, MessagePage, Template, TemplateVersion
-from models.shared import Activity
+from models.organizations import Organization, OrganizationEntry, OrganizationPerson
+from models.privacy import Erasure
+from models.shared import Activity, WorkflowStart
 from models.tenancy import ApiKey, IdempotencyKey, Tenant
+from models.users import Invitation, UserAccount, UserSession
 
 __all__ = [
     "Activity",
+    "Address",
     "ApiKey",
+    "AttributeDefinition",
     "Base",
     "Cohort",
     "CohortSignal",
     "Consent",
+    "ConsentChange",
     "ConsumerCursor",
     "DeadEvent",
+    "DuplicateBlock",
+    "DuplicateCandidate",
+    "DuplicateRun",
     "Enrollment",
     "EnrollmentStep",
+    "Erasure",
     "Event",
+    "Form",
     "IdempotencyKey",
+    "ImportChunk",
+    "ImportReject",
+    "Invitation",
     "Journey",
     "JourneyListener",
     "JourneyVersion",
     "Message",
     "MessagePage",
     "OrderFact",
+    "Organization",
+    "OrganizationEntry",
+    "OrganizationPerson",
+    "PeopleImport",
     "Person",
+    "PersonAlias",
     "PersonIdentifier",
+    "PersonMerge",
+    "PersonMergeRow",
+    "ScoreRule",
     "Suppression",
+    "SuppressionHash",
     "Template",
     "TemplateVersion",
     "Tenant",
+    "Topic",
+    "UserAccount",
+    "UserSession",
     "Waiter",
+    "WorkflowStart",
+    "WriteKey",
 ]

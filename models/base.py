@@ -1,7 +1,9 @@
 """The declarative base: names of constraints, the key every table shares, and who may see it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, MetaData, Text, Uuid, func
@@ -18,6 +20,9 @@ NAMING = {
 
 SYSTEM_ACCESS = "system"
 """Key of `Table.info`: the privileges tl_system has on all tenants' rows of the table, such as `SELECT, UPDATE`."""
+
+OF_PERSON = "of_person"
+"""Key of `Table.info`: the `OfPerson` rules of the table, one for each column that names a person."""
 
 
 class Base(DeclarativeBase):
@@ -54,11 +59,48 @@ def belongs_to(table: str, column: str, *, ondelete: str | None = None) -> Forei
     return ForeignKeyConstraint(["tenant_id", column], [f"{table}.tenant_id", f"{table}.id"], ondelete=ondelete)
 
 
+def set_null(table: str, column: str) -> ForeignKeyConstraint:
+    """Return the composite foreign key to `table` whose `column` alone becomes null when the other row is deleted."""
+    return belongs_to(table, column, ondelete=f"SET NULL ({column})")
+
+
 def of_tenant() -> ForeignKeyConstraint:
     """Return the foreign key to the tenant."""
     return ForeignKeyConstraint(["tenant_id"], ["tenant.id"], ondelete="CASCADE")
 
 
-def system(privileges: str) -> dict[str, str]:
+def system(privileges: str) -> dict[str, Any]:
     """Return the `info` of a table that tl_system may use across tenants with these privileges."""
     return {SYSTEM_ACCESS: privileges}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfPerson:
+    """What becomes of rows that name a person when the person is merged into another, and when it is erased.
+
+    Each domain says it beside its table; `services.identity` carries it out. SQL here is over the row as `r`, and may
+    use `:tenant`; in `moves` and `settles` also `:loser` and `:winner`, in `rows` and `blanks` also `:person`.
+    """
+
+    column: str
+    """The column that names the person."""
+    merge: Literal["move", "drop", "own", "stay"]
+    """`move`: points to the winner from then on, and back after an undo. `drop`: deleted, as it can be made again.
+    `own`: the merge has a rule of its own. `stay`: keeps naming the loser; readers ask for the aliases too."""
+    moves: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Further columns to set when a row moves; an undo restores them."""
+    settles: Mapping[str, str] = field(default_factory=dict[str, str])
+    """As `moves`, but for good: what ends because winner and loser both had it, an undo cannot begin again."""
+    rows: str | None = None
+    """Which rows are of `:person`, where that is not just `r.column = :person`. Rows found through another table's are
+    dealt with before that table's own."""
+    erase: Literal["delete", "detach", "own", "keep"]
+    """`detach`: the row stays for the sake of counts, without the person and with `blanks`. `own`: by the owner's
+    function `tl_erase`. `keep`: holds nothing about the person."""
+    blanks: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Columns to overwrite when a row is detached; the column itself becomes null unless it is named here."""
+
+
+def of_person(*rules: OfPerson) -> dict[str, Any]:
+    """Return the `info` of a table whose rows name people."""
+    return {OF_PERSON: rules}

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import CHAR, Index, PrimaryKeyConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, belongs_to
+from models.base import Base, OfPerson, belongs_to, of_person
 
 
 class OrderFact(Base):
@@ -17,12 +17,14 @@ class OrderFact(Base):
         PrimaryKeyConstraint("tenant_id", "order_key"),
         belongs_to("person", "person_id"),
         Index(None, "tenant_id", "person_id"),
+        {"info": of_person(OfPerson(column="person_id", merge="move", erase="detach"))},
     )
 
     tenant_id: Mapped[UUID]
     order_key: Mapped[str]
     """The event's `order_id`, or the event's own id where it names none."""
-    person_id: Mapped[UUID]
+    person_id: Mapped[UUID | None]
+    """Null once the person was erased: the order still counts."""
     currency: Mapped[str] = mapped_column(CHAR(3))
     total_minor: Mapped[int]
     refunded_minor: Mapped[int] = mapped_column(server_default=text("0"))

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Boolean, Identity, Index, Integer, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
-from models.base import Base, Created, TenantRow, belongs_to, system
+from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, system
 
 
 class Xid8(UserDefinedType[int]):
@@ -55,7 +55,17 @@ class Event(TenantRow):
         ),
         Index("event_xid_idx", "xid"),
         Index("event_position_idx", "position"),
-        {"info": system("SELECT")},
+        {
+            "info": system("SELECT")
+            | of_person(
+                OfPerson(
+                    column="person_id",
+                    merge="move",
+                    moves={"subject_id": "CASE WHEN r.subject_id = :loser THEN :winner ELSE r.subject_id END"},
+                    erase="own",
+                )
+            )
+        },
     )
 
     type: Mapped[str]

@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Boolean, CheckConstraint, Computed, Index, PrimaryKeyConstraint, Text, func, text
+from sqlalchemy import Boolean, CheckConstraint, Computed, Index, LargeBinary, PrimaryKeyConstraint, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, Created, TenantRow, belongs_to, of_tenant, system
+from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, set_null, system
 
 STAGES = ("visitor", "subscriber", "lead", "qualified", "opportunity", "customer")
 """Lifecycle stages, lowest first."""
@@ -32,7 +32,9 @@ class Person(Created, TenantRow):
     __tablename__ = "person"
     __table_args__ = (
         of_tenant(),
+        set_null("user_account", "owner_id"),
         CheckConstraint(one_of("lifecycle_stage", STAGES), name="stage"),
+        Index("person_owner_idx", "tenant_id", "owner_id", "id", postgresql_where=text("owner_id IS NOT NULL")),
         *(
             Index(f"person_{role}_idx", "tenant_id", f"is_{role}", "id", postgresql_where=text(f"is_{role} = true"))
             for role in ROLES
@@ -63,6 +65,14 @@ class Person(Created, TenantRow):
     locale: Mapped[str | None]
     source: Mapped[str | None]
     attributes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    social: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """Network to handle or address: `{"mastodon": "@ann@example.social"}`."""
+    preferences: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """What the person likes, in the tenant's own words; consent is not kept here."""
+    owner_id: Mapped[UUID | None]
+    """The teammate who looks after the person."""
+    score: Mapped[int] = mapped_column(server_default=text("0"))
+    """Sum of the points of the score rules that hold; see `services.identity.scoring`."""
     is_customer: Mapped[bool] = _flag()
     is_lead: Mapped[bool] = _flag()
     is_contact: Mapped[bool] = _flag()
@@ -86,6 +96,7 @@ class PersonIdentifier(Created, Base):
         belongs_to("person", "person_id", ondelete="CASCADE"),
         CheckConstraint(one_of("kind", IDENTIFIER_KINDS), name="kind"),
         Index(None, "tenant_id", "person_id"),
+        {"info": of_person(OfPerson(column="person_id", merge="move", erase="delete"))},
     )
 
     tenant_id: Mapped[UUID]
@@ -93,27 +104,10 @@ class PersonIdentifier(Created, Base):
     value: Mapped[str] = mapped_column(Text(collation="C"))
     """Plain text in C collation, so that equality and prefixes use the index under row-level security."""
     person_id: Mapped[UUID]
-
-
-class Consent(Base):
-    """Where a person stands on one channel and topic now; the history is in `activity`."""
-
-    __tablename__ = "consent"
-    __table_args__ = (
-        PrimaryKeyConstraint("tenant_id", "person_id", "channel", "topic"),
-        belongs_to("person", "person_id", ondelete="CASCADE"),
-        CheckConstraint(one_of("channel", CHANNELS), name="channel"),
-        CheckConstraint(one_of("status", ("opted_in", "opted_out")), name="status"),
-        {"info": system("SELECT")},
-    )
-
-    tenant_id: Mapped[UUID]
-    person_id: Mapped[UUID]
-    channel: Mapped[str]
-    topic: Mapped[str]
-    status: Mapped[str]
-    source: Mapped[str | None]
-    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    label: Mapped[str | None]
+    """What kind of address it is to the person: `work`, `home`, `mobile`, or any other word."""
+    verified_at: Mapped[datetime | None]
+    """When the person proved to be reached there."""
 
 
 class Suppression(Created, Base):
@@ -130,4 +124,22 @@ class Suppression(Created, Base):
     tenant_id: Mapped[UUID]
     channel: Mapped[str]
     address: Mapped[str] = mapped_column(Text(collation="C"))
+    reason: Mapped[str]
+
+
+class SuppressionHash(Created, Base):
+    """A suppressed address of somebody erased: known by its keyed hash alone, checked by the sender."""
+
+    __tablename__ = "suppression_hash"
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "channel", "hash"),
+        of_tenant(),
+        CheckConstraint(one_of("channel", CHANNELS), name="channel"),
+        {"info": system("SELECT")},
+    )
+
+    tenant_id: Mapped[UUID]
+    channel: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    """HMAC-SHA256 (RFC 2104) of the normalized address under a key made from the deployment's secret."""
     reason: Mapped[str]

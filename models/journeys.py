@@ -19,11 +19,20 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, Created, TenantRow, belongs_to, of_tenant, system
+from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
 from models.identity import one_of
 
 JOURNEY_STATUSES = ("draft", "active", "paused", "cancelled")
 ENROLLMENT_STATUSES = ("active", "waiting", "completed", "exited", "failed")
+
+_WINNERS = (
+    "EXISTS (SELECT FROM enrollment w WHERE w.tenant_id = :tenant AND w.subject_id = :winner"
+    " AND w.journey_id = r.journey_id AND w.subject_type = r.subject_type AND w.entry_key = r.entry_key AND {which})"
+)
+_BOTH_INSIDE = "r.ended_at IS NULL AND NOT r.overlapping AND r.subject_id = :loser AND " + _WINNERS.format(
+    which="w.ended_at IS NULL AND NOT w.overlapping"
+)
+"""A journey that lets a person in once at a time has both of them: the winner's passage goes on."""
 
 
 class Journey(Created, TenantRow):
@@ -127,7 +136,35 @@ class Enrollment(TenantRow):
             postgresql_where=text("once"),
         ),
         Index("enrollment_subject_idx", "tenant_id", "subject_id", "journey_id", "entered_at"),
-        {"postgresql_with": {"fillfactor": "50"}},  # several updates a passage; the free half keeps them HOT
+        Index(None, "tenant_id", "person_id"),  # a merge and an erasure find them, and so does the foreign key
+        {
+            "postgresql_with": {"fillfactor": "50"},  # several updates a passage; the free half keeps them HOT
+            "info": of_person(
+                OfPerson(
+                    column="person_id",
+                    merge="move",
+                    moves={
+                        "subject_id": "CASE WHEN r.subject_id = :loser THEN :winner ELSE r.subject_id END",
+                        "once": f"r.once AND NOT {_WINNERS.format(which='w.once')}",
+                    },
+                    settles={
+                        "status": f"CASE WHEN {_BOTH_INSIDE} THEN 'exited' ELSE r.status END",
+                        "ended_at": f"CASE WHEN {_BOTH_INSIDE} THEN now() ELSE r.ended_at END",
+                        "reason": f"CASE WHEN {_BOTH_INSIDE} THEN 'merged' ELSE r.reason END",
+                    },
+                    erase="detach",
+                    blanks={
+                        "subject_id": "CASE WHEN r.subject_id = :person THEN r.id ELSE r.subject_id END",
+                        "entry": "'{}'::jsonb",
+                        "entry_key": "''",
+                        "problem": "NULL",
+                        "status": "CASE WHEN r.ended_at IS NULL THEN 'exited' ELSE r.status END",
+                        "reason": "CASE WHEN r.ended_at IS NULL THEN 'erased' ELSE r.reason END",
+                        "ended_at": "coalesce(r.ended_at, now())",
+                    },
+                )
+            ),
+        },
     )
 
     journey_id: Mapped[UUID]
@@ -193,6 +230,17 @@ class Waiter(Base):
             "subject_id",
             postgresql_where=text("matched_event_id IS NULL"),
         ),
+        {
+            "info": of_person(
+                OfPerson(
+                    column="subject_id",
+                    merge="move",
+                    rows="r.subject_id = :person AND r.enrollment_id IN"
+                    " (SELECT e.id FROM enrollment e WHERE e.tenant_id = :tenant AND e.subject_id = :person)",
+                    erase="delete",
+                )
+            )
+        },
     )
 
     tenant_id: Mapped[UUID]

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Index, Integer, SmallInteger, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Created, TenantRow, belongs_to, of_tenant, system
+from models.base import Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
 from models.identity import CHANNELS, one_of
 
 MESSAGE_STATUSES = ("queued", "excluded", "sent", "delivered", "bounced", "complained", "failed", "in_doubt")
@@ -66,10 +66,26 @@ class Message(Created, TenantRow):
         CheckConstraint(one_of("status", MESSAGE_STATUSES), name="status"),
         Index("message_person_idx", "tenant_id", "person_id", "id"),
         Index("message_page_idx", "tenant_id", "page_id"),
-        {"info": system("SELECT, UPDATE"), "postgresql_with": {"fillfactor": "50"}},
+        {
+            "info": system("SELECT, UPDATE")
+            | of_person(
+                OfPerson(
+                    column="person_id",
+                    merge="move",
+                    erase="detach",
+                    blanks={
+                        "address": "NULL",
+                        "status": "CASE WHEN r.status = 'queued' THEN 'excluded' ELSE r.status END",
+                        "reason": "CASE WHEN r.status = 'queued' THEN 'erased' ELSE r.reason END",
+                    },
+                )
+            ),
+            "postgresql_with": {"fillfactor": "50"},
+        },
     )
 
-    person_id: Mapped[UUID]
+    person_id: Mapped[UUID | None]
+    """Null once the person was erased: the message still counts."""
     channel: Mapped[str]
     address: Mapped[str | None]
     """Where it went; fixed when queued."""

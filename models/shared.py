@@ -1,4 +1,4 @@
-"""What every domain shares: the activity log."""
+"""What every domain shares: the activity log, and workflows owed to Temporal."""
 
 from datetime import datetime
 from typing import Any
@@ -7,22 +7,40 @@ from uuid import UUID
 from sqlalchemy import Index, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import TenantRow
+from models.base import Created, OfPerson, TenantRow, of_person, of_tenant, system
 
 
 class Activity(TenantRow):
     """A change somebody made to an entity: who, what, before and after. Append-only for the application's role."""
 
     __tablename__ = "activity"
-    __table_args__ = (Index(None, "tenant_id", "subject_type", "subject_id", "at"),)
+    __table_args__ = (
+        Index(None, "tenant_id", "subject_type", "subject_id", "at"),
+        # the log says what was done to whom at the time, so a merge leaves it alone
+        {"info": of_person(OfPerson(column="subject_id", merge="stay", erase="own"))},
+    )
 
     subject_type: Mapped[str]
     subject_id: Mapped[UUID]
     type: Mapped[str]
     """`noun.verb`, such as `person.updated`."""
     actor: Mapped[str]
-    """`api_key:ID`, `journey:ID`, `system` or `cli`."""
+    """`api_key:ID`, `user:ID`, `journey:ID`, `message:ID`, `import:ID`, `form:ID`, `system` or `cli`."""
     changes: Mapped[dict[str, Any]]
     """`{"field": [before, after]}`."""
     request_id: Mapped[str | None]
     at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WorkflowStart(Created, TenantRow):
+    """A workflow owed to Temporal: committed with its cause, started by its id, then deleted."""
+
+    __tablename__ = "workflow_start"
+    __table_args__ = (of_tenant(), {"info": system("SELECT, UPDATE, DELETE")})
+
+    workflow: Mapped[str]
+    """The workflow type's name."""
+    workflow_id: Mapped[str]
+    queue: Mapped[str]
+    domain: Mapped[str]
+    input: Mapped[dict[str, Any]]

@@ -34,6 +34,10 @@ class Tenant(Created, Base):
     """`{"from": "21:00", "to": "08:00"}` in the person's zone, or null."""
     frequency_caps: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
     """`[{"channel": "email", "messages": 3, "days": 7}]`, calendar days in the person's zone."""
+    allowed_origins: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """Websites whose pages may send events and forms, such as `https://shop.example`."""
+    qualify_at_score: Mapped[int | None]
+    """A lead with at least this score is qualified; null leaves it to people."""
 
 
 class ApiKey(Created, TenantRow):

@@ -9,13 +9,14 @@ from core.database import Database
 from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
+from relay.starts import WorkflowStarter
 from services.tenancy import idempotency
 
 PURGE_PAGE: Final = 5_000
 
 
 async def run(database: Database, client: Client, stop: asyncio.Event, *, eager: bool) -> None:
-    """Feed the consumers, start cohorts and deliver signals until `stop` is set.
+    """Feed the consumers, start workflows and deliver signals until `stop` is set.
 
     `eager` where the worker runs in this process and with this client: it gets the first task without polling.
     """
@@ -24,6 +25,7 @@ async def run(database: Database, client: Client, stop: asyncio.Event, *, eager:
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run(stop), name="relay")
         group.create_task(starter.run(stop), name="cohorts")
+        group.create_task(WorkflowStarter(database, client).run(stop), name="starts")
 
 
 async def forget_answers(database: Database) -> None:

@@ -38,7 +38,8 @@ class Message(Strict):
     """One thing sent, or deliberately not sent, to one person."""
 
     id: UUID
-    person_id: UUID
+    person_id: UUID | None
+    """Null once the person was erased."""
     channel: str
     address: str | None
     template: UsedTemplate

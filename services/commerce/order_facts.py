@@ -38,7 +38,8 @@ _SAVE: Final = text("""
 
 @dataclass(slots=True)
 class _Order:
-    person_id: UUID
+    person_id: UUID | None
+    """None once the person was erased."""
     currency: str
     total_minor: int = 0
     refunded_minor: int = 0
@@ -71,7 +72,7 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
         if event.person_id is not None
     ]
     orders = await _load(session, {key for key, _, _ in keyed})
-    touched = {order.person_id for order in orders.values()}
+    touched = {order.person_id for order in orders.values() if order.person_id is not None}
     for key, person_id, event in keyed:
         minor, currency = amount(event.properties)
         order = orders.setdefault(key, _Order(person_id, currency))
@@ -79,7 +80,8 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
             order.place(event, person_id, minor, currency)
         else:
             order.refund(minor, currency)
-        touched.add(order.person_id)
+        if order.person_id is not None:
+            touched.add(order.person_id)
     await _save(session, orders)
     live = {person for _, person, event in keyed if event.live}
     await lifecycle.recompute(session, sorted(touched), quiet=touched - live)

@@ -24,7 +24,19 @@ SHOWN = len(PREFIX) + 4
 """How much of a key is kept in the clear, to recognise it by."""
 
 ALL = "*"
-NOUNS = ("people", "events", "templates", "journeys", "messages", "tenant", "api_keys")
+NOUNS = (
+    "people",
+    "organizations",
+    "events",
+    "forms",
+    "templates",
+    "journeys",
+    "messages",
+    "audit",
+    "users",
+    "tenant",
+    "api_keys",
+)
 SCOPES = (ALL, *(f"{noun}:{verb}" for noun in NOUNS for verb in ("read", "write")))
 """What a key may be allowed."""
 

@@ -22,10 +22,19 @@ APP_ACCESS: dict[str, set[str]] = {
     "event": APPEND_ONLY,
     "journey_version": APPEND_ONLY,
     "template_version": APPEND_ONLY,
+    "consent_change": APPEND_ONLY,
+    "organization_entry": APPEND_ONLY,
+    "user_account": {"SELECT", "INSERT", "UPDATE"},
     "enrollment_step": {"SELECT", "INSERT", "DELETE"},
     "consumer_cursor": set(),
 }
 """What tl_app may do where it is not everything."""
+COLUMN_ACCESS = {
+    ("event", "person_id"): {"UPDATE"},
+    ("event", "subject_id"): {"UPDATE"},
+    ("consent_change", "person_id"): {"UPDATE"},
+}
+"""What tl_app may do with single columns beyond its rights on the table: a merge moves rows to the winner."""
 OF_NO_TENANT = {"consumer_cursor"}
 TABLES = sorted(Base.metadata.tables)
 
@@ -97,6 +106,19 @@ async def test_the_grants_are_the_expected_ones(table: str, admin: "asyncpg.Conn
         "tl_app": APP_ACCESS.get(table, FULL),
         "tl_system": {privilege.strip() for privilege in system.split(",") if privilege},
     }
+
+
+async def test_the_grants_on_columns_are_the_expected_ones(admin: "asyncpg.Connection[asyncpg.Record]") -> None:
+    rows = await admin.fetch(
+        "SELECT attrelid::regclass::text AS table, attname, grantee::regrole::text AS role, privilege_type"
+        " FROM pg_attribute, aclexplode(attacl) JOIN pg_class ON true"
+        " WHERE pg_class.oid = attrelid AND relnamespace = 'public'::regnamespace"
+    )
+    granted: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        assert row["role"] == "tl_app"
+        granted.setdefault((row["table"], row["attname"]), set()).add(row["privilege_type"])
+    assert granted == COLUMN_ACCESS
 
 
 async def test_the_roles_can_neither_log_in_nor_pass_by_the_policies(

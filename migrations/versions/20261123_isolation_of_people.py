@@ -1,0 +1,56 @@
+"""Row-level security and grants for the tables of revision 0003.
+
+Revision: 0004, after 0003
+"""
+
+from alembic import op
+
+from migrations.rls import APPEND_ONLY, FULL, isolate
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    isolate("person_alias")
+    isolate("person_merge")
+    isolate("person_merge_row")
+    isolate("duplicate_run")
+    isolate("duplicate_block")
+    isolate("duplicate_candidate")
+    isolate("suppression_hash", system="SELECT")
+    isolate("erasure")
+
+    isolate("topic")
+    isolate("consent_change", app=APPEND_ONLY)
+
+    isolate("organization")
+    isolate("organization_entry", app=APPEND_ONLY)
+    isolate("organization_person")
+    isolate("address")
+
+    isolate("user_account", app="SELECT, INSERT, UPDATE", system="SELECT")
+    isolate("user_session", system="SELECT, DELETE")
+    isolate("invitation", system="SELECT")
+
+    isolate("attribute_definition")
+    isolate("score_rule")
+    isolate("write_key", app=FULL, system="SELECT")
+    isolate("form", app=FULL, system="SELECT")
+
+    isolate("people_import")
+    isolate("import_chunk")
+    isolate("import_reject")
+    isolate("workflow_start", system="SELECT, UPDATE, DELETE")  # a row is locked while it is started
+
+    # A merge moves events and ledger entries to the winner: the only thing about them that can change.
+    op.execute("GRANT UPDATE (person_id, subject_id) ON event TO tl_app")
+    op.execute("GRANT UPDATE (person_id) ON consent_change TO tl_app")
+
+
+def downgrade() -> None:
+    """Take back what does not go with the tables."""
+    op.execute("REVOKE UPDATE (person_id, subject_id) ON event FROM tl_app")

@@ -1,0 +1,46 @@
+"""Workflows owed to Temporal: written with their cause, so that a crash can only delay them, never lose one."""
+
+from typing import Final
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import insert
+
+from core.database import TenantSession
+from core.ids import new_id
+from core.wake import START_CHANNEL
+from models import WorkflowStart
+
+IDENTITY: Final = "identity"
+"""Domain, and name of its task queue."""
+
+
+async def owe(
+    session: TenantSession,
+    *,
+    workflow: str,
+    entity_id: UUID,
+    input: BaseModel,  # noqa: A002 - Temporal's word
+    domain: str = IDENTITY,
+) -> str:
+    """Have a workflow started once this transaction has committed; return its id.
+
+    The id is made from the entity's, `workflow/tenant/entity`: owed twice, it runs once.
+    """
+    workflow_id = f"{workflow}/{session.tenant_id}/{entity_id}"
+    await session.execute(
+        insert(WorkflowStart),
+        [
+            {
+                "tenant_id": session.tenant_id,
+                "id": new_id(),
+                "workflow": workflow,
+                "workflow_id": workflow_id,
+                "queue": domain,
+                "domain": domain,
+                "input": input.model_dump(mode="json"),
+            }
+        ],
+    )
+    session.wake_after_commit(START_CHANNEL)
+    return workflow_id

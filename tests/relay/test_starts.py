@@ -1,0 +1,70 @@
+"""Workflows owed by rows are started once, whatever dies in between."""
+
+from uuid import uuid4
+
+import pytest
+from pydantic import BaseModel
+from sqlalchemy import func, select
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from core.database import Database
+from core.ids import new_id
+from models import WorkflowStart
+from relay.starts import WorkflowStarter
+from services.shared import starts
+from services.tenancy import tenants
+
+
+class Order(BaseModel):
+    number: int
+
+
+@workflow.defn(name="test_owed")
+class Owed:
+    @workflow.run
+    async def run(self, order: Order) -> int:
+        return order.number
+
+
+async def owed(database: Database) -> int:
+    async with database.system() as session:
+        return await session.scalar(select(func.count()).select_from(WorkflowStart)) or 0
+
+
+async def test_a_workflow_owed_twice_runs_once(
+    empty_database_url: str, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(empty_database_url)
+    queue = f"test-{uuid4().hex}"
+    async with database.system() as session:
+        tenant_id = (await tenants.create(session, "t", "T")).id
+    entity_id = new_id()
+    async with database.tenant(tenant_id) as session:
+        for number in (1, 2):
+            workflow_id = await starts.owe(
+                session, workflow="test_owed", entity_id=entity_id, input=Order(number=number), domain=queue
+            )
+    starter = WorkflowStarter(database, temporal_client)
+    async with Worker(temporal_client, task_queue=queue, workflows=[Owed], workflow_runner=UnsandboxedWorkflowRunner()):
+        await starter.once()
+        assert await temporal_client.get_workflow_handle(workflow_id).result() in {1, 2}
+        assert await owed(database) == 0
+        async with database.tenant(tenant_id) as session:
+            await starts.owe(session, workflow="test_owed", entity_id=entity_id, input=Order(number=3), domain=queue)
+        await starter.once()  # as after a crash between the start and its commit
+    assert await owed(database) == 0
+    assert await temporal_client.get_workflow_handle(workflow_id).result() in {1, 2}
+    await database.close()
+
+
+async def test_what_is_rolled_back_is_not_owed(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
+    async with database.system() as session:
+        tenant_id = (await tenants.create(session, "t", "T")).id
+    async with database.tenant(tenant_id) as session:
+        await starts.owe(session, workflow="test_owed", entity_id=new_id(), input=Order(number=1))
+        await session.rollback()
+    assert await owed(database) == 0
+    await database.close()
