@@ -10,7 +10,19 @@ from api.middleware.bodies import BodyLimitMiddleware
 from api.middleware.idempotency import IdempotencyMiddleware
 from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
-from api.rest import api_keys, dead_events, enrollments, events, health, journeys, messages, people, templates, tenant
+from api.rest import (
+    api_keys,
+    dead_events,
+    enrollments,
+    erasures,
+    events,
+    health,
+    journeys,
+    messages,
+    people,
+    templates,
+    tenant,
+)
 from api.tracking import routes as tracking
 from core import logging
 from core.settings import Settings
@@ -20,6 +32,7 @@ V1: tuple[APIRouter, ...] = (
     tenant.router,
     api_keys.router,
     people.router,
+    erasures.router,
     events.router,
     dead_events.router,
     templates.router,

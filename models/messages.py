@@ -76,7 +76,9 @@ class Message(Created, TenantRow):
                     blanks={
                         "address": "NULL",
                         "status": "CASE WHEN r.status = 'queued' THEN 'excluded' ELSE r.status END",
-                        "reason": "CASE WHEN r.status = 'queued' THEN 'erased' ELSE r.reason END",
+                        # a server's words, and a file's name, may hold the address
+                        "reason": "CASE r.status WHEN 'queued' THEN 'erased' WHEN 'excluded' THEN r.reason END",
+                        "provider_id": "NULL",
                     },
                 )
             ),

@@ -17,7 +17,16 @@ class Activity(TenantRow):
     __table_args__ = (
         Index(None, "tenant_id", "subject_type", "subject_id", "at"),
         # the log says what was done to whom at the time, so a merge leaves it alone
-        {"info": of_person(OfPerson(column="subject_id", merge="stay", erase="own"))},
+        {
+            "info": of_person(
+                OfPerson(
+                    column="subject_id",
+                    merge="stay",
+                    rows="r.subject_type = 'person' AND r.subject_id = :person",
+                    erase="own",
+                )
+            )
+        },
     )
 
     subject_type: Mapped[str]

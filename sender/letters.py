@@ -8,6 +8,7 @@ from email.utils import formataddr
 from typing import Any, Final
 from uuid import UUID
 
+from core.address_hashes import AddressHashes
 from core.database import Database
 from core.settings import Settings
 from core.tokens import ConsentRef, Tokens
@@ -48,6 +49,10 @@ _TEMPLATES: Final = """
     SELECT id, subject, body, text_body, from_address, purpose, topic
     FROM template_version WHERE tenant_id = $1 AND id = ANY($2::uuid[])
 """
+# Addresses of people who were erased are known by their hashes alone; whoever has one now may be somebody else.
+_HASHED: Final = """
+    SELECT hash, reason FROM suppression_hash WHERE tenant_id = $1 AND channel = $2 AND hash = ANY($3::bytea[])
+"""
 
 Row = Mapping[str, Any]
 
@@ -71,6 +76,7 @@ class Letters:
         """Take where to read from, and how links look."""
         self._database = database
         self._tokens = Tokens(settings.secret_key.get_secret_value())
+        self._hashes = AddressHashes(settings.secret_key.get_secret_value())
         self._public_url = settings.public_url.rstrip("/")
         self._mail_from = settings.mail_from
         self._texts: dict[tuple[UUID, UUID], Text] = {}
@@ -84,7 +90,15 @@ class Letters:
             if missing:
                 for found in await connection.fetch(_TEMPLATES, tenant_id, missing):
                     self._remember((tenant_id, found["id"]), found)
-        return list(rows)
+            hashes = [self._hashes.of(tenant_id, row["channel"], row["address"]) for row in rows]
+            suppressed: dict[bytes, str] = {}
+            if rows:  # all of one channel, as a page is
+                found = await connection.fetch(_HASHED, tenant_id, rows[0]["channel"], hashes)
+                suppressed = {row["hash"]: row["reason"] for row in found}
+        return [
+            row if reason is None else {**row, "suppressed": reason}
+            for row, reason in zip(rows, map(suppressed.get, hashes), strict=True)
+        ]
 
     def _remember(self, key: tuple[UUID, UUID], found: Row) -> None:
         while len(self._texts) >= _CACHED_TEMPLATES:

@@ -4,14 +4,17 @@ import asyncio
 import os
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from integrations.email.port import Delivery, Mail, Outcome, Report
 
 _CHUNK: Final = 50
+_ID_LENGTH: Final = 36
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9@._+-]")
 
 
@@ -49,3 +52,18 @@ def file_name(mail: Mail) -> str:
     # The first 48 bits of a UUIDv7 are milliseconds since 1970.
     made = datetime.fromtimestamp((mail.id.int >> 80) / 1000, UTC)
     return f"{made:%Y%m%d-%H%M%S}-{_UNSAFE.sub('_', mail.recipient)[:100]}-{mail.id}.eml"
+
+
+def delete_mails(folder: Path, mail_ids: AbstractSet[UUID]) -> int:
+    """Delete the files of these mails, also unfinished ones; return how many there were."""
+    deleted = 0
+    if not folder.is_dir():
+        return deleted
+    wanted = {str(mail_id) for mail_id in mail_ids}
+    with os.scandir(folder) as files:
+        for file in files:
+            stem, _, suffix = file.name.rpartition(".")
+            if suffix in {"eml", "part"} and stem[-_ID_LENGTH:] in wanted:
+                Path(file.path).unlink(missing_ok=True)
+                deleted += 1
+    return deleted

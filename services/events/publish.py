@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from contracts.events import PERSON_ERASED
 from core.database import TenantSession
 from core.ids import new_ids
 
@@ -34,9 +35,10 @@ _INSERT = text("""
 class NewEvent:
     """A fact to publish.
 
-    For a subject that is a person, `person_id` is filled in. An event with an `idempotency_key` that the platform has
-    used before in this tenant is left out silently. `occurred_at` is now unless given. A consequence of a backfilled
-    fact alone is published with `live` false: it starts nothing either.
+    For a subject that is a person, `person_id` is filled in, unless the event says that it was erased, as nothing may
+    refer to it then. An event with an `idempotency_key` that the platform has used before in this tenant is left out
+    silently. `occurred_at` is now unless given. A consequence of a backfilled fact alone is published with `live`
+    false: it starts nothing either.
     """
 
     type: str
@@ -61,10 +63,7 @@ async def publish(session: TenantSession, events: Sequence[NewEvent]) -> None:
             "types": [event.type for event in events],
             "subject_types": [event.subject_type for event in events],
             "subject_ids": [event.subject_id for event in events],
-            "person_ids": [
-                event.subject_id if event.person_id is None and event.subject_type == "person" else event.person_id
-                for event in events
-            ],
+            "person_ids": [_person_of(event) for event in events],
             "properties": [json.dumps(event.properties) for event in events],
             "occurred_at": [event.occurred_at for event in events],
             "keys": [
@@ -74,3 +73,9 @@ async def publish(session: TenantSession, events: Sequence[NewEvent]) -> None:
         },
     )
     session.wake_after_commit()
+
+
+def _person_of(event: NewEvent) -> UUID | None:
+    if event.person_id is None and event.subject_type == "person" and event.type != PERSON_ERASED:
+        return event.subject_id
+    return event.person_id

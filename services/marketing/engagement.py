@@ -12,7 +12,7 @@ from core.tokens import Click, MessageRef
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-# Whoever opens a mail has got it: that settles the doubt.
+# Whoever opens a mail has got it: that settles the doubt. Of somebody erased only the count is kept.
 _COUNT: Final = """
     WITH counted AS (
         UPDATE message
@@ -25,7 +25,7 @@ _COUNT: Final = """
     SELECT $1, tl_uuid7(), channel || $3, person_id, person_id, jsonb_strip_nulls(jsonb_build_object(
         'message_id', id, 'template_version_id', template_version_id, 'enrollment_id', enrollment_id,
         'campaign_id', campaign_id, 'url', $4::text))
-    FROM counted WHERE count = 1
+    FROM counted WHERE count = 1 AND person_id IS NOT NULL
     RETURNING id
 """
 _OPEN: Final = _COUNT.format(count="opens", first="opened_at")

@@ -24,6 +24,7 @@ REASONS: Final = {
     "no_address": "The person has no address on this channel.",
     "suppressed": "Nothing may be sent to this address: it is on the suppression list.",
     "opted_out": "The person opted out of this channel and topic.",
+    "erased": "The person was erased before it was sent.",
     "no_consent": "The person never opted in to this channel and topic, which marketing needs.",
 }
 """Why a message was excluded."""

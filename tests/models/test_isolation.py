@@ -35,6 +35,8 @@ COLUMN_ACCESS = {
     ("consent_change", "person_id"): {"UPDATE"},
 }
 """What tl_app may do with single columns beyond its rights on the table: a merge moves rows to the winner."""
+ERASABLE = {"activity", "consent_change", "enrollment_step", "event"}
+"""What the owner's function `tl_erase` reaches past the application's rights, within the tenant."""
 OF_NO_TENANT = {"consumer_cursor"}
 TABLES = sorted(Base.metadata.tables)
 
@@ -81,6 +83,8 @@ async def test_the_policies_are_the_expected_ones(table: str, admin: "asyncpg.Co
     if table not in OF_NO_TENANT:
         own = f"({column} = (current_setting('app.tenant_id'::text))::uuid)"
         expected.add(("tenant_isolation", "PERMISSIVE", "tl_app", "ALL", own, "None"))
+        if table in ERASABLE:
+            expected.add(("erasure", "PERMISSIVE", "tl_owner", "ALL", own, "None"))
     if SYSTEM_ACCESS in Base.metadata.tables[table].info:
         expected.add(("system_access", "PERMISSIVE", "tl_system", "ALL", "true", "None"))
     rows = await admin.fetch(
@@ -119,6 +123,19 @@ async def test_the_grants_on_columns_are_the_expected_ones(admin: "asyncpg.Conne
         assert row["role"] == "tl_app"
         granted.setdefault((row["table"], row["attname"]), set()).add(row["privilege_type"])
     assert granted == COLUMN_ACCESS
+
+
+async def test_one_function_alone_acts_as_the_owner_and_only_the_application_may_call_it(
+    admin: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    rows = await admin.fetch(
+        "SELECT proname, proowner::regrole::text AS owner, proconfig,"
+        " (SELECT array_agg(grantee::regrole::text ORDER BY grantee::regrole::text) FROM aclexplode(proacl)) AS callers"
+        " FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef"
+    )
+    assert [tuple(row) for row in rows] == [
+        ("tl_erase", "tl_owner", ["search_path=pg_catalog, pg_temp"], ["tl_app", "tl_owner"])
+    ]
 
 
 async def test_the_roles_can_neither_log_in_nor_pass_by_the_policies(
