@@ -1,4 +1,8 @@
-"""Companies: their tree, the people in them, and what they owe."""
+"""Companies: their tree, the people in them, and what they owe.
+
+The view `organization_current_people` has the links that hold today, in UTC: from the beginning of `started_on` until
+that of `ended_on`.
+"""
 
 from datetime import date, datetime
 from typing import Any

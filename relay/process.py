@@ -1,6 +1,8 @@
 """What runs wherever a relay runs: the bus to its consumers, and what is owed to Temporal."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime
 from typing import Final
 
 from temporalio.client import Client
@@ -10,6 +12,7 @@ from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
 from relay.starts import WorkflowStarter
+from services.identity import organization_people
 from services.tenancy import idempotency
 
 PURGE_PAGE: Final = 5_000
@@ -21,7 +24,12 @@ async def run(database: Database, client: Client, stop: asyncio.Event, *, eager:
     `eager` where the worker runs in this process and with this client: it gets the first task without polling.
     """
     starter = CohortStarter(database, client, eager=eager)
-    relay = Relay(database, CONSUMERS, on_committed=starter.wake, chores=[forget_answers])
+    relay = Relay(
+        database,
+        CONSUMERS,
+        on_committed=starter.wake,
+        chores=[forget_answers, once_a_day(organization_people.follow_dates)],
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run(stop), name="relay")
         group.create_task(starter.run(stop), name="cohorts")
@@ -34,3 +42,20 @@ async def forget_answers(database: Database) -> None:
         async with database.system() as session:
             if await idempotency.purge(session) < PURGE_PAGE:
                 return
+
+
+def once_a_day(chore: Callable[[Database], Awaitable[object]]) -> Callable[[Database], Awaitable[None]]:
+    """Return the chore as one that is done when the process starts, and again as soon as a day begins in UTC.
+
+    Every process does it: it must be one that finds nothing to do the second time.
+    """
+    done: date | None = None
+
+    async def daily(database: Database) -> None:
+        nonlocal done
+        today = datetime.now(UTC).date()
+        if done != today:
+            await chore(database)
+            done = today
+
+    return daily

@@ -152,9 +152,17 @@ class PersonOut(Strict):
 class FactOut(Strict):
     """Why a role or stage holds: the earliest fact of its kind."""
 
-    fact: Literal["order", "form.submitted", "consent", "by_hand"]
+    fact: Literal[
+        "order",
+        "form.submitted",
+        "consent",
+        "organization.contact",
+        "organization.employee",
+        "organization.vendor",
+        "by_hand",
+    ]
     reference: str | None
-    """The order's key, the event's id, or `channel:topic`."""
+    """The order's key, the event's id, `channel:topic`, or the organization's id."""
     at: datetime | None
 
 

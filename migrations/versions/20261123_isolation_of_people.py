@@ -12,6 +12,14 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+CURRENT_LINKS = """
+CREATE VIEW organization_current_people WITH (security_invoker = true) AS
+SELECT tenant_id, id, organization_id, person_id, kind, title, is_primary, created_at
+FROM organization_person
+WHERE (started_on IS NULL OR started_on <= (now() AT TIME ZONE 'UTC')::date)
+  AND (ended_on IS NULL OR ended_on > (now() AT TIME ZONE 'UTC')::date)
+"""
+
 
 def upgrade() -> None:
     """Apply."""
@@ -31,6 +39,8 @@ def upgrade() -> None:
     isolate("organization_entry", app=APPEND_ONLY)
     isolate("organization_person")
     isolate("address")
+    op.execute(CURRENT_LINKS)
+    op.execute("GRANT SELECT ON organization_current_people TO tl_app")
 
     isolate("user_account", app="SELECT, INSERT, UPDATE", system="SELECT")
     isolate("user_session", system="SELECT, DELETE")
@@ -53,4 +63,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take back what does not go with the tables."""
+    op.execute("DROP VIEW organization_current_people")
     op.execute("REVOKE UPDATE (person_id, subject_id) ON event FROM tl_app")

@@ -4,7 +4,8 @@
 | --- | --- |
 | customer | an order placed and not wholly refunded |
 | lead | a submitted form, at any time; or by hand |
-| contact, vendor, employee | by hand |
+| contact | a link to an organization that holds today; or by hand |
+| vendor, employee | a link of that kind that holds today; or by hand |
 
 The stage is the highest that a fact gives: `customer`, `qualified` (by hand), `lead`, `subscriber` (an opt-in on any
 channel), else `visitor`.
@@ -31,6 +32,7 @@ from contracts.events import (
 from core.database import TenantSession
 from models import Person
 from models.identity import ROLES, STAGES
+from models.organizations import LINK_KINDS
 from services.events.bus import Consumer, EventRow
 from services.events.publish import NewEvent, publish
 
@@ -42,7 +44,7 @@ _people = bindparam("people", type_=ARRAY(Uuid))
 # Facts are written before the lock is taken and read after it, by a statement of its own: of two transactions that
 # change facts of one person, the second to get the lock sees those of the first. The order keeps locks from crossing.
 _LOCK = text("""
-    SELECT FROM person WHERE tenant_id = :tenant AND id = ANY(:people) ORDER BY id FOR NO KEY UPDATE
+    SELECT id FROM person WHERE tenant_id = :tenant AND id = ANY(:people) ORDER BY id FOR NO KEY UPDATE
 """).bindparams(_people)
 
 _RECOMPUTE = text("""
@@ -54,9 +56,15 @@ _RECOMPUTE = text("""
              'lead' = ANY(p.roles_by_hand)
                OR EXISTS (SELECT FROM event e
                           WHERE e.tenant_id = :tenant AND e.person_id = p.id AND e.type = 'form.submitted') AS lead,
-             'contact' = ANY(p.roles_by_hand) AS contact,
-             'vendor' = ANY(p.roles_by_hand) AS vendor,
-             'employee' = ANY(p.roles_by_hand) AS employee,
+             'contact' = ANY(p.roles_by_hand)
+               OR EXISTS (SELECT FROM organization_current_people l
+                          WHERE l.tenant_id = :tenant AND l.person_id = p.id) AS contact,
+             'vendor' = ANY(p.roles_by_hand)
+               OR EXISTS (SELECT FROM organization_current_people l
+                          WHERE l.tenant_id = :tenant AND l.person_id = p.id AND l.kind = 'vendor') AS vendor,
+             'employee' = ANY(p.roles_by_hand)
+               OR EXISTS (SELECT FROM organization_current_people l
+                          WHERE l.tenant_id = :tenant AND l.person_id = p.id AND l.kind = 'employee') AS employee,
              EXISTS (SELECT FROM consent c
                      WHERE c.tenant_id = :tenant AND c.person_id = p.id AND c.status = 'opted_in') AS subscribed
       FROM person p
@@ -92,6 +100,42 @@ _SEEN = text("""
     WHERE p.tenant_id = :tenant AND p.id = s.id
       AND (p.last_seen_at IS NULL OR p.last_seen_at < s.at - interval '5 minutes')
 """)
+
+
+# Links begin and end by their dates, which no write tells of.
+_STALE = text("""
+    SELECT p.id
+    FROM person p
+    JOIN LATERAL (
+      SELECT count(*) > 0 AS contact,
+             count(*) FILTER (WHERE l.kind = 'vendor') > 0 AS vendor,
+             count(*) FILTER (WHERE l.kind = 'employee') > 0 AS employee
+      FROM organization_current_people l
+      WHERE l.tenant_id = :tenant AND l.person_id = p.id
+    ) l ON true
+    WHERE p.tenant_id = :tenant
+      AND p.id IN (SELECT d.person_id FROM organization_person d
+                   WHERE d.tenant_id = :tenant AND (d.started_on IS NOT NULL OR d.ended_on IS NOT NULL))
+      AND (p.is_contact, p.is_vendor, p.is_employee) IS DISTINCT FROM
+          ('contact' = ANY(p.roles_by_hand) OR l.contact,
+           'vendor' = ANY(p.roles_by_hand) OR l.vendor,
+           'employee' = ANY(p.roles_by_hand) OR l.employee)
+    ORDER BY p.id LIMIT :limit
+""")
+
+
+async def lock(session: TenantSession, person_ids: Sequence[UUID]) -> set[UUID]:
+    """Hold these people against other changes until the transaction ends; return those that there are."""
+    if not person_ids:
+        return set()
+    rows = await session.execute(_LOCK, {"tenant": session.tenant_id, "people": sorted(set(person_ids))})
+    return {row.id for row in rows}
+
+
+async def of_dated_links(session: TenantSession, *, limit: int) -> list[UUID]:
+    """Return up to `limit` people whose roles are no longer right, as a link of theirs has begun or ended."""
+    rows = await session.execute(_STALE, {"tenant": session.tenant_id, "limit": limit})
+    return [row.id for row in rows]
 
 
 async def recompute(session: TenantSession, person_ids: Sequence[UUID], *, quiet: Collection[UUID] = ()) -> None:
@@ -161,6 +205,10 @@ _FACTS = text("""
     (SELECT 'consent', c.channel || ':' || c.topic, c.changed_at
      FROM consent c WHERE c.tenant_id = :tenant AND c.person_id = :person AND c.status = 'opted_in'
      ORDER BY c.changed_at LIMIT 1)
+    UNION ALL
+    (SELECT DISTINCT ON (l.kind) 'organization.' || l.kind, l.organization_id::text, l.created_at
+     FROM organization_current_people l WHERE l.tenant_id = :tenant AND l.person_id = :person
+     ORDER BY l.kind, l.created_at)
 """)
 
 
@@ -169,9 +217,9 @@ class Fact:
     """Why a role or a stage holds."""
 
     fact: str
-    """`order`, `form.submitted`, `consent` or `by_hand`."""
+    """`order`, `form.submitted`, `consent`, `organization.KIND` or `by_hand`."""
     reference: str | None
-    """The order's key, the event's id, or `channel:topic`."""
+    """The order's key, the event's id, `channel:topic`, or the organization's id."""
     at: datetime | None
 
 
@@ -191,6 +239,10 @@ async def explain(session: TenantSession, person: Person) -> Explanation:
     roles = {role: [Fact("by_hand", None, None)] if role in person.roles_by_hand else [] for role in ROLES}
     roles["customer"] = facts.get("order", [])
     roles["lead"] = facts.get(FORM_SUBMITTED, []) + roles["lead"]
+    links = {kind: facts.get(f"organization.{kind}", []) for kind in LINK_KINDS}
+    roles["contact"] = [fact for found in links.values() for fact in found] + roles["contact"]
+    for kind in ("vendor", "employee"):
+        roles[kind] = links[kind] + roles[kind]
     stages: dict[str, list[Fact]] = {stage: [] for stage in STAGES}
     stages["subscriber"] = facts.get("consent", [])
     stages["lead"] = roles["lead"]

@@ -86,6 +86,15 @@ def anonymous_id(text: str, field: str = "anonymous_id") -> str:
     return _opaque(text, field)
 
 
+def domain(text: str, field: str = "domain") -> str:
+    """Return the host name in lower case, Unicode, without `www.`; syntax is checked, existence is not."""
+    host = text.strip().lower().rstrip(".").removeprefix("www.")
+    try:
+        return _email(f"host@{host}").removeprefix("host@")
+    except EmailNotValidError as problem:
+        raise InvalidError.of(field, "is not a host name, as shop.example is") from problem
+
+
 def line(text: str, field: str) -> str | None:
     """Return a name or another single line of text, trimmed; None where nothing is left of it."""
     text = text.strip()
