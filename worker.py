@@ -16,6 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.duplicates import DuplicateActivities
 from activities.erasure import ErasureActivities
 from activities.journeys import JourneyActivities
 from core import logging
@@ -24,6 +25,7 @@ from core.settings import Settings, settings
 from core.temporal import IDENTITY_QUEUE, MARKETING_QUEUE, connect
 from relay import process as relay
 from sender.loop import Sender
+from workflows.duplicates import FindDuplicatesWorkflow
 from workflows.erasure import ErasureWorkflow
 from workflows.journey import JourneyWorkflow
 
@@ -35,13 +37,19 @@ GRACE = timedelta(seconds=10)
 """What running activities get to finish in when the worker is asked to stop."""
 
 
-IDENTITY_WORKFLOWS: list[type] = [ErasureWorkflow]
+IDENTITY_WORKFLOWS: list[type] = [
+    ErasureWorkflow,
+    FindDuplicatesWorkflow,
+]
 """Workflows on people as such: searches, imports, erasures."""
 
 
 def identity_activities(database: Database, configuration: Settings) -> list[Callable[..., Any]]:
     """Return the activities of the identity domain."""
-    return [*ErasureActivities(database, configuration.mail_dir).all()]
+    return [
+        *DuplicateActivities(database).all(),
+        *ErasureActivities(database, configuration.mail_dir).all(),
+    ]
 
 
 def identity_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:

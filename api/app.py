@@ -13,6 +13,7 @@ from api.resources import Resources
 from api.rest import (
     api_keys,
     dead_events,
+    duplicates,
     enrollments,
     erasures,
     events,
@@ -32,6 +33,7 @@ from core.settings import settings as process_settings
 V1: tuple[APIRouter, ...] = (
     tenant.router,
     api_keys.router,
+    duplicates.router,  # before people, whose ids stand in the same place
     people.router,
     erasures.router,
     organizations.router,

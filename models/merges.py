@@ -11,6 +11,7 @@ from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_perso
 from models.identity import one_of
 
 MERGE_SOURCES = ("api", "anonymous", "duplicate")
+DUPLICATE_RUN_STATUSES = ("queued", "running", "finished", "failed", "cancelled")
 
 
 class PersonAlias(Created, TenantRow):
@@ -74,12 +75,18 @@ class PersonMergeRow(TenantRow):
 
 
 class DuplicateRun(Created, TenantRow):
-    """A search for people who are there twice."""
+    """A search for people who are there twice; a tenant has one at a time."""
 
     __tablename__ = "duplicate_run"
     __table_args__ = (
         of_tenant(),
-        CheckConstraint(one_of("status", ("queued", "running", "finished", "failed")), name="status"),
+        CheckConstraint(one_of("status", DUPLICATE_RUN_STATUSES), name="status"),
+        Index(
+            "duplicate_run_active_key",
+            "tenant_id",
+            unique=True,
+            postgresql_where=text("status = 'queued' OR status = 'running'"),
+        ),
     )
 
     status: Mapped[str] = mapped_column(server_default="queued")
@@ -87,8 +94,11 @@ class DuplicateRun(Created, TenantRow):
     """How many there were to look at."""
     scanned: Mapped[int] = mapped_column(server_default=text("0"))
     compared: Mapped[int] = mapped_column(server_default=text("0"))
-    """Pairs compared."""
+    """Pairs compared; one that shares several keys may be compared under each."""
+    skipped: Mapped[int] = mapped_column(server_default=text("0"))
+    """Keys shared by so many people that they say nothing of who is who."""
     found: Mapped[int] = mapped_column(server_default=text("0"))
+    """Candidates that nobody has dismissed."""
     position: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     """Where the search goes on after a crash."""
     error: Mapped[str | None]
@@ -109,6 +119,7 @@ class DuplicateBlock(Base):
     tenant_id: Mapped[UUID]
     run_id: Mapped[UUID]
     block: Mapped[str] = mapped_column(Text(collation="C"))
+    """A hash of the key: the table holds nothing of the person."""
     person_id: Mapped[UUID]
 
 
@@ -123,7 +134,7 @@ class DuplicateCandidate(Created, TenantRow):
         CheckConstraint("person_a < person_b", name="order"),
         CheckConstraint(one_of("status", ("open", "dismissed")), name="status"),
         Index(None, "tenant_id", "person_b"),
-        Index("duplicate_candidate_open_idx", "tenant_id", "score", "id", postgresql_where=text("status = 'open'")),
+        Index(None, "tenant_id", "status", "score", "id"),
         {
             "info": of_person(
                 OfPerson(column="person_a", merge="drop", erase="delete"),

@@ -90,6 +90,7 @@ def upgrade() -> None:
         sa.Column("people", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("scanned", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("compared", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("skipped", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("found", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("position", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
@@ -100,12 +101,20 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.CheckConstraint(
-            "status IN ('queued', 'running', 'finished', 'failed')", name=op.f("duplicate_run_status_check")
+            "status IN ('queued', 'running', 'finished', 'failed', 'cancelled')",
+            name=op.f("duplicate_run_status_check"),
         ),
         sa.ForeignKeyConstraint(
             ["tenant_id"], ["tenant.id"], name=op.f("duplicate_run_tenant_id_fkey"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("duplicate_run_pkey")),
+    )
+    op.create_index(
+        "duplicate_run_active_key",
+        "duplicate_run",
+        ["tenant_id"],
+        unique=True,
+        postgresql_where=sa.text("status = 'queued' OR status = 'running'"),
     )
     op.create_table(
         "erasure",
@@ -574,11 +583,10 @@ def upgrade() -> None:
         ),
     )
     op.create_index(
-        "duplicate_candidate_open_idx",
+        op.f("duplicate_candidate_tenant_id_status_score_id_idx"),
         "duplicate_candidate",
-        ["tenant_id", "score", "id"],
+        ["tenant_id", "status", "score", "id"],
         unique=False,
-        postgresql_where=sa.text("status = 'open'"),
     )
     op.create_index(
         op.f("duplicate_candidate_tenant_id_person_b_idx"),
@@ -765,9 +773,7 @@ def downgrade() -> None:
     )
     op.drop_table("organization_entry")
     op.drop_index(op.f("duplicate_candidate_tenant_id_person_b_idx"), table_name="duplicate_candidate")
-    op.drop_index(
-        "duplicate_candidate_open_idx", table_name="duplicate_candidate", postgresql_where=sa.text("status = 'open'")
-    )
+    op.drop_index(op.f("duplicate_candidate_tenant_id_status_score_id_idx"), table_name="duplicate_candidate")
     op.drop_table("duplicate_candidate")
     op.drop_index(op.f("consent_change_tenant_id_person_id_at_idx"), table_name="consent_change")
     op.drop_table("consent_change")
@@ -809,6 +815,11 @@ def downgrade() -> None:
     op.drop_table("form")
     op.drop_index(op.f("erasure_tenant_id_person_id_idx"), table_name="erasure")
     op.drop_table("erasure")
+    op.drop_index(
+        "duplicate_run_active_key",
+        table_name="duplicate_run",
+        postgresql_where=sa.text("status = 'queued' OR status = 'running'"),
+    )
     op.drop_table("duplicate_run")
     op.drop_table("attribute_definition")
     op.drop_index(op.f("address_tenant_id_subject_type_subject_id_idx"), table_name="address")
