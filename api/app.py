@@ -17,6 +17,7 @@ from api.rest import (
     enrollments,
     erasures,
     events,
+    forms,
     health,
     journeys,
     messages,
@@ -24,7 +25,10 @@ from api.rest import (
     people,
     templates,
     tenant,
+    write_keys,
 )
+from api.tracking import collect
+from api.tracking import forms as public_forms
 from api.tracking import routes as tracking
 from core import logging
 from core.settings import Settings
@@ -43,10 +47,12 @@ V1: tuple[APIRouter, ...] = (
     journeys.router,
     enrollments.router,
     messages.router,
+    write_keys.router,
+    forms.router,
 )
 """Routers below `/v1`."""
 
-ROOT: tuple[APIRouter, ...] = (health.router, tracking.router)
+ROOT: tuple[APIRouter, ...] = (health.router, tracking.router, collect.router, public_forms.router)
 """Routers that need no key."""
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from core.errors import FieldProblem, PlatformError
+from core.errors import FieldProblem, PlatformError, TooManyRequestsError
 from core.logging import get_logger
 
 PROBLEM_TYPES = "https://throughline.dev/problems/"
@@ -85,6 +85,8 @@ def _refusal(scope: Scope, error: PlatformError) -> JSONResponse:
         headers["WWW-Authenticate"] = 'Bearer realm="throughline"'
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         headers["Connection"] = "close"  # the rest of the body will not be read
+    if isinstance(error, TooManyRequestsError):
+        headers["Retry-After"] = str(error.retry_after)
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "1"
     return problem(

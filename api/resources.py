@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from temporalio.client import Client
 
 from api.authentication import Authenticator
+from api.tracking.rates import Buckets
+from api.tracking.websites import Websites
 from core import temporal
 from core.database import Database
 from core.logging import get_logger
@@ -13,6 +15,12 @@ from core.settings import Settings
 
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
+VISITS_PER_SECOND = 50
+VISITS_AT_ONCE = 200
+"""Requests of one address with one write key."""
+SUBMISSIONS_PER_SECOND = 5
+SUBMISSIONS_AT_ONCE = 50
+"""Submissions of one address by one form."""
 
 _log = get_logger(__name__)
 
@@ -55,12 +63,25 @@ class Resources:
     database: Database
     authenticator: Authenticator
     temporal: TemporalLink
+    websites: Websites
+    visits: Buckets
+    """What an address may send with a write key."""
+    submissions: Buckets
+    """What an address may send to a form."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Resources":
         """Return the resources that the settings name."""
         database = Database(settings.database_url, pool_size=settings.database_pool_size)
-        return cls(settings, database, Authenticator(database), TemporalLink(settings))
+        return cls(
+            settings=settings,
+            database=database,
+            authenticator=Authenticator(database),
+            temporal=TemporalLink(settings),
+            websites=Websites(database),
+            visits=Buckets(rate=VISITS_PER_SECOND, burst=VISITS_AT_ONCE),
+            submissions=Buckets(rate=SUBMISSIONS_PER_SECOND, burst=SUBMISSIONS_AT_ONCE),
+        )
 
     async def close(self) -> None:
         """Close all connections."""

@@ -7,6 +7,7 @@ PlatformError
 ├── UnauthorizedError    401
 ├── ForbiddenError       403
 ├── TooLargeError        413
+├── TooManyRequestsError 429
 └── UnavailableError     503
 """
 
@@ -91,6 +92,19 @@ class TooLargeError(PlatformError):
     status = 413
     code = "too-large"
     title = "Too large"
+
+
+class TooManyRequestsError(PlatformError):
+    """The caller has to wait before it asks again."""
+
+    status = 429
+    code = "too-many-requests"
+    title = "Too many requests"
+
+    def __init__(self, detail: str, *, retry_after: int, errors: Sequence[FieldProblem] = ()) -> None:
+        """Keep also how many seconds to wait, at least."""
+        super().__init__(detail, errors=errors, extra={"retry_after": retry_after})
+        self.retry_after = retry_after
 
 
 class UnavailableError(PlatformError):

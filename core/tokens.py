@@ -19,6 +19,7 @@ _ID_BYTES: Final = 16
 _CHANNELS: Final = ("email", "sms", "push", "social")
 """A channel travels as its number here: append only."""
 
+_FORM_VIEW: Final = b"tl-form-view"
 _OPEN: Final = b"tl-open"
 _CLICK: Final = b"tl-click"
 _UNSUBSCRIBE: Final = b"tl-unsubscribe"
@@ -27,6 +28,15 @@ _PREFERENCES: Final = b"tl-preferences"
 
 class BadTokenError(ValueError):
     """The text is not a token that this deployment signed for this purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormView:
+    """A form that was shown: what its page carries, so that a program's haste shows."""
+
+    form_id: UUID
+    shown_at: int
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,15 @@ class Tokens:
     def __init__(self, secret: str) -> None:
         """Derive the key; `secret` is the deployment's `SECRET_KEY`, of any length."""
         self._key = hashlib.blake2b(secret.encode(), digest_size=32, person=b"tl-tokens").digest()
+
+    def form_view(self, view: FormView) -> str:
+        """Return the token of a form's page."""
+        return self._sign(_FORM_VIEW, view.form_id.bytes + view.shown_at.to_bytes(8))
+
+    def read_form_view(self, token: str) -> FormView:
+        """Return which form was shown, and when."""
+        payload = self._verify(_FORM_VIEW, token)
+        return FormView(_id(payload, 0), int.from_bytes(payload[_ID_BYTES:]))
 
     def open(self, ref: MessageRef) -> str:
         """Return the token of the open pixel."""

@@ -5,11 +5,14 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import ConfigDict, Field
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
-from api.dependencies import ActorDep, SessionDep, requires
+from api.dependencies import ActorDep, ResourcesDep, SessionDep, requires
 from api.fields import Name, Strict
 from api.routing import Router
 from services.tenancy import tenants
+from services.tenancy.origins import MAX_ORIGINS
 
 router = Router(prefix="/tenant", tags=["tenant"])
 
@@ -45,6 +48,10 @@ class TenantSettings(Strict):
     from_address: Annotated[str | None, Field(max_length=320, examples=["Shop <hello@shop.example>"])] = None
     quiet_hours: QuietHours | None = None
     frequency_caps: Annotated[list[FrequencyCap] | None, Field(max_length=20)] = None
+    allowed_origins: Annotated[list[str] | None, Field(max_length=MAX_ORIGINS, examples=[["https://shop.example"]])] = (
+        None
+    )
+    """Websites whose pages may send events and forms: `https://host` or `https://host:port`."""
 
 
 class Tenant(Strict):
@@ -59,6 +66,7 @@ class Tenant(Strict):
     from_address: str | None
     quiet_hours: QuietHours | None
     frequency_caps: list[FrequencyCap]
+    allowed_origins: list[str]
     created_at: datetime
 
 
@@ -69,7 +77,13 @@ async def get(session: SessionDep) -> Tenant:
 
 
 @router.patch("", dependencies=[requires("tenant:write")])
-async def update(body: TenantSettings, session: SessionDep, actor: ActorDep) -> Tenant:
+async def update(body: TenantSettings, session: SessionDep, actor: ActorDep, resources: ResourcesDep) -> Tenant:
     """Change settings; null clears one that may be empty."""
     changes = body.model_dump(exclude_unset=True, by_alias=True)
+    tenant_id = session.tenant_id
+
+    def forget(_committed: Session) -> None:
+        resources.websites.forget(tenant_id)
+
+    event.listen(session.sync_session, "after_commit", forget, once=True)
     return Tenant.model_validate(await tenants.update(session, changes, by=actor))

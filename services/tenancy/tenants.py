@@ -1,7 +1,7 @@
 """Tenants and the settings all parts read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import time
 from email.utils import parseaddr
 from typing import Any
@@ -19,6 +19,7 @@ from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Tenant
 from services.shared import activity
+from services.tenancy import origins
 
 KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 SETTINGS = (
@@ -29,9 +30,10 @@ SETTINGS = (
     "from_address",
     "quiet_hours",
     "frequency_caps",
+    "allowed_origins",
 )
 """What `update` can change."""
-REQUIRED = frozenset({"name", "time_zone", "base_currency", "frequency_caps"})
+REQUIRED = frozenset({"name", "time_zone", "base_currency", "frequency_caps", "allowed_origins"})
 """Settings that cannot be null."""
 
 
@@ -51,7 +53,7 @@ async def create(session: AsyncSession, key: str, name: str, settings: Mapping[s
     if not KEY.fullmatch(key):
         raise InvalidError.of("key", "must be lower case letters, digits, _ and -, at most 63")
     chosen = {"name": name, **(settings or {})}
-    validate(chosen)
+    chosen = validated(chosen)
     values = {"id": new_id(), "key": key, **chosen}
     statement = insert(Tenant).values(values).on_conflict_do_nothing(index_elements=["key"]).returning(Tenant)
     tenant = await session.scalar(statement)
@@ -92,7 +94,7 @@ async def update(session: TenantSession, changes: Mapping[str, Any], *, by: Acto
     Raises:
         InvalidError: a value is not acceptable.
     """
-    validate(changes)
+    changes = validated(changes)
     statement = select(Tenant).where(Tenant.id == session.tenant_id).with_for_update()
     tenant = await session.scalar(statement.execution_options(populate_existing=True))
     if tenant is None:
@@ -114,8 +116,8 @@ async def update(session: TenantSession, changes: Mapping[str, Any], *, by: Acto
     return tenant
 
 
-def validate(settings: Mapping[str, Any]) -> None:
-    """Refuse settings the other parts could not work with.
+def validated(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings as they are kept; refuse those the other parts could not work with.
 
     Raises:
         InvalidError: naming every field at fault.
@@ -124,6 +126,10 @@ def validate(settings: Mapping[str, Any]) -> None:
     if problems:
         detail = "; ".join(f"{problem.field}: {problem.reason}" for problem in problems)
         raise InvalidError(detail, errors=problems)
+    origins_given = settings.get("allowed_origins")
+    if origins_given is None:
+        return dict(settings)
+    return {**settings, "allowed_origins": list(dict.fromkeys(map(origins.normalized, origins_given)))}
 
 
 def _problems(field: str, value: Any) -> list[FieldProblem]:  # noqa: ANN401 - each setting has its own type
@@ -140,7 +146,21 @@ def _problems(field: str, value: Any) -> list[FieldProblem]:  # noqa: ANN401 - e
         reason = _sender_problem(value)
     elif field == "quiet_hours":
         return [FieldProblem(f"quiet_hours.{name}", "is not a time as HH:MM") for name in _bad_hours(value)]
+    elif field == "allowed_origins":
+        return _bad_origins(value)
     return [FieldProblem(field, reason)] if reason else []
+
+
+def _bad_origins(value: Sequence[str]) -> list[FieldProblem]:
+    if len(value) > origins.MAX_ORIGINS:
+        return [FieldProblem("allowed_origins", f"must have at most {origins.MAX_ORIGINS} items")]
+    problems: list[FieldProblem] = []
+    for number, text in enumerate(value):
+        try:
+            origins.normalized(text)
+        except ValueError as error:
+            problems.append(FieldProblem(f"allowed_origins.{number}", str(error)))
+    return problems
 
 
 def is_time_zone(name: str) -> bool:
