@@ -46,6 +46,26 @@ ENTRY_KINDS: Final = ("event", "api", "manual")
 EVENT_FIELDS: Final = ("type", "occurred_at")
 """What an event has beside its properties."""
 
+ORGANIZATION_FIELDS: Final = (
+    "id",
+    "name",
+    "domain",
+    "external_id",
+    "parent_id",
+    "owner_id",
+    "is_customer",
+    "is_vendor",
+    "is_partner",
+    "industry",
+    "website",
+    "phone",
+    "tax_id",
+    "currency",
+    "created_at",
+    "updated_at",
+)
+"""What the person's primary organization has beside its attributes."""
+
 UPDATABLE_FIELDS: Final = ("first_name", "last_name", "time_zone", "locale")
 """What `update_person` may set beside attributes."""
 
@@ -241,7 +261,8 @@ def _endings(definition: JourneyDefinition, known: _Known) -> Iterator[Problem]:
 def _condition(condition: Condition, place: Place, roots: AbstractSet[str], known: _Known) -> Iterator[Problem]:
     match condition:
         case FieldCondition():
-            yield from _field(condition.field, (*place, "field"), roots, known)
+            of_person = {"organization"} if "person" in roots else set[str]()
+            yield from _field(condition.field, (*place, "field"), roots | of_person, known)
         case SegmentCondition():
             yield from _segment(condition.in_segment, (*place, "in_segment"), known)
         case RelatedCondition() if condition.related not in roots:
@@ -270,9 +291,10 @@ def _field(field: FieldPath, place: Place, roots: AbstractSet[str], known: _Know
 
 
 def _exists(field: FieldPath, known: _Known) -> bool:
-    if field.root == "person":
+    if field.root in {"person", "organization"}:
         in_attributes = field.path[0] == "attributes" and len(field.path) > 1
-        return in_attributes or ".".join(field.path) in known.person_fields
+        core = known.person_fields if field.root == "person" else ORGANIZATION_FIELDS
+        return in_attributes or ".".join(field.path) in core
     if field.root == "event":
         in_properties = field.path[0] == "properties" and len(field.path) > 1
         return in_properties or ".".join(field.path) in EVENT_FIELDS

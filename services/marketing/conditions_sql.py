@@ -13,6 +13,7 @@ from sqlalchemy import (
     DateTime,
     FromClause,
     Integer,
+    String,
     Table,
     Text,
     Uuid,
@@ -45,7 +46,7 @@ from journeys.conditions import (
     SegmentCondition,
     walk,
 )
-from models import Event, Tenant
+from models import Event, Organization, Tenant
 from services.marketing.conditions_fields import (
     Bool,
     Clock,
@@ -58,7 +59,15 @@ from services.marketing.conditions_fields import (
 )
 
 EVENT: Table = Event.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
+ORGANIZATION: Table = Organization.__table__  # pyright: ignore[reportAssignmentType]
 TENANT: Table = Tenant.__table__  # pyright: ignore[reportAssignmentType]
+_LINKS = table(
+    "organization_current_people",
+    column("tenant_id", Uuid),
+    column("person_id", Uuid),
+    column("organization_id", Uuid),
+    column("is_primary", Boolean),
+)
 _ZONES = table("pg_timezone_names", column("name", Text), schema="pg_catalog")
 
 
@@ -103,6 +112,8 @@ def compile_condition(condition: Condition, scope: Scope) -> Bool:
             return or_(*_each(condition.conditions, scope))
         case Not():
             return not_(compile_condition(condition.condition, scope))
+        case FieldCondition() if condition.field.root == "organization":
+            return _of_organization(condition, scope)
         case FieldCondition():
             return compare(_value(condition.field, scope), condition, scope.clock)
         case EventCondition():
@@ -124,7 +135,7 @@ def _each(conditions: tuple[Condition, ...], scope: Scope) -> list[Bool]:
 def _value(path: FieldPath, scope: Scope) -> Value:
     found = None
     if path.root == "person":
-        found = _of_person(path.path, scope.person)
+        found = _of_row(path.path, scope.person)
     elif path.root == "event" and scope.event is not None:
         found = _of_event(path.path, scope.event)
     elif path.root == "entry" and scope.entry is not None:
@@ -146,9 +157,9 @@ def _of_event(steps: tuple[str, ...], event: FromClause) -> Value | None:
             return None
 
 
-def _of_person(steps: tuple[str, ...], person: FromClause) -> Value | None:
+def _of_row(steps: tuple[str, ...], row: FromClause) -> Value | None:
     name, *rest = steps
-    held = person.c.get(name)
+    held = row.c.get(name)
     if held is None or bool(rest) != isinstance(held.type, JSONB):
         return None
     nullable = bool(getattr(held, "nullable", True))
@@ -159,11 +170,34 @@ def _of_person(steps: tuple[str, ...], person: FromClause) -> Value | None:
             return boolean_value(held)
         case DateTime():
             return instant_value(held, nullable=nullable)
-        case Text() | Uuid():
+        case String() | Uuid():
             # Ids compare as text.
             return text_value(held if isinstance(held.type, Text) else sql_cast(held, Text), nullable=nullable)
         case _:
             return None
+
+
+def _of_organization(condition: FieldCondition, scope: Scope) -> Bool:
+    """Return the comparison with a field of the person's primary organization; without one, all are missing."""
+    link, organization = _LINKS.alias(), ORGANIZATION.alias()
+    value = _of_row(condition.field.path, organization)
+    if value is None:
+        raise UnsupportedCondition(f"the field {condition.field} is not available")
+    absent = condition.op == "missing"
+    there = (
+        select(literal_column("1", Integer))
+        .select_from(link)
+        .join(organization, organization.c.id == link.c.organization_id)
+        .where(
+            link.c.tenant_id == scope.tenant_id,
+            link.c.person_id == scope.subject_id,
+            link.c.is_primary,
+            organization.c.tenant_id == scope.tenant_id,
+            value.present if absent else compare(value, condition, scope.clock),
+        )
+        .correlate_except(link, organization)
+    )
+    return not_(exists(there)) if absent else exists(there)
 
 
 def _counted(condition: EventCondition, scope: Scope) -> Bool:

@@ -130,12 +130,20 @@ def test_a_loop_with_a_wait_is_fine(pause: dict[str, Any]) -> None:
     [
         ({"field": "person.shoe_size", "op": "exists"}, "field", "there is no field person.shoe_size"),
         ({"field": "person.attributes", "op": "exists"}, "field", "there is no field person.attributes"),
-        ({"field": "event.type", "op": "exists"}, "field", "event is not available here; available are entry, person"),
-        ({"field": "deal.status", "op": "exists"}, "field", "deal is not available here; available are entry, person"),
+        (
+            {"field": "event.type", "op": "exists"},
+            "field",
+            "event is not available here; available are entry, organization, person",
+        ),
+        (
+            {"field": "deal.status", "op": "exists"},
+            "field",
+            "deal is not available here; available are entry, organization, person",
+        ),
         (
             {"field": "record:car.age", "op": "exists"},
             "field",
-            "record is not available here; available are entry, person",
+            "record is not available here; available are entry, organization, person",
         ),
         ({"all": [{"not": {"in_segment": "gone"}}]}, "all.0.not.in_segment", "there is no segment gone"),
         ({"any": [{"related": "deal"}]}, "any.0.related", "what is related as deal is not available"),
@@ -147,7 +155,7 @@ def test_a_loop_with_a_wait_is_fine(pause: dict[str, Any]) -> None:
         (
             {"event": "e", "where": {"field": "order.total", "op": "exists"}},
             "where.field",
-            "order is not available here; available are entry, event, person",
+            "order is not available here; available are entry, event, organization, person",
         ),
     ],
 )
@@ -178,7 +186,7 @@ def test_a_branch_may_ask_for_all_that_is_there(when: dict[str, Any]) -> None:
         ("person.email", None),
         ("person.nickname", "there is no field person.nickname"),
         ("event.payload", "there is no field event.payload"),
-        ("entry.cart_id", "entry is not available here; available are event, person"),
+        ("entry.cart_id", "entry is not available here; available are event, organization, person"),
     ],
 )
 def test_filters_of_events_ask_for_the_event_and_the_person(field: str, reason: str | None) -> None:
@@ -274,6 +282,26 @@ def test_a_condition_alone_is_checked_against_its_roots() -> None:
         condition, roots={"person"}, person_fields=PERSON_FIELDS, segments=SEGMENTS, place=("rules",)
     )
     assert found == [Problem("rules.field", None, "there is no field person.shoe_size")]
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ("organization.name", None),
+        ("organization.attributes.tier", None),
+        ("organization.shoe_size", "there is no field organization.shoe_size"),
+    ],
+)
+def test_the_organization_is_known_where_the_person_is(field: str, reason: str | None) -> None:
+    condition: Condition = TypeAdapter(RootCondition).validate_python({"field": field, "op": "exists"})
+
+    def found(roots: set[str]) -> list[Problem]:
+        return check_condition(condition, roots=roots, person_fields=PERSON_FIELDS, segments=SEGMENTS)
+
+    assert [problem.reason for problem in found({"person", "event"})] == ([reason] if reason else [])
+    assert [problem.reason for problem in found({"entry"})] == [
+        "organization is not available here; available are entry"
+    ]
 
 
 @given(definitions(), st.sets(st.sampled_from(["email"])), st.sets(st.sampled_from(["vip-2", "a"])))

@@ -1,7 +1,7 @@
 """Conditions in SQL decide as the table of cases says, and only from the tenant's own rows."""
 
 from collections.abc import AsyncGenerator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +15,9 @@ from core.ids import new_id
 from journeys.durations import zone_named
 from journeys.evaluate import Facts, evaluate
 from journeys.literals import as_date
-from models import Tenant
-from services.marketing.conditions_sql import Scope, UnsupportedCondition, compile_condition
+from journeys.validation import ORGANIZATION_FIELDS
+from models import Organization, OrganizationPerson, Tenant
+from services.marketing.conditions_sql import ORGANIZATION, Scope, UnsupportedCondition, compile_condition
 from services.marketing.journeys import PERSON_FIELDS
 from services.tenancy import tenants
 from tests.journeys.condition_cases import FIELD_CASES, NOW, TREE_CASES, FieldCase, TreeCase
@@ -218,6 +219,69 @@ async def test_core_fields_decide_as_in_memory(store: Store) -> None:
         answers = zip(conditions, decided[person_id], expected, strict=True)
         wrong = [condition for condition, in_sql, in_memory in answers if in_sql is not in_memory]
         assert not wrong
+
+
+async def test_the_fields_of_the_primary_organization_decide_as_in_memory(store: Store) -> None:
+    tenant = store.session.tenant_id
+    parent, shop = new_id(), new_id()
+    full: dict[str, Any] = {
+        "name": "Shop",
+        "name_key": "shop",
+        "domain": "shop.example",
+        "external_id": "100.00",
+        "parent_id": parent,
+        "is_vendor": True,
+        "industry": "2026-03-15",
+        "currency": "EUR",
+        "attributes": {"tier": "gold", "size": 100, "born": "1990-03-15"},
+        "created_at": NOW - timedelta(days=30),
+    }
+    bare = {"name": "Top", "name_key": "top", "currency": "EUR"}
+    for organization_id, fields in ((parent, bare), (shop, full)):
+        store.session.add(Organization(tenant_id=tenant, id=organization_id, **fields))
+        await store.session.flush()
+    people = await store.add_people({}, {}, {}, {}, {"time_zone": "Pacific/Kiritimati"})
+    today = datetime.now(UTC).date()
+    for person_id, organization_id, link in (
+        (people[0], shop, {"is_primary": True}),
+        (people[0], parent, {}),
+        (people[1], shop, {}),
+        (people[2], shop, {"is_primary": True, "ended_on": today}),
+        (people[4], parent, {"is_primary": True, "ended_on": today + timedelta(days=1)}),
+    ):
+        row = {"tenant_id": tenant, "id": new_id(), "kind": "contact", **link}
+        store.session.add(OrganizationPerson(person_id=person_id, organization_id=organization_id, **row))
+    await store.session.flush()
+    operands: list[tuple[str, Any]] = [
+        *((op, value) for op in ("=", "!=") for value in ("Shop", "EUR", "100.00", 100, True, False, str(parent))),
+        *((op, value) for op in (">", "<=") for value in (100, "2026-03-15")),
+        *((op, ["gold", 100, True]) for op in ("in", "not_in")),
+        *((op, "P20D") for op in ("older_than", "newer_than")),
+        *((op, value) for op in ("contains", "starts_with") for value in ("2026", "S")),
+        ("anniversary_in", "P1D"),
+        ("exists", None),
+        ("missing", None),
+    ]
+    names = [*ORGANIZATION_FIELDS, "attributes.tier", "attributes.size", "attributes.born", "attributes.none"]
+    conditions = [
+        {"field": f"organization.{name}", "op": op, "value": value} for name in names for op, value in operands
+    ]
+    decided: dict[UUID, list[bool]] = {person_id: [] for person_id in people}
+    for part in (conditions[at : at + 100] for at in range(0, len(conditions), 100)):
+        for person_id, answers in (await store.decide_all([condition_of(raw) for raw in part])).items():
+            decided[person_id] += answers
+    rows = (await store.session.execute(select(ORGANIZATION).where(ORGANIZATION.c.tenant_id == tenant))).mappings()
+    stored = {row["id"]: {name: _as_text(value) for name, value in row.items()} for row in rows}
+    for person_id, organization_id in zip(people, (shop, None, None, None, parent), strict=True):
+        zone = zone_named("Pacific/Kiritimati" if organization_id == parent else "UTC")
+        facts = Facts(now=NOW, person=stored[organization_id] if organization_id else {"none": None}, zone=zone)
+        for raw, in_sql in zip(conditions, decided[person_id], strict=True):
+            same = condition_of({**raw, "field": raw["field"].replace("organization.", "person.")})
+            assert in_sql is evaluate(same, facts), raw
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, UUID) else value
 
 
 async def test_the_server_takes_the_same_days_for_days(store: Store) -> None:
