@@ -1,7 +1,9 @@
 """`throughline`: runs the parts of the platform, alone as a deployment does, or together on one machine."""
 
 import asyncio
-from collections.abc import Coroutine
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -10,20 +12,23 @@ import uvloop
 
 import worker as worker_process
 from core.actor import CLI
-from core.database import Database
-from core.errors import PlatformError
+from core.database import Database, TenantSession
+from core.errors import NotFoundError, PlatformError
 from core.settings import settings
 from migrations.run import upgrade
-from services.tenancy import api_keys, tenants
-from stack import dev
+from services.identity import normalize
+from services.tenancy import api_keys, passwords, tenants, users
+from stack import demo_access, dev
 from stack.demo import Demo
 from stack.processes import StackError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 tenant_app = typer.Typer(no_args_is_help=True, help="Tenants.")
 key_app = typer.Typer(no_args_is_help=True, help="API keys.")
+user_app = typer.Typer(no_args_is_help=True, help="Teammates of a tenant.")
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(key_app, name="api-key")
+app.add_typer(user_app, name="user")
 
 
 @app.command("dev")
@@ -104,6 +109,78 @@ def create_key(
     typer.echo(_run(_create_key(tenant, name, scope or [api_keys.ALL])))
 
 
+PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
+
+
+@user_app.command("create")
+def create_user(
+    tenant: Annotated[str, typer.Argument(help="The tenant's key.")],
+    email: Annotated[str, typer.Argument(help="What they sign in with.")],
+    *,
+    role: Annotated[str, typer.Option(help="owner, admin, marketer, sales or read_only.")] = "owner",
+    name: Annotated[str | None, typer.Option(help="What people read; the address unless given.")] = None,
+    password_stdin: PasswordStdin = False,
+) -> None:
+    """Make a teammate of TENANT; asks for the password and prints the id."""
+    typer.echo(_run(_create_user(tenant, email, role, name or email, _password(from_stdin=password_stdin))))
+
+
+@user_app.command("password")
+def set_password(
+    tenant: Annotated[str, typer.Argument(help="The tenant's key.")],
+    email: Annotated[str, typer.Argument(help="What they sign in with.")],
+    *,
+    password_stdin: PasswordStdin = False,
+) -> None:
+    """Give a teammate who forgot it a new password; ends their sessions within ten seconds."""
+    typer.echo(_run(_set_password(tenant, email, _password(from_stdin=password_stdin))))
+
+
+def _password(*, from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+async def _create_user(tenant_key: str, email: str, role: str, name: str, password: str) -> str:
+    email = normalize.email(email)
+    passwords.check(password, email)
+    password_hash = await passwords.hash_of(password)
+
+    async def create(session: TenantSession) -> str:
+        user = await users.create(session, email=email, name=name, role=role, password_hash=password_hash, by=CLI)
+        return str(user.id)
+
+    return await _within(tenant_key, create)
+
+
+async def _set_password(tenant_key: str, email: str, password: str) -> str:
+    email = normalize.email(email)
+    passwords.check(password, email)
+    password_hash = await passwords.hash_of(password)
+
+    async def change(session: TenantSession) -> str:
+        user = await users.by_email(session, email)
+        if user is None:
+            raise NotFoundError(f"{tenant_key} has no user with the address {email}.")
+        await users.set_password(session, user, password_hash, by=CLI, now=datetime.now(UTC))
+        return str(user.id)
+
+    return await _within(tenant_key, change)
+
+
+async def _within(tenant_key: str, work: Callable[[TenantSession], Awaitable[str]]) -> str:
+    """Do the work in one transaction of the tenant that operators call `tenant_key`."""
+    database = Database(settings().database_url, pool_size=1)
+    try:
+        async with database.system() as session:
+            tenant_id = (await tenants.by_key(session, tenant_key)).id
+        async with database.tenant(tenant_id) as session:
+            return await work(session)
+    finally:
+        await database.close()
+
+
 async def _create_tenant(key: str, name: str) -> str:
     database = Database(settings().database_url, pool_size=1)
     try:
@@ -114,15 +191,11 @@ async def _create_tenant(key: str, name: str) -> str:
 
 
 async def _create_key(tenant_key: str, name: str, scopes: list[str]) -> str:
-    database = Database(settings().database_url, pool_size=1)
-    try:
-        async with database.system() as session:
-            tenant_id = (await tenants.by_key(session, tenant_key)).id
-        async with database.tenant(tenant_id) as session:
-            _, secret = await api_keys.create(session, name, scopes, by=CLI)
-            return secret
-    finally:
-        await database.close()
+    async def create(session: TenantSession) -> str:
+        _, secret = await api_keys.create(session, name, scopes, by=CLI)
+        return secret
+
+    return await _within(tenant_key, create)
 
 
 def _run(work: Coroutine[None, None, str]) -> str:
@@ -146,7 +219,8 @@ def _show(info: dev.DevInfo) -> None:
     typer.echo(
         "\nThroughline is up.\n"
         f"  API          {info.base_url}  (reference: {info.base_url}/v1/docs)\n"
-        f"  API key      {info.api_key}  (tenant {dev.DEMO_TENANT})\n"
+        f"  API key      {info.api_key}  (tenant {demo_access.TENANT})\n"
+        f"  Sign in      {info.user_email}  {info.user_password}\n"
         f"  Temporal UI  {info.temporal_ui_url or 'of your server'}\n"
         f"  Temporal     {info.temporal_address}\n"
         f"  Postgres     {info.database_url}\n"

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from api import errors
+from api import errors, join
 from api.middleware.bodies import BodyLimitMiddleware
 from api.middleware.idempotency import IdempotencyMiddleware
 from api.middleware.requests import RequestMiddleware
@@ -19,12 +19,16 @@ from api.rest import (
     events,
     forms,
     health,
+    invitations,
     journeys,
+    me,
     messages,
     organizations,
     people,
+    sessions,
     templates,
     tenant,
+    users,
     write_keys,
 )
 from api.tracking import collect
@@ -37,6 +41,10 @@ from core.settings import settings as process_settings
 V1: tuple[APIRouter, ...] = (
     tenant.router,
     api_keys.router,
+    users.router,
+    invitations.router,
+    sessions.router,
+    me.router,
     duplicates.router,  # before people, whose ids stand in the same place
     people.router,
     erasures.router,
@@ -52,7 +60,7 @@ V1: tuple[APIRouter, ...] = (
 )
 """Routers below `/v1`."""
 
-ROOT: tuple[APIRouter, ...] = (health.router, tracking.router, collect.router, public_forms.router)
+ROOT: tuple[APIRouter, ...] = (health.router, tracking.router, collect.router, public_forms.router, join.router)
 """Routers that need no key."""
 
 

@@ -1,22 +1,28 @@
-"""Who calls: API keys, looked up once in ten seconds a process.
+"""Who calls: API keys and sessions, looked up once in ten seconds a process.
 
-A key revoked in this process is refused here at once, and elsewhere within `TTL`.
+A key revoked in this process is refused here at once, and elsewhere within `TTL`; so is a session that was ended.
 """
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Self
+from uuid import UUID
 
 from core.actor import Actor
 from core.database import Database
 from core.errors import UnauthorizedError
-from services.tenancy import api_keys
+from services.tenancy import api_keys, sessions
 from services.tenancy.api_keys import Credential
 
 TTL = 10.0
 """Seconds a key is believed without asking the store again."""
 CAPACITY = 10_000
 """Keys remembered at most; the one unused longest goes first."""
+REFUSALS = 100_000
+"""Refused keys remembered at most: only a look-up that was under way could still bring one back."""
 LONGEST_KEY = 200
 
 
@@ -24,30 +30,41 @@ LONGEST_KEY = 200
 class Principal(Credential):
     """The credential of a request."""
 
+    @classmethod
+    def of(cls, credential: Credential) -> Self:
+        """Return the principal with this credential."""
+        return cls(**asdict(credential))
+
     def actor(self, request_id: str | None) -> Actor:
         """Return who acts, for the activity log."""
-        return Actor.api_key(self.key_id, request_id)
+        if self.user_id is not None:
+            return Actor.user(self.user_id, request_id)
+        if self.key_id is not None:
+            return Actor.api_key(self.key_id, request_id)
+        raise TypeError("a credential is a user's or a key's")
 
 
 class Authenticator:
-    """Resolves the `Authorization` header, remembering keys for `TTL` seconds."""
+    """Resolves the `Authorization` header, remembering keys and sessions for `TTL` seconds."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """Take the store, and the clock that sessions end by."""
         self._database = database
+        self._clock = clock
         self._known: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
-        self._refused: set[bytes] = set()
+        self._refused: OrderedDict[bytes, None] = OrderedDict()
 
     async def authenticate(self, header: str | None) -> Principal:
-        """Return whose key the header carries.
+        """Return whose key or session the header carries.
 
         Raises:
-            UnauthorizedError: no key, not a key of ours, or a revoked one.
+            UnauthorizedError: no key, not a key of ours, or a revoked one; a session that is over.
         """
         scheme, _, secret = (header or "").partition(" ")
         secret = secret.strip()
         if scheme.lower() != "bearer" or not secret:
-            raise UnauthorizedError("Send an API key as Authorization: Bearer KEY.")
-        if not secret.startswith(api_keys.PREFIX) or len(secret) > LONGEST_KEY:
+            raise UnauthorizedError("Send an API key or a session's token as Authorization: Bearer KEY.")
+        if not secret.startswith((api_keys.PREFIX, sessions.PREFIX)) or len(secret) > LONGEST_KEY:
             raise UnauthorizedError("The API key is not valid.")
         digest = api_keys.hash_of(secret)
         known = self._known.get(digest)
@@ -55,18 +72,46 @@ class Authenticator:
         if known is not None and known[0] > now:
             self._known.move_to_end(digest)
             return known[1]
-        async with self._database.system() as session:
-            credential = await api_keys.find(session, digest)
-        if credential is None or digest in self._refused:
+        found = await (self._session(digest) if secret.startswith(sessions.PREFIX) else self._key(digest))
+        if found is None or digest in self._refused:
             self._known.pop(digest, None)
+            if secret.startswith(sessions.PREFIX):
+                raise UnauthorizedError("The session is over; sign in again.")
             raise UnauthorizedError("The API key is not valid.")
-        principal = Principal(credential.tenant_id, credential.key_id, credential.scopes)
-        self._known[digest] = (now + TTL, principal)
+        credential, seconds = found
+        principal = Principal.of(credential)
+        self._known[digest] = (now + seconds, principal)
         if len(self._known) > CAPACITY:
             self._known.popitem(last=False)
         return principal
 
-    def refuse(self, secret_hash: bytes) -> None:
-        """Never accept this key again in this process, whatever a look-up under way still finds."""
-        self._refused.add(secret_hash)
-        self._known.pop(secret_hash, None)
+    async def _key(self, digest: bytes) -> tuple[Credential, float] | None:
+        async with self._database.system() as session:
+            credential = await api_keys.find(session, digest)
+        return None if credential is None else (credential, TTL)
+
+    async def _session(self, digest: bytes) -> tuple[Credential, float] | None:
+        """Find a session, and put off its end where its use was not written for a while."""
+        now = self._clock()
+        async with self._database.system() as session:
+            found = await sessions.find(session, digest, now=now)
+        if found is None:
+            return None
+        expires_at = found.expires_at
+        if now - found.last_used_at >= sessions.TOUCHED:
+            async with self._database.tenant(found.credential.tenant_id) as session:
+                expires_at = await sessions.touch(session, found, now=now)
+        return found.credential, min(TTL, (expires_at - now).total_seconds())
+
+    def refuse(self, *secret_hashes: bytes) -> None:
+        """Never accept these in this process, whatever a look-up under way still finds."""
+        for secret_hash in secret_hashes:
+            self._refused[secret_hash] = None
+            self._known.pop(secret_hash, None)
+        while len(self._refused) > REFUSALS:
+            self._refused.popitem(last=False)
+
+    def forget_user(self, user_id: UUID) -> None:
+        """Ask the store again what this user may do."""
+        for digest in [digest for digest, (_, known) in self._known.items() if known.user_id == user_id]:
+            del self._known[digest]

@@ -3,8 +3,12 @@
 All are `async`, though few await: FastAPI would run a plain function in a thread, which costs more than all of them.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, cast
+from uuid import UUID
 
 from fastapi import Depends, Request, params
 from fastapi.security import HTTPBearer
@@ -19,7 +23,9 @@ from core.settings import Settings
 from services.tenancy.api_keys import SCOPES
 
 # Declared for the OpenAPI document alone: get_principal reads the header itself.
-_bearer = HTTPBearer(auto_error=False, scheme_name="apiKey", description="An API key: `tl_live_...`")
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="apiKey", description="An API key `tl_live_...`, or a session's token `tl_sess_...`"
+)
 
 
 async def get_resources(request: Request) -> Resources:
@@ -53,7 +59,7 @@ AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 async def get_principal(
     request: Request, authenticator: AuthenticatorDep, _documented: Annotated[object, Depends(_bearer)]
 ) -> Principal:
-    """Return who calls; 401 without a valid key."""
+    """Return who calls; 401 without a valid key or session."""
     principal = await authenticator.authenticate(request.headers.get("authorization"))
     request.state.principal = principal
     return principal
@@ -75,6 +81,12 @@ async def get_session(request: Request, principal: PrincipalDep, database: Datab
 
     With an `Idempotency-Key` it is the transaction that holds the claim, which its middleware commits.
     """
+    async with _lent(request, principal, database) as session:
+        yield session
+
+
+@asynccontextmanager
+async def _lent(request: Request, principal: Principal, database: Database) -> AsyncGenerator[TenantSession]:
     claimed: TenantSession | None = getattr(request.state, "claimed_session", None)
     if claimed is not None:
         yield claimed
@@ -85,6 +97,42 @@ async def get_session(request: Request, principal: PrincipalDep, database: Datab
 
 SessionDep = Annotated[TenantSession, Depends(get_session, scope="function")]
 """`scope="function"`: the default would commit after the answer is sent, and a failing commit would go unseen."""
+
+
+async def get_now() -> datetime:
+    """Return the time, for what compares it with times it keeps; tests give another."""
+    return datetime.now(UTC)
+
+
+NowDep = Annotated[datetime, Depends(get_now)]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Somebody with a session of their own."""
+
+    user_id: UUID
+    session_id: UUID
+    actor: Actor
+    _request: Request
+    _principal: Principal
+    _database: Database
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[TenantSession]:
+        """Lend a transaction of the tenant, for routes that must not hold one while they compute."""
+        async with _lent(self._request, self._principal, self._database) as session:
+            yield session
+
+
+async def get_signed_in(request: Request, principal: PrincipalDep, actor: ActorDep, database: DatabaseDep) -> SignedIn:
+    """Return who is signed in; 403 for an API key, which is nobody."""
+    if principal.user_id is None or principal.session_id is None:
+        raise ForbiddenError("This is for people who signed in; an API key is nobody.")
+    return SignedIn(principal.user_id, principal.session_id, actor, request, principal, database)
+
+
+SignedInDep = Annotated[SignedIn, Depends(get_signed_in)]
 
 
 async def get_temporal(resources: ResourcesDep) -> Client:
@@ -104,6 +152,7 @@ def requires(scope: str) -> params.Depends:
 
     async def check(principal: PrincipalDep) -> None:
         if not principal.allows(scope):
-            raise ForbiddenError(f"This key lacks the scope {scope}.", extra={"required_scope": scope})
+            who = "This key" if principal.role is None else f"The role {principal.role}"
+            raise ForbiddenError(f"{who} lacks the scope {scope}.", extra={"required_scope": scope})
 
     return params.Depends(check)

@@ -25,7 +25,7 @@ from models.organizations import Organization, OrganizationEntry, OrganizationPe
 from models.privacy import Erasure
 from models.shared import Activity, WorkflowStart
 from models.tenancy import ApiKey, IdempotencyKey, Tenant
-from models.users import Invitation, UserAccount, UserSession
+from models.users import Invitation, SignInAttempts, UserAccount, UserSession
 
 __all__ = [
     "Activity",
@@ -67,6 +67,7 @@ __all__ = [
     "PersonMerge",
     "PersonMergeRow",
     "ScoreRule",
+    "SignInAttempts",
     "Suppression",
     "SuppressionHash",
     "Template",

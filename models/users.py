@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Index, Integer, LargeBinary, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Created, TenantRow, belongs_to, of_tenant, system
+from models.base import Base, Created, TenantRow, belongs_to, of_tenant, system
 from models.identity import one_of
 
 USER_ROLES = ("owner", "admin", "marketer", "sales", "read_only")
@@ -27,10 +27,8 @@ class UserAccount(Created, TenantRow):
     email: Mapped[str] = mapped_column(Text(collation="C"))
     name: Mapped[str]
     role: Mapped[str]
-    password_hash: Mapped[str | None]
-    """Argon2id (RFC 9106) in its encoded form; null until the invitation is accepted."""
-    failed_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    locked_until: Mapped[datetime | None]
+    password_hash: Mapped[str]
+    """Argon2id (RFC 9106) in its encoded form."""
     last_sign_in_at: Mapped[datetime | None]
     disabled_at: Mapped[datetime | None]
 
@@ -50,7 +48,9 @@ class UserSession(Created, TenantRow):
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     """SHA-256 of the token; the token has 256 random bits."""
     expires_at: Mapped[datetime]
-    last_used_at: Mapped[datetime | None]
+    """When it ends unless it is used before; moves on with use, up to a limit from its beginning."""
+    last_used_at: Mapped[datetime]
+    """To within a minute."""
     user_agent: Mapped[str | None]
     ip: Mapped[str | None]
     revoked_at: Mapped[datetime | None]
@@ -69,9 +69,27 @@ class Invitation(Created, TenantRow):
 
     email: Mapped[str] = mapped_column(Text(collation="C"))
     role: Mapped[str]
+    name: Mapped[str | None]
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     invited_by: Mapped[str]
+    """The actor, such as `user:ID`."""
     expires_at: Mapped[datetime]
     accepted_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
     """When it was accepted, revoked or replaced."""
+
+
+class SignInAttempts(Base):
+    """How often an address failed to sign in lately.
+
+    Of no tenant, and kept for addresses nobody has too: being locked must not tell that there is an account.
+    """
+
+    __tablename__ = "sign_in_attempts"
+    __table_args__ = (Index(None, "last_at"), {"info": system("SELECT, INSERT, UPDATE, DELETE")})
+
+    address_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    """SHA-256 of the normalized address: enough to count by, and the row goes after a day."""
+    failed: Mapped[int] = mapped_column(Integer)
+    locked_until: Mapped[datetime | None]
+    last_at: Mapped[datetime]

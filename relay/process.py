@@ -13,7 +13,7 @@ from relay.consumers import CONSUMERS
 from relay.loop import Relay
 from relay.starts import WorkflowStarter
 from services.identity import organization_people
-from services.tenancy import idempotency
+from services.tenancy import idempotency, sessions, throttle
 
 PURGE_PAGE: Final = 5_000
 
@@ -28,7 +28,7 @@ async def run(database: Database, client: Client, stop: asyncio.Event, *, eager:
         database,
         CONSUMERS,
         on_committed=starter.wake,
-        chores=[forget_answers, once_a_day(organization_people.follow_dates)],
+        chores=[forget_answers, forget_sessions, once_a_day(organization_people.follow_dates)],
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run(stop), name="relay")
@@ -42,6 +42,15 @@ async def forget_answers(database: Database) -> None:
         async with database.system() as session:
             if await idempotency.purge(session) < PURGE_PAGE:
                 return
+
+
+async def forget_sessions(database: Database) -> None:
+    """Delete the sessions that are over, and the counts of failed attempts to sign in that are too old to matter."""
+    for purge in (sessions.purge, throttle.purge):
+        while True:
+            async with database.system() as session:
+                if await purge(session) < PURGE_PAGE:
+                    break
 
 
 def once_a_day(chore: Callable[[Database], Awaitable[object]]) -> Callable[[Database], Awaitable[None]]:

@@ -21,12 +21,8 @@ from typing import TextIO
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from core.actor import CLI
-from core.database import Database
-from core.errors import NotFoundError
 from migrations.run import upgrade
-from services.tenancy import api_keys, tenants
-from stack import postgres, temporal
+from stack import demo_access, postgres, temporal
 from stack.processes import ChildProcess, StackError, listening_socket, write_private
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +33,6 @@ INFO = CACHE / "dev.json"
 LOG = CACHE / "dev.log"
 """What a detached stack prints."""
 DEFAULT_API_PORT = 8080
-DEMO_TENANT = "demo"
 
 _LOCK = CACHE / "dev.lock"
 _POLL_SECONDS = 0.3
@@ -57,6 +52,9 @@ class DevInfo(BaseModel):
     base_url: str
     api_key: str
     """Of the demo tenant, with every scope."""
+    user_email: str
+    user_password: str
+    """Of its owner, to sign in with."""
     database_url: str
     temporal_address: str
     temporal_ui_url: str | None
@@ -107,7 +105,7 @@ class DevStack:
         address = engine.start()
         self._report("Migrating the database ...")
         asyncio.run(upgrade(database_url))
-        key = asyncio.run(_demo_key(database_url))
+        access = asyncio.run(demo_access.prepare(database_url, DevInfo.read()))
         base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         mail_dir = None if os.environ.get("SMTP_URL") else os.environ.get("MAIL_DIR", str(CACHE / "mail"))
         environment = {
@@ -124,7 +122,9 @@ class DevStack:
         info = DevInfo(
             pid=os.getpid(),
             base_url=base_url,
-            api_key=key,
+            api_key=access.api_key,
+            user_email=demo_access.OWNER_EMAIL,
+            user_password=access.user_password,
             database_url=database_url,
             temporal_address=address,
             temporal_ui_url=engine.ui_url,
@@ -316,26 +316,6 @@ def _secret_key() -> str:
     if not path.exists():
         write_private(path, secrets.token_urlsafe(48))
     return path.read_text()
-
-
-async def _demo_key(database_url: str) -> str:
-    """The demo tenant's API key: the one of the last run where it is still good, else a new one."""
-    database = Database(database_url, pool_size=1)
-    last = DevInfo.read()
-    try:
-        async with database.system() as session:
-            if last is not None and await api_keys.find(session, api_keys.hash_of(last.api_key)) is not None:
-                return last.api_key
-            try:
-                tenant = await tenants.by_key(session, DEMO_TENANT)
-            except NotFoundError:
-                tenant = await tenants.create(session, DEMO_TENANT, "Demo")
-            tenant_id = tenant.id
-        async with database.tenant(tenant_id) as session:
-            _, secret = await api_keys.create(session, "throughline dev", [api_keys.ALL], by=CLI)
-            return secret
-    finally:
-        await database.close()
 
 
 def _say(line: str) -> None:

@@ -21,7 +21,7 @@ _PACKAGES = tuple(f"{ROOT / package}/" for package in ("activities", "api", "rel
 _TESTS = f"{ROOT / 'tests'}/"
 _SENDERS = ("prepare", "execute", "executemany", "fetch", "fetchrow", "fetchval")
 
-_TENANT_TABLES = "|".join(sorted(set(Base.metadata.tables) - {"consumer_cursor"}))
+_TENANT_TABLES = "|".join(sorted(set(Base.metadata.tables) - {"consumer_cursor", "sign_in_attempts"}))
 _TOUCHES = re.compile(rf"\b(?:FROM|JOIN|INTO|UPDATE|USING)\s+(?:ONLY\s+)?(?:{_TENANT_TABLES})\b", re.IGNORECASE)
 _BINDS = re.compile(
     r"""

@@ -54,8 +54,8 @@ class IdempotencyMiddleware:
         body = await _read(receive)
         if body is None:
             return  # the caller has gone
-        # The key's id is part of it: another API key's answer may hold what this one may not see.
-        asked = [str(principal.key_id), scope["path"], scope["query_string"].decode("latin-1")]
+        # Who asks is part of it: another's answer may hold what this one may not see.
+        asked = [str(principal.key_id or principal.user_id), scope["path"], scope["query_string"].decode("latin-1")]
         asked.append(headers.get("content-type", ""))
         request_hash = hashlib.sha256(json.dumps(asked).encode() + body).digest()
 

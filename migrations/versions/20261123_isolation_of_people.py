@@ -5,7 +5,7 @@ Revision: 0004, after 0003
 
 from alembic import op
 
-from migrations.rls import APPEND_ONLY, FULL, isolate
+from migrations.rls import APPEND_ONLY, FULL, isolate, system_only
 
 revision = "0004"
 down_revision = "0003"
@@ -45,6 +45,7 @@ def upgrade() -> None:
     isolate("user_account", app="SELECT, INSERT, UPDATE", system="SELECT")
     isolate("user_session", system="SELECT, DELETE")
     isolate("invitation", system="SELECT")
+    system_only("sign_in_attempts", system="SELECT, INSERT, UPDATE, DELETE")
 
     isolate("attribute_definition")
     isolate("score_rule")

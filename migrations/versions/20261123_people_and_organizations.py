@@ -156,6 +156,7 @@ def upgrade() -> None:
         "invitation",
         sa.Column("email", sa.Text(collation="C"), nullable=False),
         sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=True),
         sa.Column("token_hash", sa.LargeBinary(), nullable=False),
         sa.Column("invited_by", sa.Text(), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
@@ -290,13 +291,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant_id", "key", name=op.f("topic_tenant_id_key_key")),
     )
     op.create_table(
+        "sign_in_attempts",
+        sa.Column("address_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("locked_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("address_hash", name=op.f("sign_in_attempts_pkey")),
+    )
+    op.create_index(op.f("sign_in_attempts_last_at_idx"), "sign_in_attempts", ["last_at"], unique=False)
+    op.create_table(
         "user_account",
         sa.Column("email", sa.Text(collation="C"), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("role", sa.Text(), nullable=False),
-        sa.Column("password_hash", sa.Text(), nullable=True),
-        sa.Column("failed_attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column("locked_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("password_hash", sa.Text(), nullable=False),
         sa.Column("last_sign_in_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -503,7 +511,7 @@ def upgrade() -> None:
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("token_hash", sa.LargeBinary(), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("user_agent", sa.Text(), nullable=True),
         sa.Column("ip", sa.Text(), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
@@ -803,6 +811,8 @@ def downgrade() -> None:
     op.drop_table("workflow_start")
     op.drop_index("user_account_email_idx", table_name="user_account")
     op.drop_table("user_account")
+    op.drop_index(op.f("sign_in_attempts_last_at_idx"), table_name="sign_in_attempts")
+    op.drop_table("sign_in_attempts")
     op.drop_table("topic")
     op.drop_table("suppression_hash")
     op.drop_table("score_rule")

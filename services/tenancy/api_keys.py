@@ -43,15 +43,23 @@ SCOPES = (ALL, *(f"{noun}:{verb}" for noun in NOUNS for verb in ("read", "write"
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Whose key it is and what it allows."""
+    """On whose behalf a request comes, and what it may do: of an API key, or of a user's session."""
 
     tenant_id: UUID
-    key_id: UUID
     scopes: frozenset[str]
+    key_id: UUID | None = None
+    user_id: UUID | None = None
+    session_id: UUID | None = None
+    role: str | None = None
+    """The user's."""
 
     def allows(self, scope: str) -> bool:
-        """Return whether the key has this scope."""
+        """Return whether it has this scope."""
         return scope in self.scopes or ALL in self.scopes
+
+    def covers(self, scopes: Iterable[str]) -> bool:
+        """Return whether it has all of these scopes."""
+        return all(self.allows(scope) for scope in scopes)
 
 
 def hash_of(secret: str) -> bytes:
@@ -65,7 +73,7 @@ async def find(session: AsyncSession, secret_hash: bytes) -> Credential | None:
         ApiKey.secret_hash == secret_hash, ApiKey.revoked_at.is_(None)
     )
     row = (await session.execute(statement)).one_or_none()
-    return Credential(row.tenant_id, row.id, frozenset(row.scopes)) if row else None
+    return Credential(row.tenant_id, frozenset(row.scopes), key_id=row.id) if row else None
 
 
 async def create(
@@ -96,8 +104,8 @@ async def create(
         lacking = [scope for scope in wanted if not granted.allows(scope)]
         if lacking:
             raise ForbiddenError(
-                f"This key cannot grant what it lacks: {', '.join(lacking)}.",
-                errors=[FieldProblem("scopes", f"this key lacks {scope}") for scope in lacking],
+                f"Nobody can grant what they lack: {', '.join(lacking)}.",
+                errors=[FieldProblem("scopes", f"your own lack {scope}") for scope in lacking],
             )
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     key = ApiKey(

@@ -131,6 +131,7 @@ async def test_another_process_refuses_a_revoked_key_once_it_asks_again(
     here, there = Authenticator(database), Authenticator(database)
     header = f"Bearer {secret}"
     principal = await there.authenticate(header)
+    assert principal.key_id is not None
     async with database.tenant(tenant_id) as session:
         here.refuse(await api_keys.revoke(session, principal.key_id, by=CLI))
     with pytest.raises(UnauthorizedError):

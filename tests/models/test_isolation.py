@@ -27,6 +27,7 @@ APP_ACCESS: dict[str, set[str]] = {
     "user_account": {"SELECT", "INSERT", "UPDATE"},
     "enrollment_step": {"SELECT", "INSERT", "DELETE"},
     "consumer_cursor": set(),
+    "sign_in_attempts": set(),
 }
 """What tl_app may do where it is not everything."""
 COLUMN_ACCESS = {
@@ -37,7 +38,7 @@ COLUMN_ACCESS = {
 """What tl_app may do with single columns beyond its rights on the table: a merge moves rows to the winner."""
 ERASABLE = {"activity", "consent_change", "enrollment_step", "event"}
 """What the owner's function `tl_erase` reaches past the application's rights, within the tenant."""
-OF_NO_TENANT = {"consumer_cursor"}
+OF_NO_TENANT = {"consumer_cursor", "sign_in_attempts"}
 TABLES = sorted(Base.metadata.tables)
 
 
