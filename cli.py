@@ -17,7 +17,7 @@ from core.errors import NotFoundError, PlatformError
 from core.settings import settings
 from migrations.run import upgrade
 from services.identity import normalize
-from services.tenancy import api_keys, passwords, tenants, users
+from services.tenancy import api_keys, passwords, tenants, throttle, users
 from stack import demo_access, dev
 from stack.demo import Demo
 from stack.processes import StackError
@@ -166,17 +166,26 @@ async def _set_password(tenant_key: str, email: str, password: str) -> str:
         await users.set_password(session, user, password_hash, by=CLI, now=datetime.now(UTC))
         return str(user.id)
 
-    return await _within(tenant_key, change)
+    return await _within(tenant_key, change, forgiven=email)
 
 
-async def _within(tenant_key: str, work: Callable[[TenantSession], Awaitable[str]]) -> str:
-    """Do the work in one transaction of the tenant that operators call `tenant_key`."""
+async def _within(
+    tenant_key: str, work: Callable[[TenantSession], Awaitable[str]], *, forgiven: str | None = None
+) -> str:
+    """Do the work in one transaction of the tenant that operators call `tenant_key`.
+
+    The address `forgiven` need not wait any longer to sign in.
+    """
     database = Database(settings().database_url, pool_size=1)
     try:
         async with database.system() as session:
             tenant_id = (await tenants.by_key(session, tenant_key)).id
         async with database.tenant(tenant_id) as session:
-            return await work(session)
+            answer = await work(session)
+        if forgiven is not None:
+            async with database.system() as session:
+                await throttle.forgive(session, forgiven)
+        return answer
     finally:
         await database.close()
 
