@@ -178,12 +178,18 @@ def _check_pace(resources: Resources, form: PublicForm, token: object) -> None:
     """
     if not isinstance(token, str) or not token:
         return
-    try:
-        view = _tokens(resources).read_form_view(token)
-    except BadTokenError:
-        view = None
-    if view is None or view.form_id != form.form_id or time.time() - view.shown_at < LEAST_SECONDS:
+    view = _view(resources, form, token)
+    if view is None or time.time() - view.shown_at < LEAST_SECONDS:
         raise InvalidError.of(TOKEN, "That was very quick. Please send it once more.")
+
+
+def _view(resources: Resources, form: PublicForm, token: object) -> FormView | None:
+    """Return what a token of this form says, None where it is none."""
+    try:
+        view = _tokens(resources).read_form_view(token) if isinstance(token, str) else None
+    except BadTokenError:
+        return None
+    return view if view is not None and view.form_id == form.form_id else None
 
 
 def _accepted(form: PublicForm, submitted: Submitted | None, *, navigated: bool) -> Response:
@@ -211,11 +217,9 @@ def _hosted(
     *,
     submission_id: UUID | None = None,
 ) -> Response:
-    hidden = {
-        **own,
-        SUBMISSION: str(submission_id or uuid4()),
-        TOKEN: _tokens(resources).form_view(FormView(form.form_id, int(time.time()))),
-    }
+    # Who corrects an answer began when the form was first shown.
+    view = _view(resources, form, answers.get(TOKEN)) or FormView(form.form_id, int(time.time()))
+    hidden = {**own, SUBMISSION: str(submission_id or uuid4()), TOKEN: _tokens(resources).form_view(view)}
     state = State(answers=answers, problems=problems, hidden=hidden)
     status = 422 if problems else 200
     return form_pages.hosted(form.definition, form.tenant_name, state, embedders=form.allowed_origins, status=status)
