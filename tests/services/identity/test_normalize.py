@@ -114,3 +114,24 @@ def test_any_text_is_kept_in_a_stable_spelling_or_refused(normal: Callable[[str]
     assert normal(kept) == kept
     assert kept.encode()
     assert "\0" not in kept
+
+
+QUICK = normalize._plain_email  # pyright: ignore[reportPrivateUsage]  # the two ways are inside
+THOROUGH = normalize._email  # pyright: ignore[reportPrivateUsage]  # as above
+_LOCAL = st.from_regex(r"[A-Za-z0-9._+\-]{1,66}", fullmatch=True)
+_DOMAIN = st.from_regex(r"([A-Za-z0-9\-]{1,64}\.){1,4}([A-Za-z0-9\-]{1,10}|test|local|onion)", fullmatch=True)
+
+
+@given(st.one_of(st.builds("{}@{}".format, _LOCAL, _DOMAIN), st.emails(), st.text()))
+def test_the_quick_way_for_plain_addresses_says_what_the_parser_says(text: str) -> None:
+    quick = QUICK(text)
+    try:
+        thorough = THOROUGH(text)
+    except ValueError:
+        thorough = None
+    assert quick in {None, thorough}
+
+
+@pytest.mark.parametrize("text", ["ann.b+c-d_e@mail.shop.example", "ANN@SHOP.EXAMPLE", "a@b.test"])
+def test_plain_addresses_go_the_quick_way(text: str) -> None:
+    assert QUICK(text) == text.lower()
