@@ -1,14 +1,13 @@
 """Activities of journeys: each opens one transaction, calls a service and answers with a contract."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.heartbeats import alive
 from contracts.journeys import (
     PARK,
     RUN_STEP,
@@ -22,9 +21,6 @@ from core.errors import NotFoundError
 from journeys.members import decode, encode
 from services.marketing import steps, versions
 from services.marketing.members import CohortMembers
-
-HEARTBEAT_SECONDS = 2.0
-"""Well within the time after which the workflow gives a worker up."""
 
 
 class JourneyActivities:
@@ -44,7 +40,7 @@ class JourneyActivities:
         """Do what a node does for these members. Repeating it changes nothing and answers the same."""
         members = _members(request)
         try:
-            async with _alive():
+            async with alive():
                 done = await self._run(request, members)
         except NotFoundError as error:
             raise ApplicationError(error.detail, type="NotFound", non_retryable=True) from error
@@ -68,26 +64,9 @@ class JourneyActivities:
     async def park_members(self, request: ParkRequest) -> StepResult:
         """Set aside, visibly, the members of a step that failed as a whole; say where each of them is now."""
         members = _members(request.step)
-        async with _alive(), self._database.tenant(request.step.cohort.tenant_id) as session:
+        async with alive(), self._database.tenant(request.step.cohort.tenant_id) as session:
             step = await _step(session, request.step)
             return _result(await steps.park_all(session, step, members, request.error), request.step.size)
-
-
-@asynccontextmanager
-async def _alive() -> AsyncGenerator[None]:
-    """Let Temporal know, while the block runs, that this worker lives. A local activity's workflow task says so."""
-    told = None if activity.info().is_local else asyncio.create_task(_keep_telling(), name="heartbeat")
-    try:
-        yield
-    finally:
-        if told is not None:
-            told.cancel()
-
-
-async def _keep_telling() -> None:
-    while True:
-        activity.heartbeat()
-        await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
 def _members(request: StepRequest) -> CohortMembers:
