@@ -19,6 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.duplicates import DuplicateActivities
 from activities.erasure import ErasureActivities
 from activities.journeys import JourneyActivities
+from activities.people_import import ImportActivities
 from core import logging
 from core.database import Database
 from core.settings import Settings, settings
@@ -28,6 +29,7 @@ from sender.loop import Sender
 from workflows.duplicates import FindDuplicatesWorkflow
 from workflows.erasure import ErasureWorkflow
 from workflows.journey import JourneyWorkflow
+from workflows.people_import import PeopleImportCheckWorkflow, PeopleImportWorkflow
 
 log = logging.get_logger(__name__)
 
@@ -40,6 +42,8 @@ GRACE = timedelta(seconds=10)
 IDENTITY_WORKFLOWS: list[type] = [
     ErasureWorkflow,
     FindDuplicatesWorkflow,
+    PeopleImportWorkflow,
+    PeopleImportCheckWorkflow,
 ]
 """Workflows on people as such: searches, imports, erasures."""
 
@@ -49,6 +53,7 @@ def identity_activities(database: Database, configuration: Settings) -> list[Cal
     return [
         *DuplicateActivities(database).all(),
         *ErasureActivities(database, configuration.mail_dir).all(),
+        *ImportActivities(database).all(),
     ]
 
 

@@ -12,7 +12,6 @@ from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
 from api.rest import (
     api_keys,
-    consent,
     dead_events,
     duplicates,
     enrollments,
@@ -26,14 +25,15 @@ from api.rest import (
     messages,
     organizations,
     people,
+    people_export,
+    people_imports,
     sessions,
     templates,
     tenant,
-    topics,
     users,
     write_keys,
 )
-from api.tracking import choices, collect
+from api.tracking import collect
 from api.tracking import forms as public_forms
 from api.tracking import routes as tracking
 from core import logging
@@ -48,11 +48,12 @@ V1: tuple[APIRouter, ...] = (
     sessions.router,
     me.router,
     duplicates.router,  # before people, whose ids stand in the same place
+    # before people: their paths would be ids of persons
+    people_imports.router,
+    people_export.router,
     people.router,
     erasures.router,
     organizations.router,
-    consent.router,
-    topics.router,
     events.router,
     dead_events.router,
     templates.router,
@@ -64,14 +65,7 @@ V1: tuple[APIRouter, ...] = (
 )
 """Routers below `/v1`."""
 
-ROOT: tuple[APIRouter, ...] = (
-    health.router,
-    tracking.router,
-    choices.router,
-    collect.router,
-    public_forms.router,
-    join.router,
-)
+ROOT: tuple[APIRouter, ...] = (health.router, tracking.router, collect.router, public_forms.router, join.router)
 """Routers that need no key."""
 
 
@@ -106,6 +100,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app)
     # The last one added is the outermost.
     app.add_middleware(IdempotencyMiddleware, resources=resources)
-    app.add_middleware(BodyLimitMiddleware, limit=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimitMiddleware, limit=settings.max_body_bytes, uploads={"/v1/people/imports": settings.max_import_bytes}
+    )
     app.add_middleware(RequestMiddleware)
     return app

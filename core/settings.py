@@ -41,6 +41,8 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
     """A larger request body is refused with 413."""
+    max_import_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
+    """The same for a file of people to import."""
     log_level: str = "INFO"
 
 

@@ -7,10 +7,20 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Integer, LargeBinary, PrimaryKeyConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, Created, TenantRow, belongs_to, of_tenant
+from models.base import Base, Created, TenantRow, belongs_to, of_tenant, system
 from models.identity import one_of
 
-IMPORT_STATUSES = ("uploaded", "checking", "checked", "queued", "running", "finished", "failed", "cancelled")
+IMPORT_STATUSES = (
+    "uploading",
+    "uploaded",
+    "checking",
+    "checked",
+    "queued",
+    "running",
+    "finished",
+    "failed",
+    "cancelled",
+)
 
 
 class PeopleImport(Created, TenantRow):
@@ -21,16 +31,19 @@ class PeopleImport(Created, TenantRow):
         of_tenant(),
         CheckConstraint(one_of("status", IMPORT_STATUSES), name="status"),
         CheckConstraint(one_of("format", ("csv", "ndjson")), name="format"),
+        {"info": system("SELECT, UPDATE")},
     )
 
     file_name: Mapped[str | None]
     format: Mapped[str]
     status: Mapped[str] = mapped_column(server_default="uploaded")
     size_bytes: Mapped[int]
+    detected: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """What the upload showed, see `services.identity.import_files.Detected`."""
     mapping: Mapped[dict[str, Any]]
     """Column of the file to field of the person; null leaves it out."""
     options: Mapped[dict[str, Any]]
-    """`preset`, `delimiter`, `encoding`, `consent`, `live`, `existing`: see `services.identity.imports`."""
+    """`preset`, `delimiter`, `encoding`, `consent`, `live`, `existing`: see `services.identity.import_options`."""
     bytes_done: Mapped[int] = mapped_column(server_default=text("0"))
     """Where it goes on after a crash: moved in the transaction that writes the people before it."""
     lines_done: Mapped[int] = mapped_column(server_default=text("0"))
@@ -54,6 +67,7 @@ class ImportChunk(Base):
     __table_args__ = (
         PrimaryKeyConstraint("tenant_id", "import_id", "number"),
         belongs_to("people_import", "import_id", ondelete="CASCADE"),
+        {"info": system("SELECT, DELETE")},
     )
 
     tenant_id: Mapped[UUID]
@@ -71,6 +85,7 @@ class ImportReject(Base):
     __table_args__ = (
         PrimaryKeyConstraint("tenant_id", "import_id", "line"),
         belongs_to("people_import", "import_id", ondelete="CASCADE"),
+        {"info": system("SELECT, DELETE")},
     )
 
     tenant_id: Mapped[UUID]

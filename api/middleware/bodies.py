@@ -1,6 +1,7 @@
 """What may come in at all: bodies up to a size, and addresses without NUL."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,12 +19,16 @@ DRAIN_SECONDS = 10.0
 class BodyLimitMiddleware:
     """Refuses a body over `limit` bytes with 413: by its declared length, else once it has grown over it.
 
+    Paths of `uploads` have limits of their own, for a POST without `Idempotency-Key`: with one, the body is held in
+    memory.
+
     What is refused is kept nowhere; up to `DRAINED` bytes of it are read, after that the connection is cut.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, uploads: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._limit = limit
+        self._uploads = dict(uploads or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -32,11 +37,14 @@ class BodyLimitMiddleware:
             return
         _refuse_nul(scope)
         headers = Headers(scope=scope)
+        limit = self._limit
+        if scope["method"] == "POST" and "idempotency-key" not in headers:
+            limit = self._uploads.get(scope["path"], limit)
         declared = headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._limit:
+        if declared.isdigit() and int(declared) > limit:
             if "expect" not in headers:  # a caller that asks first sends nothing when it is refused
                 await _drain(receive)
-            raise self._too_large()
+            raise _too_large(limit)
         read = 0
 
         async def limited() -> Message:
@@ -44,19 +52,19 @@ class BodyLimitMiddleware:
             message = await receive()
             if message["type"] == "http.request":
                 read += len(message.get("body", b""))
-                if read > self._limit:
+                if read > limit:
                     if message.get("more_body", False):
                         await _drain(receive)
-                    raise self._too_large()
+                    raise _too_large(limit)
             return message
 
         await self._app(scope, limited, send)
 
-    def _too_large(self) -> TooLargeError:
-        return TooLargeError(
-            f"A body may have at most {self._limit} bytes.",
-            errors=[FieldProblem("body", f"is larger than {self._limit} bytes")],
-        )
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(
+        f"A body may have at most {limit} bytes.", errors=[FieldProblem("body", f"is larger than {limit} bytes")]
+    )
 
 
 async def _drain(receive: Receive) -> None:

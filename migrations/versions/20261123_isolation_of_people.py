@@ -52,9 +52,9 @@ def upgrade() -> None:
     isolate("write_key", app=FULL, system="SELECT")
     isolate("form", app=FULL, system="SELECT")
 
-    isolate("people_import")
-    isolate("import_chunk")
-    isolate("import_reject")
+    isolate("people_import", system="SELECT, UPDATE")
+    isolate("import_chunk", system="SELECT, DELETE")
+    isolate("import_reject", system="SELECT, DELETE")
     isolate("workflow_start", system="SELECT, UPDATE, DELETE")  # a row is locked while it is started
 
     # A merge moves events and ledger entries to the winner: the only thing about them that can change.

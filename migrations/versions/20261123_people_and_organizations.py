@@ -187,6 +187,7 @@ def upgrade() -> None:
         sa.Column("format", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), server_default="uploaded", nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("detected", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("mapping", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("options", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("bytes_done", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
@@ -206,7 +207,8 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.CheckConstraint("format IN ('csv', 'ndjson')", name=op.f("people_import_format_check")),
         sa.CheckConstraint(
-            "status IN ('uploaded', 'checking', 'checked', 'queued', 'running', 'finished', 'failed', 'cancelled')",
+            "status IN ('uploading', 'uploaded', 'checking', 'checked', 'queued', 'running', 'finished', 'failed',"
+            " 'cancelled')",
             name=op.f("people_import_status_check"),
         ),
         sa.ForeignKeyConstraint(

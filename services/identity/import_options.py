@@ -1,0 +1,71 @@
+"""What a caller can say about an import besides the mapping."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.errors import FieldProblem, InvalidError
+from services.identity import consent
+from services.identity.consent import Channel, Choice, Status
+
+
+class ConsentOption(BaseModel):
+    """A choice that everybody in the file made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channel: Channel
+    topic: str
+    status: Status
+    source: Annotated[str | None, Field(max_length=200)] = None
+    """Where they chose; `import` unless given."""
+
+    def choice(self) -> Choice:
+        """Return it as the ledger takes it."""
+        return Choice(self.channel, self.topic, self.status, self.source or "import")
+
+
+class Options(BaseModel):
+    """How a file is to be read and taken in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preset: str | None = None
+    """The system the file comes from: `hubspot`, `mautic`, `listmonk`, `mailchimp`; recognised where not given."""
+    delimiter: Literal[",", ";", "\t"] | None = None
+    """Of CSV; recognised where not given."""
+    encoding: Literal["utf-8", "windows-1252"] = "utf-8"
+    """UTF-16 is recognised by itself."""
+    existing: Literal["update", "fill_empty", "skip"] = "update"
+    """What becomes of people who are there already: changed, filled in where nothing stands, or left as they are."""
+    live: bool = False
+    """Whether the events of new and changed people start journeys."""
+    resubscribe: bool = False
+    """Whether an opt-in of the file outdoes an opt-out that stands here."""
+    consent: Annotated[tuple[ConsentOption, ...], Field(max_length=100)] = ()
+
+    def choices(self) -> list[Choice]:
+        """Return the choices of all."""
+        return [option.choice() for option in self.consent]
+
+
+def parse(given: Mapping[str, Any]) -> Options:
+    """Return the options.
+
+    Raises:
+        InvalidError: naming each one that is not acceptable, as `options.NAME`.
+    """
+    try:
+        options = Options.model_validate(given)
+    except ValidationError as error:
+        problems = [
+            FieldProblem(".".join(map(str, ("options", *each["loc"]))), each["msg"].lower()) for each in error.errors()
+        ]
+        raise InvalidError(f"{problems[0].field}: {problems[0].reason}", errors=problems) from error
+    try:
+        consent.check(options.choices())
+    except InvalidError as error:
+        problems = [FieldProblem(f"options.{each.field}", each.reason) for each in error.errors]
+        raise InvalidError(f"{problems[0].field}: {problems[0].reason}", errors=problems) from error
+    return options

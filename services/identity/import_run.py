@@ -1,0 +1,344 @@
+"""Taking an import in, page by page: each page is one transaction, which moves the import's position too.
+
+A page is parsed before its transaction begins, so that the next can be parsed while Postgres writes this one.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+from uuid import UUID
+
+from sqlalchemy import CursorResult, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from core.actor import Actor
+from core.database import TenantSession
+from core.errors import InvalidError, PlatformError, TooLargeError, UnavailableError
+from models import AttributeDefinition, ImportReject, PeopleImport
+from services.events import ingest
+from services.identity import attributes, import_options, imports, lifecycle
+from services.identity.import_files import Detected
+from services.identity.import_items import Items
+from services.identity.import_mapping import Change, Columns
+from services.identity.import_options import Options
+from services.identity.import_pages import Outcome, Page, Refused, assigned
+from services.identity.import_rows import MAX_ROW_BYTES, Format, RawRow, endless, read
+from services.identity.import_write import connection_of, directory, states, write
+from services.shared import activity
+
+ROWS: Final = 5_000
+"""Of a page."""
+PIECE: Final = 1024 * 1024
+"""Bytes that a page is read from: as many rows as they hold, up to `ROWS`."""
+SAMPLES: Final = 20
+"""Problems that a check shows."""
+
+_BIG_ROW: Final = 10_000
+"""Characters in a row below which its attributes cannot exceed their limit."""
+_SEEN_BITS: Final = 2**27
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An import that is under way."""
+
+    tenant_id: UUID
+    import_id: UUID
+    how: Format
+    options: Options
+    reader: Columns | Items
+    size: int
+    position: int
+    line: int
+    """Lines before the position."""
+
+    @property
+    def actor(self) -> Actor:
+        """Who changes people."""
+        return Actor(f"import:{self.import_id}")
+
+
+@dataclass(slots=True)
+class ParsedPage:
+    """Rows that follow one another, read and judged one by one."""
+
+    position: int
+    """Of the first byte."""
+    size: int
+    lines: int
+    changes: list[Change] = field(default_factory=list[Change])
+    refused: list[Refused] = field(default_factory=list[Refused])
+    raw: dict[int, RawRow] = field(default_factory=dict[int, RawRow])
+    """By line."""
+
+    @property
+    def end(self) -> int:
+        """Position of the next page."""
+        return self.position + self.size
+
+
+async def load(session: TenantSession, import_id: UUID, *, whole: bool = False) -> Job | None:
+    """Return what is to be done, from where it stopped, or with `whole` from the beginning; None where nothing is.
+
+    Sets a queued import running.
+    """
+    found = await imports.get(session, import_id)
+    if found.status not in ({"checking"} if whole else {"queued", "running"}):
+        return None
+    detected = Detected.of(found.detected)
+    options = import_options.parse(found.options)
+    if found.status == "queued":
+        found.status = "running"
+        found.started_at = found.started_at or func.now()
+        await session.flush()
+    definitions = await session.execute(
+        select(AttributeDefinition.key, AttributeDefinition.type).where(
+            AttributeDefinition.tenant_id == session.tenant_id, AttributeDefinition.subject_type == "person"
+        )
+    )
+    types = {row.key: row.type for row in definitions}
+    if detected.format == "csv":
+        reader: Columns | Items = Columns(detected.columns, found.mapping, types=types, consent=options.choices())
+    else:
+        reader = Items(options.choices())
+    return Job(
+        session.tenant_id,
+        import_id,
+        detected.how(),
+        options,
+        reader,
+        found.size_bytes,
+        detected.header_bytes if whole else found.bytes_done,
+        detected.header_lines if whole else found.lines_done,
+    )
+
+
+def parse(job: Job, piece: bytes, *, position: int, line: int, last: bool) -> ParsedPage:
+    """Return the page that begins with `piece`, at `position`, after `line` lines.
+
+    A page of no size means that more of the file is needed to see a row's end.
+    """
+    raw = read(piece, job.how, line=line + 1, limit=ROWS, last=last)
+    page = ParsedPage(position, raw.size, raw.lines)
+    for row in raw.rows:
+        page.raw[row.line] = row
+        if row.problem is not None:
+            page.refused.append(Refused(row.line, "", row.problem))
+            continue
+        try:
+            page.changes.append(_change(job.reader, row))
+        except InvalidError as error:
+            first = error.errors[0]
+            page.refused.append(Refused(row.line, first.field, first.reason))
+        except TooLargeError as error:
+            page.refused.append(Refused(row.line, "attributes", error.detail))
+    return page
+
+
+def _change(reader: Columns | Items, row: RawRow) -> Change:
+    change = (
+        reader.change(row.line, row.item or {}) if isinstance(reader, Items) else reader.change(row.line, row.cells)
+    )
+    if sum(map(len, row.text)) > _BIG_ROW:
+        attributes.merged({}, change.attributes)
+    return change
+
+
+def too_long(piece: bytes, *, position: int, line: int, size: int) -> ParsedPage:
+    """Return the page of one row that is refused for its length: `size` bytes, `piece` being their beginning."""
+    row = endless(line + 1, piece)
+    return ParsedPage(position, size, 1, refused=[Refused(row.line, "", row.problem or "")], raw={row.line: row})
+
+
+def is_too_long(piece: bytes) -> bool:
+    """Whether a row that has not ended in `piece` is one to refuse."""
+    return len(piece) > 2 * MAX_ROW_BYTES
+
+
+class StalePageError(Exception):
+    """Another attempt has taken this page: the position is elsewhere."""
+
+
+async def apply(session: TenantSession, job: Job, page: ParsedPage) -> bool:
+    """Take a page in; return whether the import goes on after it. Where somebody cancelled it, nothing is done.
+
+    Raises:
+        StalePageError: another attempt has taken the page.
+        VanishedError, asyncpg.PostgresError (`import_write.RETRIED`): others changed the same people meanwhile; the
+            transaction must be rolled back, and the page can be taken again.
+    """
+    current = await session.execute(
+        select(PeopleImport.status, PeopleImport.bytes_done)
+        .where(PeopleImport.tenant_id == job.tenant_id, PeopleImport.id == job.import_id)
+        .with_for_update(key_share=True)
+    )
+    status, done = current.one()
+    if status != "running":
+        return False
+    if done != page.position:
+        raise StalePageError
+    connection = await connection_of(session)
+    known = await directory(connection, job.tenant_id, page.changes)
+    outcome = Outcome(refused=list(page.refused))
+    rows = assigned(page.changes, known, outcome)
+    people = {person_id for _, person_id, _ in rows if person_id not in known.created}
+    found = await states(connection, job.tenant_id, people, consent=any(change.consent for change, _, _ in rows))
+    Page(found, job.options.existing, resubscribe=job.options.resubscribe).apply(rows, known, outcome)
+    await write(connection, job.tenant_id, outcome, known.additions(), live=job.options.live, by=job.actor)
+    if outcome.facts_changed:
+        quiet = () if job.options.live else outcome.facts_changed
+        await lifecycle.recompute(session, outcome.facts_changed, quiet=quiet)
+    if outcome.incoming:
+        await ingest.accept_batch(
+            cast("ingest.Connection", connection), job.tenant_id, _of_people(outcome), by=job.actor
+        )
+    session.wake_after_commit()
+    await _refuse(session, job, page, outcome.refused)
+    return await _move(session, job, page, outcome)
+
+
+def _of_people(outcome: Outcome) -> list[ingest.IncomingEvent]:
+    return [
+        ingest.IncomingEvent(
+            event.type,
+            person_id,
+            (),
+            event.properties,
+            event.occurred_at,
+            event.live,
+            event.idempotency_key,
+        )
+        for person_id, event in outcome.incoming
+    ]
+
+
+async def _refuse(session: TenantSession, job: Job, page: ParsedPage, refused: Sequence[Refused]) -> None:
+    if refused:
+        await session.execute(
+            insert(ImportReject),
+            [
+                {
+                    "tenant_id": job.tenant_id,
+                    "import_id": job.import_id,
+                    "line": each.line,
+                    "field": each.field or None,
+                    "reason": each.reason,
+                    "content": page.raw[each.line].shown(job.how.encoding),
+                }
+                for each in refused
+            ],
+        )
+
+
+async def _move(session: TenantSession, job: Job, page: ParsedPage, outcome: Outcome) -> bool:
+    last = page.end >= job.size
+    values: dict[str, Any] = {
+        "bytes_done": page.end,
+        "lines_done": PeopleImport.lines_done + page.lines,
+        "created": PeopleImport.created + outcome.created,
+        "updated": PeopleImport.updated + outcome.updated,
+        "unchanged": PeopleImport.unchanged + outcome.unchanged,
+        "rejected": PeopleImport.rejected + len(outcome.refused),
+        "updated_at": func.clock_timestamp(),
+    }
+    if last:
+        values |= {"status": "finished", "finished_at": func.clock_timestamp()}
+    await session.execute(
+        update(PeopleImport)
+        .where(PeopleImport.tenant_id == job.tenant_id, PeopleImport.id == job.import_id)
+        .values(values)
+        .execution_options(synchronize_session=False)
+    )
+    if last:
+        await imports.drop_file(session, job.import_id)
+        await activity.record(
+            session,
+            by=job.actor,
+            subject_type="people_import",
+            subject_id=job.import_id,
+            type="people_import.finished",
+            changes={"status": ("running", "finished")},
+        )
+    return not last
+
+
+class Check:
+    """What an import would do, added up page by page; nothing is written but the report."""
+
+    def __init__(self) -> None:
+        """Nothing read."""
+        self._counts = {"rows": 0, "create": 0, "update": 0, "unchanged": 0, "reject": 0}
+        self._problems: list[dict[str, Any]] = []
+        # People whom earlier pages would create, as a Bloom filter: flat, and wrong about one in many thousands.
+        self._seen = bytearray(_SEEN_BITS // 8)
+
+    async def page(self, session: TenantSession, job: Job, page: ParsedPage) -> bool:
+        """Add a page; return whether there is more to read, and nobody has cancelled the check."""
+        connection = await connection_of(session)
+        known = await directory(connection, job.tenant_id, page.changes)
+        outcome = Outcome(refused=list(page.refused))
+        rows = assigned(page.changes, known, outcome)
+        people = {person_id for _, person_id, _ in rows if person_id not in known.created}
+        consent = any(change.consent for change, _, _ in rows)
+        found = await states(connection, job.tenant_id, people, consent=consent, lock=False)
+        Page(found, job.options.existing, resubscribe=job.options.resubscribe).apply(rows, known, outcome)
+        again = sum(self._again(identifiers) for identifiers in known.created.values() if identifiers)
+        outcome.refused.sort(key=lambda each: each.line)
+        for each in outcome.refused[: SAMPLES - len(self._problems)]:
+            self._problems.append({"line": each.line, "field": each.field or None, "reason": each.reason})
+        for name, count in (
+            ("rows", len(page.raw)),
+            ("create", outcome.created - again),
+            ("update", outcome.updated + again),
+            ("unchanged", outcome.unchanged),
+            ("reject", len(outcome.refused)),
+        ):
+            self._counts[name] += count
+        return await self._report(session, job, page)
+
+    def _again(self, identifiers: Sequence[tuple[str, str]]) -> bool:
+        """Whether an earlier page would have made the person; note that this one does."""
+        found = False
+        for kind, value in identifiers:
+            text = f"{kind} {value}".encode()
+            one, two = zlib.crc32(text) % _SEEN_BITS, zlib.adler32(text[::-1] + text) * 2_654_435_761 % _SEEN_BITS
+            bits = [(bit >> 3, 1 << (bit & 7)) for bit in (one, two)]
+            found = found or all(self._seen[byte] & mask for byte, mask in bits)
+            for byte, mask in bits:
+                self._seen[byte] |= mask
+        return found
+
+    async def _report(self, session: TenantSession, job: Job, page: ParsedPage) -> bool:
+        last = page.end >= job.size
+        report = {**self._counts, "bytes": page.end, "finished": last, "problems": self._problems}
+        result = await session.execute(
+            update(PeopleImport)
+            .where(
+                PeopleImport.tenant_id == job.tenant_id,
+                PeopleImport.id == job.import_id,
+                PeopleImport.status == "checking",
+            )
+            .values(report=report, updated_at=func.now(), status="checked" if last else "checking")
+            .execution_options(synchronize_session=False)
+        )
+        return not last and cast("CursorResult[Any]", result).rowcount == 1
+
+
+def verdict(error: Exception) -> tuple[str, bool]:
+    """Return what to call an error, with nothing of a person in it, and whether trying again is of no use."""
+    if isinstance(error, PlatformError):
+        return error.code, not isinstance(error, UnavailableError)
+    state = _sqlstate(error)
+    # wrong data, a broken rule, a wrong statement: the same page would fail again
+    return f"store {state or 'error'}", state[:2] in {"22", "23", "42"}
+
+
+def is_deadlock(error: Exception) -> bool:
+    """Whether Postgres ended the transaction so that another could go on."""
+    return _sqlstate(error) in {"40P01", "40001"}
+
+
+def _sqlstate(error: Exception) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(cause, "sqlstate", None) or "")
