@@ -12,6 +12,7 @@ from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
 from api.rest import (
     api_keys,
+    consent,
     dead_events,
     duplicates,
     enrollments,
@@ -30,10 +31,11 @@ from api.rest import (
     sessions,
     templates,
     tenant,
+    topics,
     users,
     write_keys,
 )
-from api.tracking import collect
+from api.tracking import choices, collect
 from api.tracking import forms as public_forms
 from api.tracking import routes as tracking
 from core import logging
@@ -54,6 +56,8 @@ V1: tuple[APIRouter, ...] = (
     people.router,
     erasures.router,
     organizations.router,
+    consent.router,
+    topics.router,
     events.router,
     dead_events.router,
     templates.router,
@@ -65,7 +69,14 @@ V1: tuple[APIRouter, ...] = (
 )
 """Routers below `/v1`."""
 
-ROOT: tuple[APIRouter, ...] = (health.router, tracking.router, collect.router, public_forms.router, join.router)
+ROOT: tuple[APIRouter, ...] = (
+    health.router,
+    tracking.router,
+    choices.router,
+    collect.router,
+    public_forms.router,
+    join.router,
+)
 """Routers that need no key."""
 
 

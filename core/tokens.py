@@ -24,6 +24,10 @@ _OPEN: Final = b"tl-open"
 _CLICK: Final = b"tl-click"
 _UNSUBSCRIBE: Final = b"tl-unsubscribe"
 _PREFERENCES: Final = b"tl-preferences"
+_CONFIRM: Final = b"tl-confirm"
+
+NO_MESSAGE: Final = UUID(int=0)
+"""Stands in a `ConsentRef` for the message where the link was not given out by one."""
 
 
 class BadTokenError(ValueError):
@@ -65,6 +69,14 @@ class ConsentRef:
     message_id: UUID
     channel: str
     topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmRef:
+    """Names the opt-in, an entry of the consent ledger, that a link confirms."""
+
+    tenant_id: UUID
+    change_id: UUID
 
 
 class Tokens:
@@ -120,6 +132,15 @@ class Tokens:
     def read_preferences(self, token: str) -> ConsentRef:
         """Return whom a preferences link concerns."""
         return _consent_ref(self._verify(_PREFERENCES, token))
+
+    def confirm(self, ref: ConfirmRef) -> str:
+        """Return the token of a confirmation link; how long it may be used is for the ledger's entry to say."""
+        return self._sign(_CONFIRM, ref.tenant_id.bytes + ref.change_id.bytes)
+
+    def read_confirm(self, token: str) -> ConfirmRef:
+        """Return which opt-in a confirmation link concerns."""
+        payload = self._verify(_CONFIRM, token)
+        return ConfirmRef(_id(payload, 0), _id(payload, 1))
 
     def _sign(self, kind: bytes, payload: bytes) -> str:
         return base64.urlsafe_b64encode(_VERSION + payload + self._mac(kind, payload)).rstrip(b"=").decode()

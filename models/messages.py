@@ -93,7 +93,7 @@ class Message(Created, TenantRow):
     """Where it went; fixed when queued."""
     template_version_id: Mapped[UUID]
     dedupe_key: Mapped[str] = mapped_column(Text(collation="C"))
-    """`journey:{enrollment}:{node}:{visit}` or `campaign:{id}:{occurrence}:{person}`."""
+    """`journey:{enrollment}:{node}:{visit}`, `campaign:{id}:{occurrence}:{person}` or `confirm:{consent change}`."""
     enrollment_id: Mapped[UUID | None]
     campaign_id: Mapped[UUID | None]
     page_id: Mapped[UUID | None]

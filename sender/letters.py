@@ -5,26 +5,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formataddr
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from core.address_hashes import AddressHashes
 from core.database import Database
 from core.settings import Settings
-from core.tokens import ConsentRef, Tokens
+from core.tokens import ConfirmRef, ConsentRef, Tokens
 from integrations.email import mime
 from integrations.email.mime import Letter
 from integrations.email.port import Mail
 from sender.results import Result
-from services.marketing import links, rendering
+from services.identity.topics import ALL
+from services.marketing import confirmations, links, rendering
 from services.marketing.rendering import PERSON_FIELDS, TENANT_FIELDS
 from services.marketing.templating import TemplateError
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
 
 _CACHED_TEMPLATES: Final = 1_000
 
 # Looked up by key for each message, whatever the statistics say; see `services.marketing.queueing`.
 _LOAD: Final = f"""
-    SELECT m.id, m.address, m.channel, m.template_version_id, m.person_id,
+    SELECT m.id, m.address, m.channel, m.template_version_id, m.person_id, m.dedupe_key,
            {", ".join(f"p.{name} AS person_{name}" for name in PERSON_FIELDS)}, p.attributes, e.entry,
            {", ".join(f"tenant.{name} AS tenant_{name}" for name in TENANT_FIELDS)}, tenant.from_address,
            s.reason AS suppressed, c.status AS consent
@@ -40,11 +44,14 @@ _LOAD: Final = f"""
         WHERE tenant_id = $1 AND channel = m.channel AND address = m.address LIMIT 1) AS s ON true
     LEFT JOIN LATERAL (
         SELECT status FROM consent
-        WHERE tenant_id = $1 AND person_id = m.person_id AND channel = m.channel AND topic = v.topic LIMIT 1
+        WHERE tenant_id = $1 AND person_id = m.person_id AND channel = m.channel AND topic IN (v.topic, '{ALL}')
+          AND (topic = v.topic OR status = 'opted_out')
+        ORDER BY CASE WHEN status = 'opted_out' THEN 0 ELSE 1 END LIMIT 1
     ) AS c ON true
     WHERE m.tenant_id = $1 AND m.page_id = $2 AND m.status = 'queued'
     ORDER BY m.id
 """  # noqa: S608 - the names are constants of ours
+_UNLESS_OPTED_IN: Final = {"opted_out": "opted_out", "pending": "unconfirmed"}
 _TEMPLATES: Final = """
     SELECT id, subject, body, text_body, from_address, purpose, topic
     FROM template_version WHERE tenant_id = $1 AND id = ANY($2::uuid[])
@@ -52,6 +59,14 @@ _TEMPLATES: Final = """
 # Addresses of people who were erased are known by their hashes alone; whoever has one now may be somebody else.
 _HASHED: Final = """
     SELECT hash, reason FROM suppression_hash WHERE tenant_id = $1 AND channel = $2 AND hash = ANY($3::bytea[])
+"""
+_REQUESTS: Final = """
+    SELECT r.id, r.topic AS key, coalesce(t.name, r.topic) AS name, r.wording, c.status
+    FROM consent_change AS r
+    LEFT JOIN topic AS t ON t.tenant_id = $1 AND t.key = r.topic
+    LEFT JOIN consent AS c
+      ON c.tenant_id = $1 AND c.person_id = r.person_id AND c.channel = r.channel AND c.topic = r.topic
+    WHERE r.tenant_id = $1 AND r.id = ANY($2::uuid[])
 """
 
 Row = Mapping[str, Any]
@@ -81,7 +96,7 @@ class Letters:
         self._mail_from = settings.mail_from
         self._texts: dict[tuple[UUID, UUID], Text] = {}
 
-    async def load(self, tenant_id: UUID, page_id: UUID) -> list[Row]:
+    async def load(self, tenant_id: UUID, page_id: UUID) -> Sequence[Row]:
         """Return the messages of a page that are still queued, with all that their letters need."""
         async with self._database.hot(tenant_id) as connection:
             rows: Sequence[Row] = await connection.fetch(_LOAD, tenant_id, page_id)
@@ -90,11 +105,18 @@ class Letters:
             if missing:
                 for found in await connection.fetch(_TEMPLATES, tenant_id, missing):
                     self._remember((tenant_id, found["id"]), found)
-            hashes = [self._hashes.of(tenant_id, row["channel"], row["address"]) for row in rows]
-            suppressed: dict[bytes, str] = {}
-            if rows:  # all of one channel, as a page is
-                found = await connection.fetch(_HASHED, tenant_id, rows[0]["channel"], hashes)
-                suppressed = {row["hash"]: row["reason"] for row in found}
+            rows = await self._with_suppressions(connection, tenant_id, rows)
+            return await _with_requests(connection, tenant_id, rows)
+
+    async def _with_suppressions(
+        self, connection: "PoolConnectionProxy[Any]", tenant_id: UUID, rows: Sequence[Row]
+    ) -> Sequence[Row]:
+        """Return the rows of a page, all of one channel, with what hashes say of their addresses."""
+        if not rows:
+            return rows
+        hashes = [self._hashes.of(tenant_id, row["channel"], row["address"]) for row in rows]
+        found = await connection.fetch(_HASHED, tenant_id, rows[0]["channel"], hashes)
+        suppressed = {row["hash"]: row["reason"] for row in found}
         return [
             row if reason is None else {**row, "suppressed": reason}
             for row, reason in zip(rows, map(suppressed.get, hashes), strict=True)
@@ -134,6 +156,11 @@ class Letters:
             {name: row[f"tenant_{name}"] for name in TENANT_FIELDS},
             own,
         )
+        request = row.get("request")
+        if request is not None:
+            url = links.confirm(ConfirmRef(tenant_id, request["id"]), tokens=self._tokens, public_url=self._public_url)
+            topic = {name: request[name] for name in rendering.TOPIC_FIELDS}
+            values |= {rendering.CONFIRM_URL: url, "topic": topic}
         template = rendering.compiled(text.subject, text.body, text.text_body, text.purpose)
         rendered = rendering.render(template, values, own)
         default = formataddr((row["tenant_name"], self._mail_from))
@@ -151,11 +178,23 @@ class Letters:
         )
 
 
+async def _with_requests(connection: "PoolConnectionProxy[Any]", tenant_id: UUID, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows, those that ask to confirm an opt-in with it: `request`, null where it is gone."""
+    asked = {row["id"]: change for row in rows if (change := confirmations.change_of(row["dedupe_key"]))}
+    if not asked:
+        return rows
+    found = await connection.fetch(_REQUESTS, tenant_id, list(set(asked.values())))
+    requests = {request["id"]: request for request in found}
+    return [{**row, "request": requests.get(asked[row["id"]])} if row["id"] in asked else row for row in rows]
+
+
 def _excluded(text: Text, row: Row) -> str | None:
     if row["suppressed"] is not None:
         return "suppressed"
+    if "request" in row and (row["request"] is None or row["request"]["status"] != "pending"):
+        return "answered"
     if text.purpose == "marketing" and row["consent"] != "opted_in":
-        return "opted_out" if row["consent"] == "opted_out" else "no_consent"
+        return _UNLESS_OPTED_IN.get(row["consent"], "no_consent")
     return None
 
 

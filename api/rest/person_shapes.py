@@ -24,13 +24,19 @@ class ConsentIn(Strict):
 
     channel: consent.Channel
     topic: Annotated[str, Field(examples=["newsletter"])]
-    status: consent.Status
+    """Or `all`: opted out of it, the person gets no marketing on the channel, whatever else is chosen."""
+    status: consent.Chosen
     source: Annotated[str | None, Field(max_length=200, examples=["signup_form"])] = None
     """Where the person chose, for the record."""
+    wording: Annotated[str | None, Field(min_length=1, max_length=consent.MAX_WORDING)] = None
+    """What the person was told, for the record; for an opt-in the topic's wording unless given."""
+    confirm: StrictBool = False
+    """For an opt-in to email: have the person confirm it by mail first; until then it is `pending`."""
 
     def choice(self) -> consent.Choice:
         """Return it as the service takes it."""
-        return consent.Choice(self.channel, self.topic, self.status, self.source)
+        proof: consent.Proof = "asked" if self.confirm else "vouched"
+        return consent.Choice(self.channel, self.topic, self.status, self.source, self.wording, proof=proof)
 
 
 class _Given(Strict):

@@ -11,16 +11,14 @@ from uuid import UUID
 
 import asyncpg
 from fastapi import APIRouter, Depends, Path, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
-from starlette.datastructures import UploadFile
+from fastapi.responses import RedirectResponse
 
 from api.dependencies import DatabaseDep, SettingsDep
 from api.tracking import pages
 from core.database import Database
-from core.errors import NotFoundError
 from core.logging import get_logger
-from core.tokens import BadTokenError, ConsentRef, Tokens
-from services.marketing import engagement, preferences
+from core.tokens import BadTokenError, Tokens
+from services.marketing import engagement
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -85,61 +83,3 @@ async def _count(
         return
     if first:
         database.wake()
-
-
-@router.head("/u/{token}", include_in_schema=False)
-@router.get("/u/{token}")
-async def ask(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
-    """Ask whether to unsubscribe; nothing changes before the button is pressed."""
-    try:
-        ref = tokens.read_unsubscribe(token)
-        offered = await _choices(database, ref)
-    except (BadTokenError, NotFoundError):
-        return pages.not_found()
-    return pages.ask_to_unsubscribe(offered.tenant_name, ref.topic)
-
-
-@router.post("/u/{token}")
-async def unsubscribe(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
-    """Unsubscribe: the page's button, or a mail program's one click (RFC 8058). What it posts does not matter."""
-    try:
-        ref = tokens.read_unsubscribe(token)
-        async with database.tenant(ref.tenant_id) as session:
-            await preferences.unsubscribe(session, ref)
-    except (BadTokenError, NotFoundError):
-        return pages.not_found()
-    return pages.unsubscribed()
-
-
-@router.head("/p/{token}", include_in_schema=False)
-@router.get("/p/{token}")
-async def show_preferences(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
-    """Show what the person gets, to choose from."""
-    try:
-        ref = tokens.read_preferences(token)
-        offered = await _choices(database, ref)
-    except (BadTokenError, NotFoundError):
-        return pages.not_found()
-    return pages.preferences(offered.tenant_name, offered.topics)
-
-
-@router.post("/p/{token}")
-async def save_preferences(
-    token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep
-) -> HTMLResponse:
-    """Save the choice: the topics that were ticked are wanted, the others are not."""
-    try:
-        ref = tokens.read_preferences(token)
-        async with request.form(max_files=0, max_fields=preferences.MAX_TOPICS * 2) as form:
-            wanted = frozenset(topic for topic in form.getlist("topic") if not isinstance(topic, UploadFile))
-        async with database.tenant(ref.tenant_id) as session:
-            await preferences.choose(session, ref, wanted)
-        offered = await _choices(database, ref)
-    except (BadTokenError, NotFoundError):
-        return pages.not_found()
-    return pages.preferences(offered.tenant_name, offered.topics, saved=True)
-
-
-async def _choices(database: Database, ref: ConsentRef) -> preferences.Choices:
-    async with database.tenant(ref.tenant_id) as session:
-        return await preferences.choices(session, ref)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from core.tokens import Click, ConsentRef, MessageRef, Tokens
+from core.tokens import Click, ConfirmRef, ConsentRef, MessageRef, Tokens
 
 MAX_TRACKED: Final = 2_000
 """Characters of a target; a longer one would make an address that not every program takes, so it stays as it is."""
@@ -37,9 +37,19 @@ def of_message(ref: ConsentRef, *, tokens: Tokens, public_url: str) -> Links:
         base=base,
         pixel=f"{base}o/{tokens.open(MessageRef(ref.tenant_id, ref.message_id))}",
         unsubscribe=f"{base}u/{tokens.unsubscribe(ref)}",
-        preferences=f"{base}p/{tokens.preferences(ref)}",
+        preferences=preferences(ref, tokens=tokens, public_url=public_url),
         click=click,
     )
+
+
+def confirm(ref: ConfirmRef, *, tokens: Tokens, public_url: str) -> str:
+    """Return the address where an opt-in is confirmed."""
+    return f"{public_url}/t/s/{tokens.confirm(ref)}"
+
+
+def preferences(ref: ConsentRef, *, tokens: Tokens, public_url: str) -> str:
+    """Return the address of a person's preference centre."""
+    return f"{public_url}/t/p/{tokens.preferences(ref)}"
 
 
 def of_preview(public_url: str) -> Links:

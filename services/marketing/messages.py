@@ -19,12 +19,15 @@ from models import (
     Template,
     TemplateVersion,
 )
+from services.identity import consent
 
 REASONS: Final = {
     "no_address": "The person has no address on this channel.",
     "suppressed": "Nothing may be sent to this address: it is on the suppression list.",
-    "opted_out": "The person opted out of this channel and topic.",
     "erased": "The person was erased before it was sent.",
+    "opted_out": "The person opted out of this channel and topic, or of all marketing on the channel.",
+    "unconfirmed": "The person was asked to confirm the opt-in to this channel and topic, and has not.",
+    "answered": "The opt-in it asks to confirm was confirmed or withdrawn before it went out.",
     "no_consent": "The person never opted in to this channel and topic, which marketing needs.",
 }
 """Why a message was excluded."""
@@ -66,7 +69,7 @@ class Explanation:
     listed: Listed
     summary: str
     consent_now: Consent | None
-    """For the template's channel and topic."""
+    """For the template's channel and topic: a global opt-out of the channel, or else what was chosen for the topic."""
     suppression_now: Suppression | None
     passage: Passage | None
     page: MessagePage | None
@@ -151,9 +154,15 @@ async def explain(session: TenantSession, message_id: UUID) -> Explanation:
     return Explanation(
         listed=listed,
         summary=_summary(message),
-        consent_now=await session.get(
-            Consent,
-            tenant | {"person_id": message.person_id, "channel": message.channel, "topic": version.topic},
+        consent_now=await session.scalar(
+            select(Consent)
+            .where(
+                Consent.tenant_id == session.tenant_id,
+                Consent.person_id == message.person_id,
+                consent.concerning(message.channel, version.topic),
+            )
+            .order_by(consent.STRICTEST)
+            .limit(1)
         ),
         suppression_now=await session.get(
             Suppression, tenant | {"channel": message.channel, "address": message.address or ""}

@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 from core.database import TenantSession
 from core.wake import MESSAGE_CHANNEL
 from models import Consent, Message, MessagePage, Person, Suppression, TemplateVersion
+from services.identity import consent
 
 if TYPE_CHECKING:
     from sqlalchemy import CTE
@@ -42,7 +43,7 @@ PAGE_SIZE: Final = 500
 TRANSACTIONAL, JOURNEY, BULK = 0, 1, 2
 """Priorities, lower first."""
 
-Reason = Literal["no_address", "suppressed", "opted_out", "no_consent"]
+Reason = Literal["no_address", "suppressed", "opted_out", "unconfirmed", "no_consent"]
 """Why somebody is excluded; the first that holds."""
 
 _ADDRESS: Final = {"email": Person.email, "sms": Person.phone}
@@ -246,19 +247,23 @@ def _decided(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVers
         (suppression.c.reason.is_not(None), "suppressed"),
     ]
     if version.purpose == "marketing":
-        consent = (
+        standing = (
             select(Consent.status)
             .where(
                 Consent.tenant_id == tenant_id,
                 Consent.person_id == source.c.person_id,
-                Consent.channel == channel,
-                Consent.topic == version.topic,
+                consent.concerning(channel, version.topic),
             )
+            .order_by(consent.STRICTEST)
             .limit(1)
             .lateral("consent")
         )
-        rows = rows.outerjoin(consent, true())
-        reasons += [(consent.c.status == "opted_out", "opted_out"), (consent.c.status.is_(None), "no_consent")]
+        rows = rows.outerjoin(standing, true())
+        reasons += [
+            (standing.c.status == "opted_out", "opted_out"),
+            (standing.c.status == "pending", "unconfirmed"),
+            (standing.c.status.is_(None), "no_consent"),
+        ]
     reason = case(*reasons, else_=null())
     number = func.row_number().over(partition_by=reason.is_(None), order_by=source.c.dedupe_key)
     return (

@@ -40,6 +40,11 @@ PERSON_FIELDS: Final = (
 """What a template may ask of a person, beside attributes."""
 TENANT_FIELDS: Final = ("name", "postal_address")
 LINK_VARIABLES: Final = ("unsubscribe_url", "preferences_url")
+CONFIRMATION: Final = "confirm_subscription"
+"""Key of the template that asks a person to confirm an opt-in; it alone may read the next."""
+CONFIRM_URL: Final = "confirm_url"
+TOPIC_FIELDS: Final = ("key", "name", "wording")
+"""What it may ask of the topic; `wording` is what the person was told."""
 MAX_SUBJECT: Final = 400
 """Characters of a rendered subject that are kept."""
 
@@ -89,9 +94,13 @@ def compiled(subject: str, body: str, text_body: str | None, purpose: str) -> Co
     )
 
 
-def problem_with(variable: Variable) -> str | None:
-    """Say why a template may not read `variable`; None when it may."""
+def problem_with(variable: Variable, *, confirming: bool = False) -> str | None:
+    """Say why a template may not read `variable`; None when it may. `confirming`: it asks to confirm an opt-in."""
     match variable.path:
+        case ("topic", field) if confirming:
+            known = field in TOPIC_FIELDS
+        case ("confirm_url",):
+            known = confirming
         case ("person", "attributes", *_) | ("entry", *_):
             known = True
         case ("person", field):

@@ -24,10 +24,10 @@ from journeys.state import RunKind
 from models import Person, Tenant
 from services.identity import bulk
 from services.marketing import queueing, templates
-from services.marketing.conditions_sql import Scope, compile_condition
 from services.marketing.members import ENROLLMENT, CohortMembers, movable
 from services.marketing.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
 from services.marketing.versions import LoadedVersion
+from services.shared.conditions_sql import Scope, compile_condition
 
 JOURNEY_PRIORITY = 1
 PERMANENT = ("22", "23", "P0")

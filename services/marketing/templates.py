@@ -15,6 +15,7 @@ from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Person, Template, TemplateVersion, Tenant
 from services.identity import normalize
+from services.identity.topics import ALL
 from services.marketing import links, rendering, templating
 from services.marketing.rendering import Rendered
 from services.marketing.templating import TemplateError, Variable
@@ -23,8 +24,10 @@ from services.shared import activity
 Channel = Literal["email"]
 Purpose = Literal["marketing", "transactional"]
 
-_RENDERED_ITSELF: Final = frozenset(("tenant", *rendering.LINK_VARIABLES))
+_RENDERED_ITSELF: Final = frozenset(("tenant", "topic", rendering.CONFIRM_URL, *rendering.LINK_VARIABLES))
 """Roots that rendering always has: no journey need provide them."""
+_SAMPLE_TOPIC: Final = {"key": "newsletter", "name": "Newsletter", "wording": None}
+"""What a preview of the mail that asks to confirm shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ async def create(session: TenantSession, *, key: str, channel: Channel, text: Te
         InvalidError: naming `subject`, `body`, `text_body` or `from`, with the line.
         ConflictError: the channel has a template of this key.
     """
-    variables = check(text)
+    variables = check(text, key=key)
     template = Template(tenant_id=session.tenant_id, id=new_id(), key=key, channel=channel, name=text.name)
     try:
         async with session.begin_nested():
@@ -83,7 +86,6 @@ async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: 
         NotFoundError: no such template.
         InvalidError: as `create`.
     """
-    variables = check(text)
     template = await session.scalar(
         select(Template)
         .where(Template.tenant_id == session.tenant_id, Template.id == template_id)
@@ -92,6 +94,7 @@ async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: 
     )
     if template is None:
         raise NotFoundError("No such template.")
+    variables = check(text, key=template.key)
     before = await _version(session, template)
     version = await _add_version(session, template, before.number + 1, text, variables)
     if text.name is not None:
@@ -176,6 +179,8 @@ async def preview(
         {name: getattr(tenant, name) for name in rendering.TENANT_FIELDS},
         shown,
     )
+    if saved.template.key == rendering.CONFIRMATION:
+        values |= {rendering.CONFIRM_URL: f"{shown.base}s/preview", "topic": _SAMPLE_TOPIC}
     try:
         template = rendering.compiled(version.subject or "", version.body, version.text_body, version.purpose)
         return rendering.render(template, values, shown)
@@ -183,14 +188,15 @@ async def preview(
         raise InvalidError.of("template", str(error)) from error
 
 
-def check(text: Text) -> list[str]:
-    """Refuse what could not be sent; return the fields of person and entry that the template reads.
+def check(text: Text, *, key: str) -> list[str]:
+    """Refuse what could not be sent as the template `key`; return the fields of person and entry that it reads.
 
     Raises:
         InvalidError: naming every field at fault.
     """
     problems: list[FieldProblem] = []
     read: set[str] = set()
+    confirming = key == rendering.CONFIRMATION
     for name, source, html in (
         ("subject", text.subject, False),
         ("body", text.body, True),
@@ -198,26 +204,37 @@ def check(text: Text) -> list[str]:
     ):
         if source is None:
             continue
-        if not source.strip():
-            problems.append(FieldProblem(name, "is empty"))
-            continue
-        try:
-            parsed = templating.parse(source, html=html)
-        except TemplateError as error:
-            problems.append(FieldProblem(name, str(error)))
-            continue
-        for filter_name, line in templating.unknown_filters(source, parsed):
-            problems.append(FieldProblem(name, f"line {line}: there is no filter {filter_name}"))
-        for variable in templating.variables(source, parsed):
-            problem = rendering.problem_with(variable)
-            if problem is not None:
-                problems.append(FieldProblem(name, f"line {variable.line}: {problem}"))
-            read.update(_read(variable))
+        found, wrong = _checked(source, html=html, confirming=confirming)
+        if confirming and not wrong and name != "subject" and rendering.CONFIRM_URL not in map(str, found):
+            wrong = [f"must link to {{{{ {rendering.CONFIRM_URL} }}}}"]
+        problems += [FieldProblem(name, reason) for reason in wrong]
+        read.update(path for variable in found for path in _read(variable))
+    if text.topic == ALL:
+        problems.append(FieldProblem("topic", f"{ALL} stands for every topic"))
+    if confirming and text.purpose != "transactional":
+        problems.append(FieldProblem("purpose", "must be transactional: who is asked has not opted in yet"))
     if text.from_address is not None:
         problems += _sender_problems(text.from_address)
     if problems:
         raise InvalidError("; ".join(f"{p.field}: {p.reason}" for p in problems), errors=problems)
     return sorted(read)
+
+
+def _checked(source: str, *, html: bool, confirming: bool) -> tuple[list[Variable], list[str]]:
+    """Return what a source reads, and what is wrong with it."""
+    if not source.strip():
+        return [], ["is empty"]
+    try:
+        parsed = templating.parse(source, html=html)
+    except TemplateError as error:
+        return [], [str(error)]
+    wrong = [f"line {line}: there is no filter {name}" for name, line in templating.unknown_filters(source, parsed)]
+    found = templating.variables(source, parsed)
+    for variable in found:
+        problem = rendering.problem_with(variable, confirming=confirming)
+        if problem is not None:
+            wrong.append(f"line {variable.line}: {problem}")
+    return found, wrong
 
 
 def _read(variable: Variable) -> list[str]:

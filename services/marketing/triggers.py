@@ -21,9 +21,9 @@ from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, prop
 from models import Journey, JourneyListener, Person
 from services.events.bus import Consumer, EventRow
 from services.marketing import endings, enrollments, versions
-from services.marketing.conditions_sql import Scope, compile_condition
 from services.marketing.entering import WAITER
 from services.marketing.members import ENROLLMENT
+from services.shared.conditions_sql import Scope, compile_condition
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from core.settings import Settings
 from core.tokens import Click, ConsentRef, MessageRef, Tokens
 from models import Event, Message
 from services.marketing import queueing
+from tests.api.choosing import seen, ticked
 from tests.sender.support import queue_for
 
 
@@ -125,14 +126,15 @@ async def test_preferences_are_shown_and_changed_by_post_alone(
     assert (await client.post("/v1/templates", json=other)).status_code == 201
     path = f"/t/p/{tokens.preferences(consent_ref)}"
     shown = (await anonymous.get(path)).text
-    assert 'value="general" checked' in shown
-    assert 'value="offers">' in shown
+    assert ticked(shown) == {"email:general"}
+    assert seen(shown) == {"email:general", "email:offers"}
     assert (await anonymous.head(path)).status_code == 200
     assert await _consents(client, message) == {"general": "opted_in"}
 
-    saved = await anonymous.post(path, data={"topic": ["offers", "not-offered"]})
+    wanted = {"topic": ["email:offers", "email:not-offered", "nonsense"], "seen": sorted(seen(shown))}
+    saved = await anonymous.post(path, data=wanted)
     assert saved.status_code == 200
-    assert 'value="offers" checked' in saved.text
+    assert ticked(saved.text) == {"email:offers"}
     assert await _consents(client, message) == {"general": "opted_out", "offers": "opted_in"}
 
 

@@ -15,7 +15,7 @@ from core.database import Database, TenantSession
 from core.ids import new_id
 from journeys.conditions import Condition, RootCondition
 from models import Event, Person
-from services.marketing.conditions_sql import Scope, compile_condition
+from services.shared.conditions_sql import Scope, compile_condition
 from tests.journeys.condition_cases import NOW
 
 CONDITIONS: TypeAdapter[Condition] = TypeAdapter(RootCondition)

@@ -18,7 +18,7 @@ from journeys.evaluate import Facts, evaluate
 from journeys.literals import DATE_PATTERN, NUMBER_PATTERN, as_date, as_number
 from tests.journeys import strategies
 from tests.journeys.condition_cases import NOW
-from tests.services.marketing.condition_store import Store, condition_of, open_store
+from tests.services.shared.condition_store import Store, condition_of, open_store
 
 SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 COUNTS = {"=": operator.eq, "!=": operator.ne, ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}

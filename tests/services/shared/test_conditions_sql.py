@@ -17,11 +17,11 @@ from journeys.evaluate import Facts, evaluate
 from journeys.literals import as_date
 from journeys.validation import ORGANIZATION_FIELDS
 from models import Organization, OrganizationPerson, Tenant
-from services.marketing.conditions_sql import ORGANIZATION, Scope, UnsupportedCondition, compile_condition
 from services.marketing.journeys import PERSON_FIELDS
+from services.shared.conditions_sql import ORGANIZATION, Scope, UnsupportedCondition, compile_condition
 from services.tenancy import tenants
 from tests.journeys.condition_cases import FIELD_CASES, NOW, TREE_CASES, FieldCase, TreeCase
-from tests.services.marketing.condition_store import P, Store, condition_of, open_store
+from tests.services.shared.condition_store import P, Store, condition_of, open_store
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ from journeys.conditions import (
     walk,
 )
 from models import Event, Organization, Tenant
-from services.marketing.conditions_fields import (
+from services.shared.conditions_fields import (
     Bool,
     Clock,
     Value,
