@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.errors import FieldProblem, InvalidError
 from services.identity.consent import Channel
+from services.identity.topics import ALL
 
 FieldType = Literal["text", "email", "phone", "number", "checkbox", "select", "textarea", "hidden"]
 
@@ -117,6 +118,8 @@ def _in_consent(fields: Sequence[FormField], consent: Sequence[FormConsent]) -> 
     for number, item in enumerate(consent):
         if item.field is not None and item.field not in boxes:
             problems.append(FieldProblem(f"consent.{number}.field", "is not the name of a checkbox of this form"))
+        if item.topic == ALL:
+            problems.append(FieldProblem(f"consent.{number}.topic", f"{ALL} is no topic to opt in to"))
         if (item.channel, item.topic) in seen:
             problems.append(FieldProblem(f"consent.{number}", "names a channel and topic that an item before it has"))
         seen.add((item.channel, item.topic))

@@ -14,11 +14,12 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.errors import FieldProblem, InvalidError
 from services.events.publish import PLATFORM_KEYS, NewEvent, publish
-from services.identity import normalize, visitors
+from services.identity import consent, normalize, visitors
 from services.identity.consent import Choice
 from services.identity.form_definition import FormField
 from services.identity.forms import Definition, PublicForm
 from services.identity.people import PersonChange
+from services.identity.visitors import Visitor
 
 MAX_LINE: Final = 1_000
 MAX_LINES: Final = 5_000
@@ -89,6 +90,7 @@ async def submit(
             return Submitted(sent.person_id, None)
     actor = Actor(f"form:{form.form_id}", context.request_id)
     visitor = await visitors.recognise(session, _change(form, read, identifiers), by=actor)
+    await consent.choose(session, visitor.person.id, _consent(form, read, visitor, context), by=actor)
     properties = {"form": form.definition.key, "form_id": str(form.form_id), "fields": read}
     if context.url is not None:
         properties["url"] = context.url
@@ -106,14 +108,35 @@ def _change(form: PublicForm, read: Mapping[str, Any], identifiers: Mapping[str,
             attributes[field.attribute] = read[field.name]
         elif field.maps_to in {"first_name", "last_name"}:
             fields[field.maps_to] = read[field.name]
-    return PersonChange(identifiers=identifiers, fields=fields, attributes=attributes, consent=_consent(form, read))
+    return PersonChange(identifiers=identifiers, fields=fields, attributes=attributes)
 
 
-def _consent(form: PublicForm, read: Mapping[str, Any]) -> list[Choice]:
+_ADDRESSES: Final = {"email": "email", "sms": "phone"}
+"""Channel to the identifier it goes to."""
+
+
+def _consent(form: PublicForm, read: Mapping[str, Any], visitor: Visitor, context: Context) -> list[Choice]:
+    """Return what was agreed to: for an address that the form was not given, nobody agreed to anything."""
+    shown = {
+        "form_id": str(form.form_id),
+        "ip": context.ip,
+        "user_agent": context.user_agent,
+        "url": context.url,
+    }
+    evidence = {name: value for name, value in shown.items() if value}
     return [
-        Choice(item.channel, item.topic, "opted_in", f"form:{form.definition.key}")
+        Choice(
+            item.channel,
+            item.topic,
+            "opted_in",
+            source=f"form:{form.definition.key}",
+            wording=item.wording,
+            evidence=evidence,
+            proof="claimed",
+        )
         for item in form.definition.consent
-        if item.field is None or read.get(item.field) is True
+        if (item.field is None or read.get(item.field) is True)
+        and (item.channel not in _ADDRESSES or _ADDRESSES[item.channel] in visitor.named_by)
     ]
 
 

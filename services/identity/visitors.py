@@ -51,6 +51,8 @@ class Visitor:
     person: Person
     anonymous_id: str | None
     """What the browser is to be called from now on: a new one where the old is somebody else's."""
+    named_by: frozenset[str]
+    """The kinds of identifier given that are the person's; of another kind the person may have one, but another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ async def recognise(session: TenantSession, change: PersonChange, *, by: Actor) 
                 person, _ = await people.upsert(session, replace(change, identifiers=identifiers), by=by)
         except ConflictError:
             continue  # an identifier was taken meanwhile
-        return Visitor(person, identifiers.get(_ANONYMOUS))
+        return Visitor(person, identifiers.get(_ANONYMOUS), frozenset(identifiers))
     raise UnavailableError("Other requests keep changing the same people; try again in a moment.")
 
 

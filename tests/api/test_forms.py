@@ -94,6 +94,7 @@ EMAIL = LEAD["fields"][0]
         ({"fields": [{**EMAIL, "more": 1}]}, "fields.0.more"),
         ({"consent": [{"channel": "email", "topic": "news", "field": "email", "wording": "x"}]}, "consent.0.field"),
         ({"consent": [{"channel": "email", "topic": "news", "wording": ""}]}, "consent.0.wording"),
+        ({"consent": [{"channel": "email", "topic": "all", "wording": "x"}]}, "consent.0.topic"),
         ({"consent": [{"channel": "fax", "topic": "news", "wording": "x"}]}, "consent.0.channel"),
         ({"consent": [{"channel": "email", "topic": "news", "wording": "x"}] * 2}, "consent.1"),
         ({"redirect_url": "javascript:alert(1)"}, "redirect_url"),

@@ -242,6 +242,48 @@ async def test_an_unticked_box_takes_nothing_back(site: Website, form: dict[str,
     assert [consent["status"] for consent in person["consent"]] == ["opted_in"]
 
 
+async def test_a_consent_keeps_its_words_and_how_it_came(
+    site: Website, form: dict[str, Any], visitor: AsyncClient
+) -> None:
+    sent = {**ANN, "tl_url": "https://shop.example/contact"}
+    assert (await visitor.post(path(form), data=sent, headers=SCRIPT)).is_success
+    (person,) = await site.people()
+    (entry,) = (await site.api.get(f"/v1/people/{person['id']}/consent")).json()["history"]["items"]
+    assert (entry["status"], entry["wording"], entry["source"]) == ("opted_in", "Yes, send me news.", "form:lead")
+    assert entry["actor"] == f"form:{form['id']}"
+    assert entry["evidence"] == {
+        "form_id": form["id"],
+        "ip": "127.0.0.1",
+        "user_agent": CHROME,
+        "url": "https://shop.example/contact",
+    }
+
+
+async def test_a_topic_with_double_opt_in_waits_for_the_person(
+    site: Website, form: dict[str, Any], visitor: AsyncClient
+) -> None:
+    topic = {"key": "news", "name": "News", "channels": ["email"], "double_opt_in": True}
+    assert (await site.api.post("/v1/topics", json=topic)).status_code == 201
+    await visitor.post(path(form), data=ANN, headers=SERVER)
+    (person,) = await site.people()
+    assert [consent["status"] for consent in person["consent"]] == ["pending"]
+
+
+async def test_nobody_agrees_for_an_address_the_form_was_not_given(
+    site: Website, form: dict[str, Any], visitor: AsyncClient
+) -> None:
+    texts = {"channel": "sms", "topic": "news", "wording": "By sending this you agree to texts."}
+    await site.api.patch(f"/v1/forms/{form['id']}", json={"consent": [texts]})
+    await site.api.post("/v1/people", json={"email": "ann@shop.example", "phone": "+493012345678"})
+    for phone in ("", "+493087654321"):  # the first agrees to nothing, the second for a number that is not hers
+        await visitor.post(path(form), data={**ANN, "phone": phone}, headers=SERVER)
+    (person,) = await site.people()
+    assert person["consent"] == []
+    await visitor.post(path(form), data={**ANN, "phone": "+493012345678"}, headers=SERVER)
+    (person,) = await site.people()
+    assert [(consent["channel"], consent["status"]) for consent in person["consent"]] == [("sms", "opted_in")]
+
+
 @pytest.mark.parametrize(
     ("answers", "headers"),
     [

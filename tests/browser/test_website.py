@@ -36,8 +36,8 @@ async def test_pages_are_seen_under_one_id_kept_in_a_cookie_of_the_site(
     assert two["referrer"] == one["url"]
     assert one["person"] == two["person"]
     (cookie,) = await visitor.cookies()
-    assert (cookie["name"], cookie["value"], cookie["sameSite"]) == ("tl_id", first, "Lax")
-    assert 399 < (cookie["expires"] - time.time()) / 86_400 <= 400
+    assert (cookie.get("name"), cookie.get("value"), cookie.get("sameSite")) == ("tl_id", first, "Lax")
+    assert 399 < (cookie.get("expires", 0) - time.time()) / 86_400 <= 400
 
 
 async def test_the_id_comes_back_where_the_cookie_was_lost(shop: Shop, page: Page, visitor: BrowserContext) -> None:
@@ -94,7 +94,7 @@ async def test_a_second_known_person_gets_an_id_of_his_own(shop: Shop, page: Pag
     (bob,) = await shop.seen("bob.acted")
     bobs = await browser_id(page)
     assert bobs != anns
-    assert [cookie["value"] for cookie in await visitor.cookies()] == [bobs]
+    assert [cookie.get("value") for cookie in await visitor.cookies()] == [bobs]
     people = {person["email"]: person["id"] for person in await shop.people()}
     assert set(people) == {"ann@shop.example", "bob@shop.example"}
     assert bob["person"] == people["bob@shop.example"]
