@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import uvicorn
@@ -20,8 +21,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from api.app import create_app
+from core.actor import CLI
+from core.database import Database
 from core.settings import Settings
-from tests.api.conftest import secret  # noqa: F401 - a fixture
+from services.tenancy import api_keys
 from tests.api.websites import CHROME
 from tests.eventually import eventually
 
@@ -124,8 +127,10 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(api_url: str, secret: str) -> AsyncGenerator[Shop]:  # noqa: F811 - asked for by its name
+async def shop(api_url: str, database: Database, tenant_id: UUID) -> AsyncGenerator[Shop]:
     """A website that may use the tenant's write key."""
+    async with database.tenant(tenant_id) as session:
+        _, secret = await api_keys.create(session, "test", ["*"], by=CLI)
     async with AsyncClient(base_url=api_url, headers={"Authorization": f"Bearer {secret}"}) as api:
         made = Shop("", api_url, api, "")
 
