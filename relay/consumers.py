@@ -3,11 +3,12 @@
 from services.commerce import order_facts
 from services.events.bus import Consumer
 from services.identity import lifecycle
-from services.marketing import confirmations, triggers
+from services.marketing import confirmations, merged, triggers
 
 CONSUMERS: tuple[Consumer, ...] = (
     lifecycle.CONSUMER,
     order_facts.CONSUMER,
     triggers.CONSUMER,
     confirmations.CONSUMER,
+    merged.CONSUMER,
 )

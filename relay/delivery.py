@@ -1,17 +1,20 @@
 """Handing events to a consumer: as its tenant, in a savepoint, and past those it cannot handle."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.types import Uuid
 
 from core.database import TenantSession
 from services.events.bus import Consumer, EventRow
+from services.identity import aliases
 
 _AS_TENANT: Final = text("SET LOCAL ROLE tl_app")
 _AS_SYSTEM: Final = text("SET LOCAL ROLE tl_system")
@@ -20,6 +23,17 @@ _TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "57", "58"})
 """SQLSTATE classes: connection, serialization and deadlock, resources, operator intervention, system."""
 _TRANSIENT_STATES: Final = frozenset({"55P03", "42501", "42P01", "42703"})
 """A lock not had in time; and what a consumer meets that was deployed before its migration."""
+
+
+_FOREIGN_KEY: Final = "23503"
+
+_PEOPLE: Final = text("""
+    SELECT id, subject_id, person_id FROM event WHERE tenant_id = :tenant AND id = ANY(:events)
+""").bindparams(bindparam("events", type_=ARRAY(Uuid)))
+
+
+class _MergedError(Exception):
+    """While a consumer had these events, somebody they are about was merged into another, who has them now."""
 
 
 @dataclass(slots=True)
@@ -36,6 +50,7 @@ async def deliver(session: AsyncSession, consumer: Consumer, tenant_id: UUID, ev
     """Have the consumer handle the events of one tenant, in the session's transaction.
 
     Where it fails, its effects are undone and the batch is halved, down to the single events that it cannot handle.
+    Where somebody was merged meanwhile, they are undone too, and the events handed over as the winner's.
 
     Raises:
         Exception: what ends by itself (a deadlock, a lost connection): the whole batch is to be tried again.
@@ -53,6 +68,11 @@ async def _deliver(
     except Exception as error:
         if transient(error):
             raise
+        if isinstance(error, _MergedError) or _state(error) == _FOREIGN_KEY:
+            moved = await _read_again(session, tenant_id, events)
+            if moved != list(events):
+                await _deliver(session, consumer, tenant_id, moved, result)
+                return
         if len(events) == 1:
             result.failures.append((events[0], f"{type(error).__name__}: {error}"))
             return
@@ -78,16 +98,33 @@ async def _attempt(
         # A rollback to the savepoint takes the role back too.
         await tenant_session.execute(_AS_TENANT)
         await consumer.handle(tenant_session, events)
+        people = {event.person_id for event in events if event.person_id is not None}
+        if await aliases.among(tenant_session, people):
+            raise _MergedError
     await session.execute(_AS_SYSTEM)
     return tenant_session.wakes
+
+
+async def _read_again(session: AsyncSession, tenant_id: UUID, events: Sequence[EventRow]) -> list[EventRow]:
+    """Return the events with the people they are about now."""
+    rows = await session.execute(_PEOPLE, {"tenant": tenant_id, "events": [event.id for event in events]})
+    people = {row.id: (row.subject_id, row.person_id) for row in rows}
+    return [
+        replace(event, subject_id=people[event.id][0], person_id=people[event.id][1]) if event.id in people else event
+        for event in events
+    ]
+
+
+def _state(error: BaseException) -> str:
+    cause: Any = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(cause, "sqlstate", None) or "")
 
 
 def transient(error: BaseException) -> bool:
     """Whether the same work may succeed when it is tried again, without anybody's doing."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    cause: Any = error.orig if isinstance(error, DBAPIError) else error
-    state = str(getattr(cause, "sqlstate", None) or "")
+    state = _state(error)
     return (
         state[:2] in _TRANSIENT_CLASSES
         or state in _TRANSIENT_STATES

@@ -123,7 +123,7 @@ async def record(event: NewEvent, caller: CallerDep) -> Response:
     """Record one event."""
     checked = event.checked()
     async with caller.connection() as connection:
-        event_id = await ingest.accept(connection, caller.tenant_id, checked, by=caller.actor)
+        event_id = await ingest.accept(connection, caller.tenant_id, checked, by=caller.actor, unite=caller.unite)
     # Written by hand: FastAPI would take longer over it than Postgres over the insert.
     return Response(f'{{"id":"{event_id}"}}', 202, media_type="application/json")
 
@@ -136,7 +136,9 @@ async def record_batch(batch: NewEvents, caller: CallerDep) -> BatchResult:
     written: list[Outcome] = []
     if events:
         async with caller.connection() as connection:
-            written = await ingest.accept_batch(connection, caller.tenant_id, events, by=caller.actor)
+            written = await ingest.accept_batch(
+                connection, caller.tenant_id, events, by=caller.actor, unite=caller.unite
+            )
     outcomes = iter(written)
     result = BatchResult(accepted=0, duplicates=0, rejected=[])
     for index, item in enumerate(read):

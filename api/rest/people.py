@@ -34,8 +34,9 @@ WRITE = [requires("people:write")]
 async def upsert(body: PersonIn, session: SessionDep, actor: ActorDep, response: Response) -> PersonOut:
     """Create a person (201), or update the one an identifier points to (200).
 
-    Identifiers the person did not have are attached and become the ones shown. 409 where the identifiers point to two
-    people: they are never merged behind your back.
+    Identifiers the person did not have are attached and become the ones shown. Anonymous visitors that an identifier
+    points to become the person, with all they did. 409 where the identifiers point to two people of whom something is
+    known: they are never merged behind your back.
     """
     person, created = await people.upsert(session, body.change(), by=actor)
     if not created:
@@ -112,8 +113,8 @@ async def get_timeline(
 ) -> Page[EntryOut]:
     """List what happened to a person, newest first: events, changes, messages and journeys."""
     before = timeline.START if cursor is None else _entry_key(cursor)
-    await people.get(session, person_id)
-    entries = await timeline.page(session, person_id, limit=limit + 1, before=before)
+    person = await people.get(session, person_id)
+    entries = await timeline.page(session, person.id, limit=limit + 1, before=before)
     return Page(
         items=EntryOut.list_of(entries[:limit]),
         next_cursor=encode_cursor(entries[limit - 1].at, entries[limit - 1].id) if len(entries) > limit else None,

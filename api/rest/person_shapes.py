@@ -106,6 +106,12 @@ class IdentifierOut(Strict):
 
     kind: Literal["email", "phone", "external_id", "anonymous_id"]
     value: str
+    label: str | None
+    """What it is to the person: `work`, `home`, `mobile`, or any other word."""
+    verified_at: datetime | None
+    """When the person proved to be reached there."""
+    primary: bool
+    """Whether it is the one that the person shows, and that mail goes to."""
 
 
 class ConsentOut(Strict):
@@ -127,6 +133,8 @@ class PersonOut(Strict):
     external_id: str | None
     identifiers: list[IdentifierOut]
     """All that point to the person, those above included."""
+    merged_ids: list[UUID]
+    """The ids of people who were merged into this one; they mean this person too."""
     first_name: str | None
     last_name: str | None
     time_zone: str | None
@@ -150,9 +158,22 @@ class PersonOut(Strict):
     def of(cls, shown: directory.Shown) -> Self:
         """Return the answer for a person."""
         person = {
-            name: getattr(shown.person, name) for name in cls.model_fields if name not in {"identifiers", "consent"}
+            name: getattr(shown.person, name)
+            for name in cls.model_fields
+            if name not in {"identifiers", "consent", "merged_ids"}
         }
-        return cls.model_validate(person | {"identifiers": shown.identifiers, "consent": shown.consent})
+        identifiers = [
+            {
+                "kind": item.kind,
+                "value": item.value,
+                "label": item.label,
+                "verified_at": item.verified_at,
+                "primary": item.value == getattr(shown.person, item.kind, None),
+            }
+            for item in shown.identifiers
+        ]
+        belonging = {"identifiers": identifiers, "consent": shown.consent, "merged_ids": shown.merged_ids}
+        return cls.model_validate(person | belonging)
 
 
 class FactOut(Strict):

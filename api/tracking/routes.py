@@ -77,7 +77,10 @@ async def _count(
     """Count, if the store is there: whether or not, the recipient gets to see what was linked."""
     try:
         async with database.hot(tenant_id) as connection:
-            first = await count(connection)
+            try:
+                first = await count(connection)
+            except (asyncpg.ForeignKeyViolationError, asyncpg.DeadlockDetectedError):
+                first = await count(connection)  # the recipient has just been merged: now the message is the winner's
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         _log.warning("engagement_not_counted", error=type(error).__name__)
         return

@@ -1,12 +1,13 @@
 """Writing clients' events: whom each is about, once per idempotency key, in as few statements as can be.
 
 An event of a known person is one prepared statement. All else (unknown or new identifiers, a used key, a batch) takes
-two: one reads what is stored, one writes. Nothing is locked between them; where another request was faster, a unique
-or foreign key refuses the second as a whole, and the work is done again on what is stored now.
+two: one reads what is stored, one writes; who is given one more identifier is counted between them. Nothing is locked
+between them; where another request was faster, a unique or foreign key refuses the second as a whole, and the work is
+done again on what is stored now.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -19,7 +20,7 @@ from core.actor import Actor
 from core.errors import PlatformError, UnavailableError
 from core.ids import new_id, new_ids
 from services.events.incoming import IncomingEvent
-from services.identity.resolve import Directory, Identifier, primary
+from services.identity.resolve import MAX_VISITORS, Directory, Identifier, SeveralPeopleError, primary
 
 ATTEMPTS: Final = 8
 """A request loses a race at most a few times: what it lost to is stored from then on."""
@@ -43,8 +44,25 @@ JOIN person_identifier i ON i.tenant_id = $1 AND i.kind = g.kind AND i.value = g
 UNION ALL
 SELECT 'id', NULL, id FROM person WHERE tenant_id = $1 AND id = ANY($4::uuid[])
 UNION ALL
+SELECT 'alias', id::text, person_id FROM person_alias WHERE tenant_id = $1 AND id = ANY($4::uuid[])
+UNION ALL
 SELECT 'key', idempotency_key, id FROM event
 WHERE tenant_id = $1 AND idempotency_key = ANY($5::text[]) AND idempotency_key IS NOT NULL
+"""
+
+COUNT: Final = """
+SELECT person_id, kind, count(*)::int FROM person_identifier WHERE tenant_id = $1 AND person_id = ANY($2::uuid[])
+GROUP BY person_id, kind
+"""
+
+DROP_OLDEST: Final = """
+DELETE FROM person_identifier d
+USING (
+  SELECT i.value, row_number() OVER (PARTITION BY i.person_id ORDER BY i.created_at DESC, i.value) AS place
+  FROM person_identifier i
+  WHERE i.tenant_id = $1 AND i.person_id = ANY($2::uuid[]) AND i.kind = 'anonymous_id'
+) old
+WHERE d.tenant_id = $1 AND d.kind = 'anonymous_id' AND d.value = old.value AND old.place > $3
 """
 
 WRITE: Final = """
@@ -95,6 +113,10 @@ class Connection(Protocol):
         ...
 
 
+Unite = Callable[[Collection[frozenset[UUID]]], Awaitable[bool]]
+"""Makes one of each group of people, where it may, and returns whether it did; see `services.identity.anonymous`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one event of a batch: it has an id, or an error."""
@@ -105,8 +127,12 @@ class Outcome:
     error: PlatformError | None = None
 
 
-async def accept(connection: Connection, tenant_id: UUID, event: IncomingEvent, *, by: Actor) -> UUID:
+async def accept(
+    connection: Connection, tenant_id: UUID, event: IncomingEvent, *, by: Actor, unite: Unite | None = None
+) -> UUID:
     """Write one event and return its id: the first one's where its idempotency key was used before.
+
+    `unite` is asked, as in `accept_batch`, to make those one of whom nothing is known.
 
     Raises:
         InvalidError: there is no person with the id given.
@@ -119,20 +145,15 @@ async def accept(connection: Connection, tenant_id: UUID, event: IncomingEvent, 
     else:
         query, person = None, ()
     if query is not None:
-        rows = await connection.fetch(
-            query,
-            tenant_id,
-            new_id(),
-            event.type,
-            event.properties,
-            event.occurred_at,
-            event.live,
-            event.idempotency_key,
-            *person,
-        )
+        values = (event.type, event.properties, event.occurred_at, event.live, event.idempotency_key, *person)
+        try:
+            async with _apart(connection):
+                rows = await connection.fetch(query, tenant_id, new_id(), *values)
+        except asyncpg.ForeignKeyViolationError:
+            rows: Sequence[Any] = ()  # the person has just been merged into another
         if rows:
             return rows[0]["id"]
-    (outcome,) = await accept_batch(connection, tenant_id, [event], by=by)
+    (outcome,) = await accept_batch(connection, tenant_id, [event], by=by, unite=unite)
     if outcome.error is not None:
         raise outcome.error
     assert outcome.id is not None  # noqa: S101 - an outcome without an error has an id
@@ -140,27 +161,84 @@ async def accept(connection: Connection, tenant_id: UUID, event: IncomingEvent, 
 
 
 async def accept_batch(
-    connection: Connection, tenant_id: UUID, events: Sequence[IncomingEvent], *, by: Actor
+    connection: Connection,
+    tenant_id: UUID,
+    events: Sequence[IncomingEvent],
+    *,
+    by: Actor,
+    unite: Unite | None = None,
 ) -> list[Outcome]:
     """Write the events in this order, each as if it had come alone; return what became of each.
+
+    Where identifiers point to several people, `unite` may make them one, which is done before the event is written.
 
     Raises:
         UnavailableError: others changed the same people again and again meanwhile.
     """
-    for _ in range(ATTEMPTS):
-        directory, keys = await _read(connection, tenant_id, events)
-        batch = _Batch(directory, keys, by)
-        outcomes = [batch.add(event) for event in events]
-        if not batch.rows:
-            return outcomes
+    done: list[Outcome] = []
+    asked: set[frozenset[UUID]] = set()
+    end, lost = len(events), 0
+    while lost < ATTEMPTS:
+        part = events[len(done) : end]
+        batch, outcomes = await _decided(connection, tenant_id, part, by)
+        if unite is not None:
+            conflicts = [
+                (number, outcome.error.people)
+                for number, outcome in enumerate(outcomes)
+                if isinstance(outcome.error, SeveralPeopleError) and outcome.error.people not in asked
+            ]
+            stored = {people for _, people in conflicts if people.isdisjoint(batch.directory.created)}
+            asked |= stored
+            if stored and await unite(sorted(stored, key=sorted)):
+                continue
+            waiting = [number for number, people in conflicts if people not in stored]
+            if waiting:
+                # Somebody who is only being made: what comes before is written first.
+                end = len(done) + waiting[0]
+                continue
         try:
-            # Within a transaction a refused statement would spoil what the caller did before.
-            async with connection.transaction() if connection.is_in_transaction() else nullcontext():
-                await connection.execute(WRITE, tenant_id, *batch.arguments())
+            if batch.rows:
+                await _write(connection, tenant_id, batch)
         except _LOST_RACE:
+            lost += 1
             continue
-        return outcomes
+        done += outcomes
+        if len(done) == len(events):
+            return done
+        end = len(events)
     raise UnavailableError("Other requests keep changing the same people; try again in a moment.")
+
+
+async def _decided(
+    connection: Connection, tenant_id: UUID, events: Sequence[IncomingEvent], by: Actor
+) -> tuple["_Batch", list[Outcome]]:
+    """Return what the events come to as things are stored now; nothing is written."""
+    directory, keys = await _read(connection, tenant_id, events)
+    counts: Mapping[UUID, Mapping[str, int]] = {}
+    while True:
+        fresh = Directory(directory.people, dict(directory.known), directory.aliases, counts)
+        batch = _Batch(fresh, dict(keys), by)
+        outcomes = [batch.add(event) for event in events]
+        growing = [person for person, added in batch.directory.attached.items() if added and person not in counts]
+        if not growing:
+            return batch, outcomes
+        # Only who is given an identifier can come to have too many.
+        counts = {person: dict[str, int]() for person in (*counts, *growing)}
+        for person, kind, number in await connection.fetch(COUNT, tenant_id, list(counts)):
+            counts[person][kind] = number
+
+
+def _apart(connection: Connection) -> AbstractAsyncContextManager[object]:
+    """Within a transaction a refused statement would spoil what the caller did before: return a savepoint there."""
+    return connection.transaction() if connection.is_in_transaction() else nullcontext()
+
+
+async def _write(connection: Connection, tenant_id: UUID, batch: "_Batch") -> None:
+    async with _apart(connection):
+        await connection.execute(WRITE, tenant_id, *batch.arguments())
+        crowded = batch.crowded()
+        if crowded:
+            await connection.execute(DROP_OLDEST, tenant_id, crowded, MAX_VISITORS)
 
 
 async def _read(
@@ -178,15 +256,19 @@ async def _read(
     people: set[UUID] = set()
     known: dict[Identifier, UUID] = {}
     keys: dict[str, UUID] = {}
+    aliases: dict[UUID, UUID] = {}
     for kind, value, found in rows:
         # asyncpg has a UUID class of its own; it equals and hashes as the standard one does.
         if kind == "id":
             people.add(found)
+        elif kind == "alias":
+            people.add(found)
+            aliases[UUID(value)] = found
         elif kind == "key":
             keys[value] = found
         else:
             known[kind, value] = found
-    return Directory(people, known), keys
+    return Directory(people, known, aliases), keys
 
 
 class _Batch:
@@ -213,6 +295,17 @@ class _Batch:
         self._first.setdefault(person_id, event)
         self.rows.append((event, event_id, person_id))
         return Outcome(event_id)
+
+    def crowded(self) -> list[UUID]:
+        """Return who has more anonymous ids now than a person may."""
+        added = {**self.directory.created, **self.directory.attached}
+        return [
+            person
+            for person, identifiers in added.items()
+            if self.directory.counts.get(person, {}).get("anonymous_id", 0)
+            + sum(kind == "anonymous_id" for kind, _ in identifiers)
+            > MAX_VISITORS
+        ]
 
     def arguments(self) -> tuple[Any, ...]:
         created = self.directory.created

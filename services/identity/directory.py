@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true, union
+from sqlalchemy import ColumnElement, Select, Uuid, and_, bindparam, func, or_, select, text, true, union
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute
 
 from core.database import TenantSession
@@ -13,6 +15,15 @@ from models import Consent, Person, PersonIdentifier
 
 _HIGHEST: Final = "\U0010ffff"
 """Sorts after every character in C collation, so `text <= x < text + highest` says that x begins with text."""
+
+_POINTING: Final = text("""
+    SELECT i.person_id, i.kind, i.value, i.label, i.verified_at, NULL::uuid AS alias, i.created_at
+    FROM person_identifier i WHERE i.tenant_id = :tenant AND i.person_id = ANY(:people)
+    UNION ALL
+    SELECT a.person_id, NULL, NULL, NULL, NULL, a.id, a.created_at
+    FROM person_alias a WHERE a.tenant_id = :tenant AND a.person_id = ANY(:people)
+    ORDER BY kind, created_at, value, alias
+""").bindparams(bindparam("people", type_=ARRAY(Uuid)))
 
 ROLE_FLAGS: Final = {
     "customer": Person.is_customer,
@@ -36,12 +47,24 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Identifier:
+    """An identifier that points to a person."""
+
+    kind: str
+    value: str
+    label: str | None
+    verified_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """A person and what belongs to it."""
 
     person: Person
-    identifiers: Sequence[PersonIdentifier]
+    identifiers: Sequence[Identifier]
     consent: Sequence[Consent]
+    merged_ids: Sequence[UUID]
+    """The ids of those who were merged into the person, which mean it too."""
 
 
 async def page(session: TenantSession, wanted: Filter, *, limit: int, before: UUID | None) -> list[Person]:
@@ -64,23 +87,23 @@ async def page(session: TenantSession, wanted: Filter, *, limit: int, before: UU
 async def show(session: TenantSession, people: Sequence[Person]) -> list[Shown]:
     """Return the people, in the order given, with what belongs to them: two statements, however many they are."""
     ids = [person.id for person in people]
-    identifiers: dict[UUID, list[PersonIdentifier]] = {person_id: [] for person_id in ids}
+    identifiers: dict[UUID, list[Identifier]] = {person_id: [] for person_id in ids}
+    merged: dict[UUID, list[UUID]] = {person_id: [] for person_id in ids}
     consent: dict[UUID, list[Consent]] = {person_id: [] for person_id in ids}
     if not ids:
         return []
-    for identifier in await session.scalars(
-        select(PersonIdentifier)
-        .where(PersonIdentifier.tenant_id == session.tenant_id, PersonIdentifier.person_id.in_(ids))
-        .order_by(PersonIdentifier.kind, PersonIdentifier.created_at, PersonIdentifier.value)
-    ):
-        identifiers[identifier.person_id].append(identifier)
+    for row in await session.execute(_POINTING, {"tenant": session.tenant_id, "people": ids}):
+        if row.kind is None:
+            merged[row.person_id].append(row.alias)
+        else:
+            identifiers[row.person_id].append(Identifier(row.kind, row.value, row.label, row.verified_at))
     for choice in await session.scalars(
         select(Consent)
         .where(Consent.tenant_id == session.tenant_id, Consent.person_id.in_(ids))
         .order_by(Consent.channel, Consent.topic)
     ):
         consent[choice.person_id].append(choice)
-    return [Shown(person, identifiers[person.id], consent[person.id]) for person in people]
+    return [Shown(person, identifiers[person.id], consent[person.id], merged[person.id]) for person in people]
 
 
 def _owner(session: TenantSession, kind: str, value: str) -> ColumnElement[UUID]:
@@ -95,22 +118,22 @@ def _owner(session: TenantSession, kind: str, value: str) -> ColumnElement[UUID]
     )
 
 
-def _matches(session: TenantSession, text: str) -> Select[tuple[UUID]]:
-    """Select the people whom the text may mean; each part reads a range of one index."""
-    first, _, last = text.rpartition(" ")
+def _matches(session: TenantSession, wanted: str) -> Select[tuple[UUID]]:
+    """Select the people whom it may mean; each part reads a range of one index."""
+    first, _, last = wanted.rpartition(" ")
     identifier = select(PersonIdentifier.person_id).where(
         PersonIdentifier.tenant_id == session.tenant_id,
         or_(
-            and_(PersonIdentifier.kind == "email", _begins(PersonIdentifier.value, text.lower())),
-            and_(PersonIdentifier.kind == "phone", _begins(PersonIdentifier.value, text.replace(" ", ""))),
-            and_(PersonIdentifier.kind == "external_id", _begins(PersonIdentifier.value, text)),
+            and_(PersonIdentifier.kind == "email", _begins(PersonIdentifier.value, wanted.lower())),
+            and_(PersonIdentifier.kind == "phone", _begins(PersonIdentifier.value, wanted.replace(" ", ""))),
+            and_(PersonIdentifier.kind == "external_id", _begins(PersonIdentifier.value, wanted)),
         ),
     )
     # The store lowers both sides: its idea of lower case is the one the column was made with.
     parts = [
         identifier,
         *(
-            select(Person.id).where(Person.tenant_id == session.tenant_id, _begins(column, func.lower(text)))
+            select(Person.id).where(Person.tenant_id == session.tenant_id, _begins(column, func.lower(wanted)))
             for column in (Person.first_name_key, Person.last_name_key)
         ),
     ]
@@ -126,6 +149,6 @@ def _matches(session: TenantSession, text: str) -> Select[tuple[UUID]]:
 
 
 def _begins(
-    column: InstrumentedAttribute[str] | InstrumentedAttribute[str | None], text: object
+    column: InstrumentedAttribute[str] | InstrumentedAttribute[str | None], start: object
 ) -> ColumnElement[bool]:
-    return and_(column >= text, column < func.concat(text, _HIGHEST))
+    return and_(column >= start, column < func.concat(start, _HIGHEST))

@@ -19,7 +19,7 @@ from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Person, PersonIdentifier
 from services.events.publish import NewEvent, publish
-from services.identity import attributes, consent, lifecycle, normalize
+from services.identity import aliases, anonymous, attributes, consent, lifecycle, limits, normalize
 from services.identity.consent import Choice
 from services.shared import activity
 
@@ -93,11 +93,12 @@ async def upsert(session: TenantSession, change: PersonChange, *, by: Actor) -> 
     """Create the person, or change the one that an identifier points to; return it, and whether it is new.
 
     Identifiers it did not have are attached, and become the ones it shows; those it had still point to it. A `source`
-    is kept from the first time. Requests that race with the same new identifier make one person.
+    is kept from the first time. Requests that race with the same new identifier make one person. Where the identifiers
+    point to a person and to anonymous visitors, these are merged into the person first.
 
     Raises:
-        InvalidError: a value is not acceptable.
-        ConflictError: the identifiers point to two people.
+        InvalidError: a value is not acceptable, or the person would have too many identifiers of a kind.
+        ConflictError: the identifiers point to two people of whom something is known.
         UnavailableError: others changed the same person again and again meanwhile.
     """
     change = change.normalized()
@@ -107,6 +108,8 @@ async def upsert(session: TenantSession, change: PersonChange, *, by: Actor) -> 
     for _ in range(ATTEMPTS):
         owners = await _owners(session, keys)
         if len(set(owners.values())) > 1:
+            if await anonymous.unite(session, [set(owners.values())], by=by):
+                continue
             raise _two_people(owners)
         if not owners:
             person = await _create(session, change, keys, by=by)
@@ -117,6 +120,8 @@ async def upsert(session: TenantSession, change: PersonChange, *, by: Actor) -> 
         if person is not None:
             new = [key for key in keys if key not in owners]
             await _attach(session, person, new)
+            if new:
+                await limits.check_added(session, person.id, [key.kind for key in new])
             known = replace(
                 change,
                 identifiers={key.kind: key.value for key in keys},
@@ -142,9 +147,7 @@ async def update(session: TenantSession, person_id: UUID, change: PersonChange, 
         ConflictError: an identifier points to another person.
     """
     change = change.normalized()
-    person = await _locked(session, person_id)
-    if person is None:
-        raise NotFoundError("No such person.")
+    person = await locked(session, person_id)
     replaced = [
         Key(kind, old)
         for kind, value in change.identifiers.items()
@@ -161,19 +164,24 @@ async def update(session: TenantSession, person_id: UUID, change: PersonChange, 
                 tuple_(PersonIdentifier.kind, PersonIdentifier.value).in_([(key.kind, key.value) for key in replaced]),
             )
         )
+    if wanted:
+        await limits.check_added(session, person.id, [key.kind for key in wanted])
     await _apply(session, person, change, attached=(), by=by)
     return person
 
 
 async def get(session: TenantSession, person_id: UUID) -> Person:
-    """Return the person.
+    """Return the person; the id of somebody merged away means the winner.
 
     Raises:
         NotFoundError: no such person in this tenant.
     """
     person = await session.get(Person, (session.tenant_id, person_id))
     if person is None:
-        raise NotFoundError("No such person.")
+        living = await aliases.resolve(session, person_id)
+        person = await session.get(Person, (session.tenant_id, living))
+    if person is None:
+        raise NotFoundError("No such person.")  # erased a moment ago
     return person
 
 
@@ -203,6 +211,18 @@ async def _locked(session: TenantSession, person_id: UUID) -> Person | None:
     return await session.get(
         Person, (session.tenant_id, person_id), with_for_update={"key_share": True}, populate_existing=True
     )
+
+
+async def locked(session: TenantSession, person_id: UUID) -> Person:
+    """Return the person that the id means, locked for a change of it.
+
+    Raises:
+        NotFoundError: no such person in this tenant.
+    """
+    person = await _locked(session, person_id)
+    while person is None:  # whoever is merged on meanwhile is found again
+        person = await _locked(session, await aliases.resolve(session, person_id))
+    return person
 
 
 async def _insert_keys(session: TenantSession, person_id: UUID, keys: Sequence[Key]) -> int:

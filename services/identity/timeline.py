@@ -7,14 +7,29 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import Text
+from sqlalchemy.types import Text, Uuid
 
-from contracts.events import PERSON_CREATED, PERSON_SUBSCRIBED, PERSON_UNSUBSCRIBED, PERSON_UPDATED
+from contracts.events import (
+    PERSON_CREATED,
+    PERSON_MERGED,
+    PERSON_SUBSCRIBED,
+    PERSON_UNMERGED,
+    PERSON_UNSUBSCRIBED,
+    PERSON_UPDATED,
+)
 from core.database import TenantSession
 
 # The activity log tells the same, with what was before and who did it.
-_TOLD_BY_ACTIVITY: Final = [PERSON_CREATED, PERSON_UPDATED, PERSON_SUBSCRIBED, PERSON_UNSUBSCRIBED]
+_TOLD_BY_ACTIVITY: Final = [
+    PERSON_CREATED,
+    PERSON_UPDATED,
+    PERSON_SUBSCRIBED,
+    PERSON_UNSUBSCRIBED,
+    PERSON_MERGED,
+    PERSON_UNMERGED,
+]
 
+# The log keeps naming people by the ids they had before a merge, so it is read by each of those.
 # Each part reads the newest rows off an index, so a page costs the same at any length of history. The exception are
 # journeys, whose index serves entry rules: a person has few. A message's time is the one in its id, as its index
 # is ordered by that.
@@ -28,9 +43,13 @@ _PAGE = text("""
     UNION ALL
     (SELECT 'activity', a.id, a.at, a.type,
             jsonb_build_object('actor', a.actor, 'changes', a.changes, 'request_id', a.request_id)
-     FROM activity a
-     WHERE a.tenant_id = :tenant AND a.subject_type = 'person' AND a.subject_id = :person AND (a.at, a.id) < (:at, :id)
-     ORDER BY a.at DESC, a.id DESC LIMIT :limit)
+     FROM (SELECT :person AS id
+           UNION ALL SELECT id FROM person_alias WHERE tenant_id = :tenant AND person_id = :person) was
+     CROSS JOIN LATERAL (
+       SELECT * FROM activity a
+       WHERE a.tenant_id = :tenant AND a.subject_type = 'person' AND a.subject_id = was.id
+         AND (a.at, a.id) < (:at, :id)
+       ORDER BY a.at DESC, a.id DESC LIMIT :limit) a)
     UNION ALL
     (SELECT 'message', m.id,
             'epoch'::timestamptz + ('x' || translate(left(m.id::text, 13), '-', ''))::bit(48)::bigint * interval '1 ms',
@@ -49,7 +68,7 @@ _PAGE = text("""
        AND (n.entered_at, n.id) < (:at, :id)
      ORDER BY n.entered_at DESC, n.id DESC LIMIT :limit)
     ORDER BY at DESC, id DESC LIMIT :limit
-""").bindparams(bindparam("told", type_=ARRAY(Text)))
+""").bindparams(bindparam("told", type_=ARRAY(Text)), bindparam("person", type_=Uuid))
 
 START: Final = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
 """The cursor before everything."""

@@ -3,7 +3,7 @@
 Postgres changes first, and the signal is committed with it (`cohort_signal`): a crash between the two loses neither.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -85,6 +85,21 @@ async def _ended(session: TenantSession, ending: Any) -> int:  # noqa: ANN401 - 
         .cte("waiters")
     )
     return await _owed(session, "leave", ended, waiters)
+
+
+async def let_go(session: TenantSession, ended: Sequence[UUID]) -> None:
+    """Delete the waiters of enrollments that ended already, and have their workflows drop them."""
+    if not ended:
+        return
+    await session.execute(
+        delete(WAITER).where(WAITER.c.tenant_id == session.tenant_id, WAITER.c.enrollment_id.in_(ended))
+    )
+    gone = (
+        select(ENROLLMENT.c.cohort_id, ENROLLMENT.c.slot)
+        .where(ENROLLMENT.c.tenant_id == session.tenant_id, ENROLLMENT.c.id.in_(ended))
+        .cte("gone")
+    )
+    await _owed(session, "leave", gone)
 
 
 async def pause(session: TenantSession, which: ColumnElement[bool]) -> int:

@@ -5,7 +5,7 @@ Cohort and enrollments are committed first; the workflow is started after, from 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from core.wake import COHORT_CHANNEL
 from journeys.definition import Again, Enterable, WaitForEventNode
 from journeys.evaluate import dig, key_text
 from models import Cohort, Journey
+from services.identity import aliases
 from services.marketing.entering import arrival, waiters_for
 from services.marketing.members import ENROLLMENT
 from services.marketing.versions import LoadedVersion
@@ -69,8 +70,9 @@ async def enroll(
 ) -> Enrolled:
     """Enroll those who may enter, in cohorts of at most `COHORT_SIZE`.
 
-    Whoever may not is counted in `skipped`: `not_found`, `already_active`, `already_entered`, `too_soon`, `repeated`
-    (twice in this call); everybody, as `not_open`, where the journey is not active any more.
+    Whoever was merged away enters as whom they became. Whoever may not enter is counted in `skipped`: `not_found`,
+    `already_active`, `already_entered`, `too_soon`, `repeated` (twice in this call); all, as `not_open`, where the
+    journey is not active any more.
     """
     done = Enrolled()
     if candidates and not await _hold_open(session, version.journey_id):
@@ -143,12 +145,22 @@ async def _enroll_page(
         },
     )
     done = Enrolled()
+    refusals = [row.refused for row in checked]
+    merged = await aliases.among(
+        session,
+        [candidate.subject_id for candidate, refused in zip(page, refusals, strict=True) if refused == "not_found"],
+    )
+    if merged:
+        living = [
+            replace(candidate, subject_id=merged.get(candidate.subject_id, candidate.subject_id)) for candidate in page
+        ]
+        return await _enroll_page(session, version, living, again=again, source=source)
     entering: list[Candidate] = []
-    for candidate, row in zip(page, checked, strict=True):
-        if row.refused is None:
+    for candidate, refused in zip(page, refusals, strict=True):
+        if refused is None:
             entering.append(candidate)
         else:
-            done.skipped[row.refused] += 1
+            done.skipped[refused] += 1
     if not entering:
         return done
     ids = await _insert(session, version, entering, mode=again.mode, source=source)

@@ -19,7 +19,7 @@ from models import (
     Template,
     TemplateVersion,
 )
-from services.identity import consent
+from services.identity import aliases, consent
 
 REASONS: Final = {
     "no_address": "The person has no address on this channel.",
@@ -104,7 +104,7 @@ async def page(
     if before is not None:
         statement = statement.where(Message.id < before)
     if person_id is not None:
-        statement = statement.where(Message.person_id == person_id)
+        statement = statement.where(Message.person_id == await aliases.living(session, person_id))
     if enrollment_id is not None:
         statement = _of(statement, f"journey:{enrollment_id}")
     return [Listed(*row) for row in await session.execute(statement)]
@@ -118,7 +118,7 @@ async def page_of_campaign(
     if after is not None:
         statement = statement.where(Message.dedupe_key > after)
     if person_id is not None:
-        statement = statement.where(Message.person_id == person_id)
+        statement = statement.where(Message.person_id == await aliases.living(session, person_id))
     return [Listed(*row) for row in await session.execute(statement)]
 
 

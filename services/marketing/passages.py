@@ -11,6 +11,7 @@ from sqlalchemy import func, select, text, tuple_
 from core.database import TenantSession
 from core.errors import NotFoundError
 from models import Cohort, Enrollment, EnrollmentStep
+from services.identity import aliases
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ async def page(
         .limit(limit)
     )
     if person_id is not None:
-        query = query.where(Enrollment.subject_id == person_id)
+        query = query.where(Enrollment.subject_id == await aliases.living(session, person_id))
     else:  # through the cohorts, whose index leads to the page without a sort
         cohorts = select(Cohort.id).where(Cohort.tenant_id == session.tenant_id, Cohort.journey_id == journey_id)
         query = query.where(Enrollment.cohort_id.in_(cohorts))

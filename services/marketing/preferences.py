@@ -12,7 +12,7 @@ from core.errors import NotFoundError
 from core.tokens import NO_MESSAGE, ConsentRef
 from models import Consent, Person, PersonIdentifier, Template, TemplateVersion, Tenant, Topic
 from models.identity import CHANNELS
-from services.identity import consent
+from services.identity import aliases, consent
 from services.identity.topics import ALL
 
 UNSUBSCRIBE_LINK: Final = "unsubscribe_link"
@@ -206,7 +206,8 @@ async def _in_use(session: TenantSession) -> set[Pair]:
 
 
 async def _person(session: TenantSession, ref: ConsentRef) -> Person:
-    person = await session.get(Person, {"tenant_id": session.tenant_id, "id": ref.person_id})
+    living = await aliases.living(session, ref.person_id)
+    person = await session.get(Person, {"tenant_id": session.tenant_id, "id": living})
     if person is None:
         raise NotFoundError("No such person.")
     return person

@@ -14,7 +14,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Person, Template, TemplateVersion, Tenant
-from services.identity import normalize
+from services.identity import aliases, normalize
 from services.identity.topics import ALL
 from services.marketing import links, rendering, templating
 from services.marketing.rendering import Rendered
@@ -167,7 +167,8 @@ async def preview(
         InvalidError: it cannot be rendered for this person.
     """
     saved = await get(session, template_id)
-    person = await session.get(Person, {"tenant_id": session.tenant_id, "id": person_id})
+    living = await aliases.living(session, person_id)
+    person = await session.get(Person, {"tenant_id": session.tenant_id, "id": living})
     if person is None:
         raise NotFoundError("No such person.")
     tenant = await session.scalar(select(Tenant).where(Tenant.id == session.tenant_id))

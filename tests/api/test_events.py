@@ -99,9 +99,9 @@ async def test_bad_input_names_the_field_and_stores_nothing(
 
 
 async def test_identifiers_of_two_people_are_a_conflict_that_names_both(client: AsyncClient) -> None:
-    for person in (ANN, {"anonymous_id": "browser"}):
+    for person in (ANN, {"external_id": "customer 7"}):
         await client.post("/v1/events", json={"type": "a.b", "person": person})
-    answer = await client.post("/v1/events", json={"type": "a.b", "person": {**ANN, "anonymous_id": "browser"}})
+    answer = await client.post("/v1/events", json={"type": "a.b", "person": {**ANN, "external_id": "customer 7"}})
     assert answer.status_code == 409
     people = [item["id"] for item in (await client.get("/v1/people")).json()["items"]]
     assert sorted(answer.json()["person_ids"]) == sorted(people)

@@ -18,6 +18,7 @@ from core.ids import new_id
 from services.events import ingest
 from services.events.incoming import IncomingEvent, check
 from services.events.ingest import Outcome
+from services.identity.resolve import SeveralPeopleError
 from services.tenancy import tenants
 
 BY = Actor("api_key:test", "request-1")
@@ -198,7 +199,7 @@ async def test_a_batch_is_judged_item_by_item_in_order(client: Client) -> None:
         (False, type(None)),
         (False, type(None)),
         (False, type(None)),
-        (False, ConflictError),
+        (False, SeveralPeopleError),
         (False, type(None)),
         (False, type(None)),
         (True, type(None)),

@@ -1,7 +1,7 @@
 """How the store answers the questions asked most, as the application's role under row-level security."""
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -109,6 +109,14 @@ async def test_an_upsert_finds_its_person_by_keys_alone(database: Database, crow
         assert "Seq Scan" not in {node["Node Type"] for node in nodes(plan)}, json.dumps(plan, indent=1)
 
 
+def unlimited(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The nodes that give a node all their rows, not only the first."""
+    for child in node.get("Plans", ()):
+        if child["Node Type"] != "Limit":
+            yield child
+            yield from unlimited(child)
+
+
 async def test_a_timeline_reads_the_newest_rows_only(database: Database, crowd: tuple[UUID, UUID]) -> None:
     tenant, person = crowd
     (plan,) = await plans(database, tenant, lambda session: timeline.page(session, person, limit=20))
@@ -122,8 +130,8 @@ async def test_a_timeline_reads_the_newest_rows_only(database: Database, crowd: 
         if node.get("Relation Name") in {"event", "activity"}:
             assert node["Node Type"] == "Index Scan", json.dumps(plan, indent=1)
     sorts = [node for node in nodes(plan) if node["Node Type"] == "Sort"]
-    below = {name.get("Relation Name") for sort in sorts[1:] for name in nodes(sort)}
-    assert not below & {"event", "activity", "message"}, "only the few rows of each part are sorted together"
+    below = {name.get("Relation Name") for sort in sorts for name in unlimited(sort)}
+    assert not below & {"event", "activity", "message"}, "only the few rows of each part are sorted"
 
 
 async def test_a_recomputation_reads_no_history(database: Database, crowd: tuple[UUID, UUID]) -> None:

@@ -1,0 +1,116 @@
+"""People with something in every table that names one, and what the store holds of them."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from core.database import TenantSession
+from core.ids import new_id
+from models import Base
+from models.base import OF_PERSON, OfPerson
+from services.identity import lifecycle
+
+RULES = [
+    (table, rule)
+    for table in Base.metadata.sorted_tables
+    for rule in table.info.get(OF_PERSON, ())
+    if isinstance(rule, OfPerson)
+]
+
+HISTORY = {"activity", "event", "consent_change", "person_merge", "person_merge_row"}
+"""Tables that only grow: a merge and its undoing are themselves entries there."""
+
+
+async def contents(session: TenantSession, *, without: Sequence[str] = ()) -> dict[str, list[dict[str, Any]]]:
+    """Return all rows of the tables of people, but for when they were touched last."""
+    tables = dict.fromkeys(["person", *(table.name for table, _ in RULES)])
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in tables:
+        if name in without:
+            continue
+        rows = await session.scalars(
+            text(f"SELECT to_jsonb(r) - 'updated_at' FROM {name} r WHERE r.tenant_id = :tenant ORDER BY 1"),
+            {"tenant": session.tenant_id},
+        )
+        found[name] = list(rows)
+    return found
+
+
+async def orphans(session: TenantSession) -> dict[str, int]:
+    """Return how many rows name somebody who is not a living person, by table and column; the log is read by alias."""
+    found: dict[str, int] = {}
+    for table, rule in RULES:
+        person = f"r.{rule.column}"
+        of_people = "r.subject_type = 'person'" if "subject_type" in table.columns else "true"
+        alias = (
+            "AND NOT EXISTS (SELECT FROM person_alias a WHERE a.tenant_id = :tenant AND a.id = " + person + ")"
+            if rule.merge == "stay"
+            else ""
+        )
+        count = await session.scalar(
+            text(
+                f"SELECT count(*) FROM {table.name} r WHERE r.tenant_id = :tenant AND {of_people}"
+                f" AND {person} IS NOT NULL AND NOT EXISTS"
+                f" (SELECT FROM person p WHERE p.tenant_id = :tenant AND p.id = {person}) {alias}"
+            ),
+            {"tenant": session.tenant_id},
+        )
+        if count:
+            found[f"{table.name}.{rule.column}"] = count
+    return found
+
+
+async def fill(session: TenantSession, person_id: UUID, *, key: str) -> None:
+    """Give the person rows in the tables that name people, but for those of journeys."""
+    template, version, organization = new_id(), new_id(), new_id()
+    values = {
+        "tenant": session.tenant_id,
+        "person": person_id,
+        "key": key,
+        "template": template,
+        "version": version,
+        "organization": organization,
+    }
+    for statement in _ROWS:
+        named = {name: value for name, value in values.items() if f":{name}" in statement}
+        await session.execute(text(statement), named)
+    await lifecycle.recompute(session, [person_id])
+
+
+_ROWS = (
+    """
+    INSERT INTO event (tenant_id, id, type, subject_id, person_id, properties)
+    SELECT :tenant, tl_uuid7(), 'page.viewed', :person, :person, jsonb_build_object('n', n) FROM generate_series(1, 3) n
+    """,
+    """
+    INSERT INTO order_fact (tenant_id, order_key, person_id, currency, total_minor, placed_at)
+    VALUES (:tenant, 'order-' || :key, :person, 'EUR', 100, now())
+    """,
+    """
+    INSERT INTO address (tenant_id, id, subject_type, subject_id, purposes, country)
+    VALUES (:tenant, tl_uuid7(), 'person', :person, '{home}', 'DE')
+    """,
+    """
+    INSERT INTO consent_change (tenant_id, id, person_id, channel, topic, status, actor)
+    VALUES (:tenant, tl_uuid7(), :person, 'email', 'news', 'opted_in', 'cli')
+    """,
+    """
+    INSERT INTO organization (tenant_id, id, name, name_key, currency)
+    VALUES (:tenant, :organization, 'Shop ' || :key, 'shop ' || :key, 'EUR')
+    """,
+    """
+    INSERT INTO organization_person (tenant_id, id, person_id, organization_id, kind, is_primary)
+    VALUES (:tenant, tl_uuid7(), :person, :organization, 'employee', true)
+    """,
+    "INSERT INTO template (tenant_id, id, key, channel) VALUES (:tenant, :template, 'template-' || :key, 'email')",
+    """
+    INSERT INTO template_version (tenant_id, id, template_id, number, body, purpose, topic, variables)
+    VALUES (:tenant, :version, :template, 1, 'Hello', 'transactional', 'general', '[]')
+    """,
+    """
+    INSERT INTO message (tenant_id, id, person_id, channel, template_version_id, dedupe_key)
+    VALUES (:tenant, tl_uuid7(), :person, 'email', :version, 'message-' || :key)
+    """,
+)
