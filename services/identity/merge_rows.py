@@ -4,8 +4,6 @@ The statements are made from the tables' own metadata, so a table that declares 
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -14,16 +12,13 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import Uuid
 
 from core.database import TenantSession
-from models import Base
-from models.base import OF_PERSON, OfPerson
+from services.identity.person_rows import RuledTable, ruled_tables
 
 _DIALECT: Final = postgresql.dialect()
 
-_LOCK: Final = "SELECT FROM {table} r WHERE r.tenant_id = :tenant AND {rows} ORDER BY {key} FOR UPDATE"
-
 _MOVE: Final = """
 WITH old AS (
-  SELECT {old} FROM {table} r WHERE r.tenant_id = :tenant AND {rows} FOR UPDATE
+  SELECT {old} FROM {table} r WHERE {found} FOR UPDATE
 ), moved AS (
   UPDATE {table} r SET {assignments} FROM old WHERE r.tenant_id = :tenant AND {same}
   RETURNING jsonb_build_object({key}) AS row_key, jsonb_build_object({before}) AS before,
@@ -35,7 +30,7 @@ SELECT :tenant AS tenant_id, tl_uuid7(), :merge, '{table}', row_key, before, aft
 
 _DROP: Final = """
 WITH gone AS (
-  DELETE FROM {table} r WHERE r.tenant_id = :tenant AND {rows}
+  DELETE FROM {table} r WHERE {found}
   RETURNING jsonb_build_object({key}) AS row_key, to_jsonb(r) AS before
 )
 INSERT INTO person_merge_row (tenant_id, id, merge_id, table_name, row_key, before)
@@ -60,57 +55,47 @@ ON CONFLICT DO NOTHING
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Ruled:
-    """A table, and one of its rules."""
+def _key(table: Table) -> list[str]:
+    """Return the primary key without the tenant."""
+    return [column.name for column in table.primary_key if column.name != "tenant_id"]
 
-    table: Table
-    rule: OfPerson
 
-    @property
-    def rows(self) -> str:
-        """The predicate of the loser's rows."""
-        return (self.rule.rows or f"r.{self.rule.column} = :person").replace(":person", ":loser")
-
-    @property
-    def key(self) -> list[str]:
-        """The primary key without the tenant."""
-        return [name for name in self.table.primary_key.columns.keys() if name != "tenant_id"]  # noqa: SIM118 - a collection of columns, which yields columns
-
-    def move(self) -> TextClause:
-        """Return the statement that moves the rows and journals it."""
-        restored = {self.rule.column: ":winner"} | dict(self.rule.moves)
-        changed = restored | dict(self.rule.settles)
-        return _bound(
-            _MOVE.format(
-                table=self.table.name,
-                rows=self.rows,
-                # the journal's key is the one that the row has from now on
-                old=", ".join(f"r.{name}" for name in dict.fromkeys([*self.key, *restored])),
-                assignments=", ".join(f"{name} = {value}" for name, value in changed.items()),
-                same=" AND ".join(f"r.{name} = old.{name}" for name in self.key),
-                key=_pairs("r", self.key),
-                before=_pairs("old", restored),
-                after=_pairs("r", changed),
-            )
+def _move(each: RuledTable) -> TextClause:
+    """Return the statement that moves the rows and journals it."""
+    restored = {each.rule.column: ":winner"} | dict(each.rule.moves)
+    changed = restored | dict(each.rule.settles)
+    key = _key(each.table)
+    return _bound(
+        _MOVE.format(
+            table=each.name,
+            found=each.found,
+            old=", ".join(f"r.{name}" for name in dict.fromkeys([*key, *restored])),
+            assignments=", ".join(f"{name} = {value}" for name, value in changed.items()),
+            same=" AND ".join(f"r.{name} = old.{name}" for name in key),
+            key=_pairs("r", key),  # as it is from now on
+            before=_pairs("old", restored),
+            after=_pairs("r", changed),
         )
+    )
 
-    def drop(self, rows: str | None = None) -> TextClause:
-        """Return the statement that deletes the rows, or others, and journals it."""
-        return _bound(_DROP.format(table=self.table.name, rows=rows or self.rows, key=_pairs("r", self.key)))
 
-    def restore(self) -> TextClause:
-        """Return the statement that moves journaled rows back which still are the winner's."""
-        changed = [self.rule.column, *self.rule.moves]
-        columns = self.table.columns
-        return _bound(
-            _RESTORE.format(
-                table=self.table.name,
-                column=self.rule.column,
-                assignments=", ".join(f"{name} = {_from_json('before', columns[name])}" for name in changed),
-                same=" AND ".join(f"r.{name} = {_from_json('row_key', columns[name])}" for name in self.key),
-            )
+def _drop(each: RuledTable, found: str | None = None) -> TextClause:
+    """Return the statement that deletes the rows, or others, and journals it."""
+    return _bound(_DROP.format(table=each.name, found=found or each.found, key=_pairs("r", _key(each.table))))
+
+
+def _restore(each: RuledTable) -> TextClause:
+    """Return the statement that moves journaled rows back which still are the winner's."""
+    columns = each.table.columns
+    changed = [each.rule.column, *each.rule.moves]
+    return _bound(
+        _RESTORE.format(
+            table=each.name,
+            column=each.rule.column,
+            assignments=", ".join(f"{name} = {_from_json('before', columns[name])}" for name in changed),
+            same=" AND ".join(f"r.{name} = {_from_json('row_key', columns[name])}" for name in _key(each.table)),
         )
+    )
 
 
 def _pairs(row: str, names: Any) -> str:  # noqa: ANN401 - any iterable of names
@@ -122,31 +107,9 @@ def _from_json(member: str, column: Column[Any]) -> str:
 
 
 def _bound(statement: str) -> TextClause:
-    names = [name for name in ("tenant", "winner", "loser", "merge") if f":{name}" in statement]
+    named = set(re.findall(r"(?<!:):(\w+)", statement))
+    names = sorted(named & {"tenant", "person", "winner", "loser", "merge"})
     return text(statement).bindparams(*(bindparam(name, type_=Uuid) for name in names))
-
-
-def _ruled(*kinds: str) -> list[_Ruled]:
-    """Return the tables with such rules; those whose rows are found through another table stand before it."""
-    found = [
-        _Ruled(table, rule)
-        for table in Base.metadata.sorted_tables
-        for rule in cast("tuple[OfPerson, ...]", table.info.get(OF_PERSON, ()))
-        if rule.merge in kinds
-    ]
-    return sorted(found, key=lambda ruled: ruled.rule.rows is None)
-
-
-def _locks() -> Iterator[TextClause]:
-    """Yield the statements that lock what decides which rows are found, in the order that others lock it in.
-
-    Whoever adds such a row changes the row that it hangs on in the same transaction, so it is seen after.
-    """
-    for ruled in _ruled("move"):
-        through = re.findall(r"\bFROM (\w+)\b", ruled.rule.rows or "")
-        for chosen in [ruled, *(other for other in _ruled("move") if other.table.name in through)] if through else []:
-            key = ", ".join(f"r.{name}" for name in chosen.key)
-            yield _bound(_LOCK.format(table=chosen.table.name, rows=chosen.rows, key=key))
 
 
 def _revive(table: Table) -> TextClause:
@@ -168,33 +131,39 @@ def _revive(table: Table) -> TextClause:
     )
 
 
-_LOCKS: Final = tuple(_locks())
-_MOVES: Final = tuple(
-    (ruled.table.name, ruled.move() if ruled.rule.merge == "move" else ruled.drop()) for ruled in _ruled("move", "drop")
+_MOVED: Final = [each for each in ruled_tables() if each.rule.merge == "move"]
+_DROPPED: Final = [each for each in ruled_tables() if each.rule.merge == "drop"]
+_IDENTIFIERS: Final = next(each for each in _MOVED if each.name == "person_identifier")
+
+_MERGE: Final = tuple(
+    (each.name, _move(each) if each in _MOVED else _drop(each))
+    for each in ruled_tables()
+    if each in _MOVED or each in _DROPPED
 )
-_RESTORES: Final = tuple(ruled.restore() for ruled in _ruled("move"))
-_IDENTIFIERS: Final = next(ruled for ruled in _ruled("move") if ruled.table.name == "person_identifier")
-_REVIVALS: Final = tuple(
-    _revive(table) for table in dict.fromkeys([*(ruled.table for ruled in _ruled("drop")), _IDENTIFIERS.table])
+_UNMERGE: Final = (
+    *(_restore(each) for each in _MOVED),
+    *(_revive(table) for table in dict.fromkeys(each.table for each in (*_DROPPED, _IDENTIFIERS))),
 )
-_DROP_OLDEST: Final = _IDENTIFIERS.drop("""
-    (r.kind, r.value) IN (
+_DROP_OLDEST: Final = _drop(
+    _IDENTIFIERS,
+    """
+    r.tenant_id = :tenant AND (r.kind, r.value) IN (
       SELECT kind, value FROM person_identifier
       WHERE tenant_id = :tenant AND person_id IN (:winner, :loser) AND kind = 'anonymous_id'
       ORDER BY created_at DESC, value OFFSET :limit)
-""")
+    """,
+)
 
 
 async def move(session: TenantSession, *, merge_id: UUID, winner_id: UUID, loser_id: UUID) -> dict[str, int]:
     """Move all rows of the loser to the winner, or drop them, and journal each; return how many, by table.
 
-    Both people are locked.
+    Both people are locked, and the loser's rows that others change before they touch the person.
     """
     values = {"tenant": session.tenant_id, "winner": winner_id, "loser": loser_id, "merge": merge_id}
-    for statement in _LOCKS:
-        await session.execute(statement, values)
+    values["person"] = loser_id
     counts: dict[str, int] = {}
-    for table, statement in _MOVES:
+    for table, statement in _MERGE:
         written = cast("CursorResult[Any]", await session.execute(statement, values)).rowcount
         if written:
             counts[table] = counts.get(table, 0) + written
@@ -212,5 +181,5 @@ async def drop_oldest_visitors(
 async def restore(session: TenantSession, *, merge_id: UUID, winner_id: UUID) -> None:
     """Give the loser, who is there again, what the merge moved or deleted: all that is still the winner's."""
     values = {"tenant": session.tenant_id, "winner": winner_id, "merge": merge_id}
-    for statement in (*_RESTORES, *_REVIVALS):
+    for statement in _UNMERGE:
         await session.execute(statement, {name: values[name] for name in statement.compile().params})

@@ -17,7 +17,7 @@ from core.errors import ConflictError, NotFoundError
 from core.ids import new_id
 from models import PersonAlias, PersonMerge
 from services.events.publish import NewEvent, publish
-from services.identity import aliases, lifecycle, limits, merge_people, merge_rows
+from services.identity import aliases, lifecycle, limits, merge_people, merge_rows, person_rows
 from services.identity.merge_fields import Changes, as_json, filled, flatten
 from services.identity.resolve import MAX_OF_KIND, MAX_VISITORS
 from services.shared import activity
@@ -52,7 +52,10 @@ async def _merge(session: TenantSession, winner_id: UUID, loser_id: UUID, *, by:
     winner, loser = await aliases.resolve(session, winner_id), await aliases.resolve(session, loser_id)
     if winner == loser:
         raise ConflictError(f"{winner_id} and {loser_id} are the same person already.")
+    await person_rows.lock_kept_elsewhere(session, loser)
     await merge_people.lock(session, {winner: False, loser: True})
+    # and those that came while we waited
+    await person_rows.lock_kept_elsewhere(session, loser)
     if source == "anonymous" and IDENTIFIED & (await limits.count(session, [loser])).keys():
         raise ConflictError(f"{loser} is not anonymous any more.")
     counts = await limits.check(session, [winner, loser])

@@ -40,6 +40,16 @@ INSERT INTO activity (tenant_id, id, subject_type, subject_id, type, actor, chan
 SELECT :tenant, tl_uuid7(), 'person', :person, 'person.updated', 'cli', '{}', now() - n * interval '1 minute'
 FROM generate_series(1, 5000) AS n
 """
+_MESSAGES = """
+WITH kept AS (
+  INSERT INTO template (tenant_id, id, key, channel) VALUES (:tenant, :template, 'plans', 'email')
+), version AS (
+  INSERT INTO template_version (tenant_id, id, template_id, number, body, purpose, topic, variables)
+  VALUES (:tenant, :template, :template, 1, 'Hello', 'transactional', 'general', '[]')
+)
+INSERT INTO message (tenant_id, id, person_id, channel, template_version_id, dedupe_key)
+SELECT :tenant, tl_uuid7(), id, 'email', :template, 'message-' || id FROM person WHERE tenant_id = :tenant LIMIT 5000
+"""
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +63,9 @@ async def crowd(database: Database, database_url: str) -> AsyncGenerator[tuple[U
         person = (await session.scalars(select(Person.id).where(Person.tenant_id == tenant).limit(1))).one()
         for statement in (_EVENTS, _ACTIVITIES):
             await session.execute(text(statement), {"tenant": tenant, "person": person})
+        await session.execute(text(_MESSAGES), {"tenant": tenant, "template": new_id()})
     connection = await asyncpg.connect(database_url)
-    await connection.execute("ANALYZE person, person_identifier, event, activity")
+    await connection.execute("ANALYZE person, person_identifier, event, activity, message")
     yield tenant, person
     await connection.close()
 
