@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import httpx
 
-from stack.demo_tenant import JOURNEYS, TEMPLATES
+from stack.demo_tenant import JOURNEYS, LEAD_FORM, TEMPLATES
 from stack.dev import DevInfo
 from stack.processes import StackError
 
@@ -26,6 +26,8 @@ POLL_SECONDS = 0.1
 MAILS = 3
 """Welcome, reminder, thank-you."""
 POSTAL_ADDRESS = "Throughline Demo, Example Street 1, 1234 AB Exampleton"
+WEBSITE = "https://shop.example"
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 _PIXEL = re.compile(r"""src=["']([^"']+/t/o/[^"']+)["']""")
 
 
@@ -39,6 +41,12 @@ class Demo:
         self._api = httpx.Client(
             base_url=f"{info.base_url}/v1", headers={"Authorization": f"Bearer {info.api_key}"}, timeout=30
         )
+        self._site = httpx.Client(
+            base_url=info.base_url, headers={"Origin": WEBSITE, "User-Agent": BROWSER}, timeout=30
+        )
+        self._browser = str(uuid4())
+        self._write_key = ""
+        self._form_path = ""
         self._run = uuid4().hex[:6]
         self._email = f"john.{self._run}@example.com"
         self._began = time.monotonic()
@@ -50,8 +58,8 @@ class Demo:
             StackError: the API refused something, or what should happen did not within a minute.
         """
         self._prepare_tenant()
-        person_id = self._arrive()
-        self._become_lead(person_id)
+        self._arrive()
+        person_id = self._become_lead()
         cart_id = self._leave_cart(person_id)
         self._buy(person_id, cart_id)
         self._retain(person_id)
@@ -63,32 +71,42 @@ class Demo:
         return profile
 
     def _prepare_tenant(self) -> None:
-        self._call("PATCH", "/tenant", {"postal_address": POSTAL_ADDRESS, "from_address": "Demo <hello@shop.example>"})
+        settings = {"postal_address": POSTAL_ADDRESS, "from_address": "Demo <hello@shop.example>"}
+        self._call("PATCH", "/tenant", {**settings, "allowed_origins": [WEBSITE]})
+        keys = [key["key"] for key in self._get("/write-keys")["items"] if key["revoked_at"] is None]
+        self._write_key = keys[0] if keys else self._call("POST", "/write-keys", {"name": "Demo shop"}).json()["key"]
+        self._call("POST", "/forms", LEAD_FORM, fine=(409,))
+        form = next(form for form in self._get("/forms")["items"] if form["key"] == LEAD_FORM["key"])
+        self._form_path = f"/forms/{form['public_key']}"
         for template in TEMPLATES:
             self._call("POST", "/templates", template, fine=(409,))
         for key, name, definition in JOURNEYS:
             made = self._call("POST", "/journeys", {"key": key, "name": name, "definition": definition}, fine=(409,))
             if made.is_success:  # else it was made by an earlier run
                 self._call("POST", f"/journeys/{key}/publish", {})
-        self._tell(f"Tenant ready: {len(TEMPLATES)} templates, {len(JOURNEYS)} journeys published.")
+        self._tell(
+            f"Tenant ready: {len(TEMPLATES)} templates, {len(JOURNEYS)} journeys published, a form and a write key."
+        )
 
-    def _arrive(self) -> str:
-        self._tell("1. A visitor comes to the website.")
-        body = {"email": self._email, "first_name": "John", "source": "organic", "lifecycle_stage": "visitor"}
-        person = self._call("POST", "/people", {**body, "time_zone": "Europe/Amsterdam"}).json()
-        self._event("page.viewed", {"path": "/pricing"})
-        self._tell(f"   {self._email}: stage {person['lifecycle_stage']}")
-        return str(person["id"])
+    def _arrive(self) -> None:
+        self._tell("1. A visitor comes to the website. Its script tells of the page he sees.")
+        self._visit({"type": "page.viewed", "properties": {"path": "/pricing", "utm_source": "organic"}})
+        self._tell("   event page.viewed, of nobody known")
 
-    def _become_lead(self, person_id: str) -> None:
+    def _become_lead(self) -> str:
         self._tell("2. He fills in the lead form and opts in to news.")
-        consent = [{"channel": "email", "topic": "news", "status": "opted_in"}]
-        self._call("PATCH", f"/people/{person_id}", {"consent": consent})
-        self._event("form.submitted", {"form": "lead"})
+        answers = {"email": self._email, "first_name": "John", "news": "true", "tl_anonymous_id": self._browser}
+        sent = self._site.post(self._form_path, data=answers, headers={"Accept": "application/json"})
+        if not sent.is_success:
+            raise StackError(f"the form answered {sent.status_code}: {sent.text}")
+        person_id = str(self._get("/people", email=self._email)["items"][0]["id"])
         person = self._until("the lead", lambda: self._person_if(person_id, "is_lead"))
-        self._tell(f"   is_lead: {person['is_lead']}, stage {person['lifecycle_stage']}")
+        self._tell(f"   {self._email}: is_lead: {person['is_lead']}, stage {person['lifecycle_stage']}")
+        types = {item["type"] for item in self._get(f"/people/{person_id}/timeline")["items"]}
+        self._tell(f"   The page he saw before is in his record: {'page.viewed' in types}")
         self._mail("Welcome")
         self._tell("   Journey `welcome` sent its mail.")
+        return person_id
 
     def _leave_cart(self, person_id: str) -> str:
         self._tell("3. He fills a cart and walks away.")
@@ -151,6 +169,13 @@ class Demo:
     def _event(self, kind: str, properties: dict[str, Any]) -> None:
         self._call("POST", "/events", {"type": kind, "person": {"email": self._email}, "properties": properties})
         self._tell(f"   event {kind}")
+
+    def _visit(self, event: dict[str, Any]) -> None:
+        """Send what the visitor does, as the website's script would."""
+        body = {"key": self._write_key, "anonymous_id": self._browser, "events": [event]}
+        answer = self._site.post("/t/e", json=body)
+        if not answer.is_success or answer.json()["accepted"] != 1:
+            raise StackError(f"POST /t/e answered {answer.status_code}: {answer.text}")
 
     # -- Waiting for what should happen --
 

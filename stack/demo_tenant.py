@@ -40,6 +40,18 @@ TEMPLATES: Final[tuple[dict[str, Any], ...]] = (
     },
 )
 
+LEAD_FORM: Final[dict[str, Any]] = {
+    "key": "lead",
+    "name": "Talk to us",
+    "fields": [
+        {"name": "email", "label": "Email", "type": "email", "required": True, "maps_to": "email"},
+        {"name": "first_name", "label": "First name", "type": "text", "maps_to": "first_name"},
+        {"name": "news", "label": "Send me news", "type": "checkbox"},
+    ],
+    "consent": [{"channel": "email", "topic": "news", "field": "news", "wording": "Yes, send me news by mail."}],
+    "success_message": "Thank you. We will write to you.",
+}
+
 WELCOME: Final[dict[str, Any]] = {
     "subject": "person",
     "entry": {"event": "form.submitted", "again": {"mode": "never"}},

@@ -89,6 +89,7 @@ def test_the_demo_does_the_main_job_and_does_it_again(folder: Path) -> None:
         shown = throughline(folder, "demo")
         assert shown.returncode == 0, shown.stdout + shown.stderr
         assert "`abandoned_cart` completed: goal." in shown.stdout
+        assert "The page he saw before is in his record: True" in shown.stdout
         assert "The thank-you mail is out" in shown.stdout
         profile = json.loads(shown.stdout[shown.stdout.index("\n{\n") : shown.stdout.index("\n}\n") + 3])
         assert profile["customer"]["total_spent"] == {"amount": "100.00", "currency": "EUR"}
