@@ -12,6 +12,7 @@ from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
 from api.rest import (
     api_keys,
+    audit,
     consent,
     dead_events,
     duplicates,
@@ -47,6 +48,7 @@ from core.settings import settings as process_settings
 V1: tuple[APIRouter, ...] = (
     tenant.router,
     api_keys.router,
+    audit.router,
     users.router,
     invitations.router,
     sessions.router,

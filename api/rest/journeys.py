@@ -186,7 +186,7 @@ async def cancel(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> 
 
 
 @router.post("/{journey}/enrollments", status_code=status.HTTP_202_ACCEPTED, dependencies=[requires("journeys:write")])
-async def enroll(journey: JourneyPath, body: Enrolling, session: SessionDep) -> EnrollingResult:
+async def enroll(journey: JourneyPath, body: Enrolling, session: SessionDep, actor: ActorDep) -> EnrollingResult:
     """Let people in. Whoever may not enter (again) is counted with the reason."""
     if (body.person_id is None) == (body.person_ids is None):
         raise InvalidError.of("person_id", "give either person_id or person_ids")
@@ -202,7 +202,7 @@ async def enroll(journey: JourneyPath, body: Enrolling, session: SessionDep) -> 
     candidates = [
         enrollments.Candidate(subject_id=person_id, entry=body.entry, entry_key=key) for person_id in person_ids
     ]
-    done = await enrollments.enroll(session, version, candidates, again=entrance.again, source="api")
+    done = await enrollments.enroll_by_api(session, version, candidates, by=actor)
     if body.person_id is not None and done.skipped["not_found"]:
         raise NotFoundError(f"there is no person {body.person_id}")
     return EnrollingResult(

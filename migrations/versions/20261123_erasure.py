@@ -1,8 +1,9 @@
-"""The one way past the append-only logs: `tl_erase`, owned by tl_owner, which records what it does.
+"""The one way past the append-only logs: `tl_erase`, owned by tl_owner, which records what it does; and who did what.
 
 Revision: 0005, after 0004
 """
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
@@ -87,6 +88,12 @@ ARGUMENTS = "uuid[], uuid[], text[], uuid[], uuid[], text[], text, text, jsonb"
 
 def upgrade() -> None:
     """Apply."""
+    op.create_index(
+        "activity_user_idx",
+        "activity",
+        ["tenant_id", "actor", "id"],
+        postgresql_where=sa.text("actor LIKE 'user:%'"),
+    )
     for table in TABLES:
         op.execute(
             f"CREATE POLICY erasure ON {table} TO tl_owner USING (tenant_id = current_setting('app.tenant_id')::uuid)"
@@ -97,7 +104,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back what does not go with the tables."""
+    """Take it back."""
+    op.drop_index("activity_user_idx", "activity")
     op.execute(f"DROP FUNCTION tl_erase({ARGUMENTS})")
     for table in TABLES:
         op.execute(f"DROP POLICY erasure ON {table}")

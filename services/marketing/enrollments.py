@@ -15,6 +15,7 @@ from sqlalchemy import Boolean, Integer, Select, Text, Uuid, bindparam, func, in
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
+from core.actor import Actor
 from core.database import TenantSession
 from core.ids import new_id, new_ids
 from core.wake import COHORT_CHANNEL
@@ -25,6 +26,7 @@ from services.identity import aliases
 from services.marketing.entering import arrival, waiters_for
 from services.marketing.members import ENROLLMENT
 from services.marketing.versions import LoadedVersion
+from services.shared import activity
 
 COHORT_SIZE = 5_000
 """People a workflow walks at most: large enough that Temporal's cost per person vanishes, small enough to spread."""
@@ -81,6 +83,23 @@ async def enroll(
     for start in range(0, len(candidates), COHORT_SIZE):
         page = candidates[start : start + COHORT_SIZE]
         done.add(await _enroll_page(session, version, page, again=again, source=source))
+    return done
+
+
+async def enroll_by_api(
+    session: TenantSession, version: LoadedVersion, candidates: Sequence[Candidate], *, by: Actor
+) -> Enrolled:
+    """Enroll by the way in that the journey has for callers, and log how many it were."""
+    done = await enroll(session, version, candidates, again=version.definition.by_api.again, source="api")
+    if done.enrollment_ids:
+        await activity.record(
+            session,
+            by=by,
+            subject_type="journey",
+            subject_id=version.journey_id,
+            type="journey.enrolled",
+            changes={"enrolled": (None, len(done.enrollment_ids)), "skipped": (None, dict(done.skipped))},
+        )
     return done
 
 

@@ -81,7 +81,9 @@ async def save_draft(
         InvalidError: as for `create`.
     """
     await checked(session, definition)
-    changes: dict[str, tuple[Any, Any]] = {"draft": (None, "saved")} if journey.draft != definition else {}
+    changes: dict[str, tuple[Any, Any]] = (
+        {"draft": (journey.draft, dict(definition))} if journey.draft != definition else {}
+    )
     if name is not None and name != journey.name:
         changes["name"] = (journey.name, name)
         journey.name = name

@@ -75,7 +75,8 @@ async def create(session: TenantSession, *, key: str, channel: Channel, text: Te
             errors=[FieldProblem("key", "is in use")],
         ) from error
     version = await _add_version(session, template, 1, text, variables)
-    await _record(session, template, "template.created", {"version": (None, 1)}, by)
+    created = {"key": (None, key), "channel": (None, channel), "name": (None, text.name), "version": (None, 1)}
+    await _record(session, template, "template.created", created, by)
     return Saved(template, version)
 
 
@@ -97,10 +98,12 @@ async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: 
     variables = check(text, key=template.key)
     before = await _version(session, template)
     version = await _add_version(session, template, before.number + 1, text, variables)
-    if text.name is not None:
+    changes: dict[str, tuple[Any, Any]] = {"version": (before.number, version.number)}  # whose texts stay as they are
+    if text.name is not None and text.name != template.name:
+        changes["name"] = (template.name, text.name)
         template.name = text.name
     await session.flush()
-    await _record(session, template, "template.updated", {"version": (before.number, version.number)}, by)
+    await _record(session, template, "template.updated", changes, by)
     return Saved(template, version)
 
 

@@ -11,13 +11,14 @@ ones anew. They are recorded anew only while nothing is deployed, or once no suc
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
 from pydantic import SecretStr
-from temporalio.client import WorkflowHistory
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowHandle, WorkflowHistory
 from temporalio.worker import Interceptor
 
 from core.actor import CLI
@@ -28,6 +29,8 @@ from services.marketing import endings, journeys
 from services.marketing.members import ENROLLMENT
 from services.tenancy import tenants
 from tests import servers
+from tests.eventually import eventually
+from tests.factories.erasing import begun, erased, eraser
 from tests.factories.marketing import Marketing, Walking, event, walk
 from tests.factories.running import Hasty, Platform, platform
 
@@ -186,16 +189,48 @@ async def continued(running: Platform) -> Walking:
     return cohort
 
 
-SCENARIOS: dict[str, Callable[[Platform], Awaitable[Walking]]] = {
-    scenario.__name__: scenario for scenario in (one, small, large, undoable_small, undoable_large, loop, continued)
+async def erasure(running: Platform) -> str:
+    """Mail files of somebody erased, looked for while a sender holds a page, and once it let go."""
+    marketing = running.marketing
+    await marketing.template("hello")
+    cohort = await marketing.walking(walk(hello=NODES["hello"] | {"next": "done"}), await marketing.people(1))
+    await cohort.run("act", "hello")
+    async with marketing.superuser() as connection:
+        hold = "UPDATE message_page SET lease_owner = $2 WHERE tenant_id = $1"
+        await connection.execute(hold, marketing.tenant_id, "somewhere:else")
+        (message,) = await marketing.messages()
+        assert message.person_id is not None
+        record = await erased(marketing.database, marketing.tenant_id, message.person_id)
+        async with eraser(running.client, marketing.database, Path("nowhere")) as worker:
+            handle = await begun(worker, record)
+
+            async def looked() -> bool:
+                return any(event.HasField("timer_started_event_attributes") for event in await _events(handle))
+
+            await eventually(looked)
+            await connection.execute(hold, marketing.tenant_id, None)
+            await handle.result()
+    return handle.id
+
+
+async def _events(handle: WorkflowHandle[Any, Any]) -> Sequence[HistoryEvent]:
+    return (await handle.fetch_history()).events
+
+
+SCENARIOS: dict[str, Callable[[Platform], Awaitable[Walking | str]]] = {
+    scenario.__name__: scenario
+    for scenario in (one, small, large, undoable_small, undoable_large, loop, continued, erasure)
 }
+"""Each walks a cohort, or has another workflow run, and returns the cohort or the workflow's id."""
 
 
-async def runs(running: Platform, cohort: Walking) -> list[WorkflowHistory]:
-    """Return the histories of all runs of the cohort's workflow, the first one first."""
-    found = [await running.handle(cohort).fetch_history()]
+async def runs(running: Platform, walked: Walking | str) -> list[WorkflowHistory]:
+    """Return the histories of all runs of a workflow, the first one first."""
+    workflow_id = walked if isinstance(walked, str) else running.reference(walked).workflow_id
+    found = [await running.client.get_workflow_handle(workflow_id).fetch_history()]
     while previous := found[0].events[0].workflow_execution_started_event_attributes.continued_execution_run_id:
-        found.insert(0, await running.handle(cohort, previous).fetch_history())
+        handle = running.client.get_workflow_handle(workflow_id, run_id=previous)
+        found.insert(0, await handle.fetch_history())
     return found
 
 
@@ -225,10 +260,10 @@ async def record(names: list[str]) -> None:
         async with database.system() as session:
             tenant = await tenants.create(session, f"record-{uuid4().hex}", "Record")
         async with platform(Marketing(database, tenant.id, url), client) as running:
-            cohort = await SCENARIOS[name](running)
+            walked = await SCENARIOS[name](running)
             for old in FOLDER.glob(f"{name}.*.json"):
                 old.unlink()
-            for number, history in enumerate(await runs(running, cohort), 1):
+            for number, history in enumerate(await runs(running, walked), 1):
                 text = json.dumps(anonymous(json.loads(history.to_json())), indent=1)
                 (FOLDER / f"{name}.{number}.json").write_text(f"{text}\n")
                 sys.stdout.write(f"{name}.{number}.json: {len(history.events)} events\n")

@@ -1,0 +1,131 @@
+"""Every route, called with another tenant's ids: nothing is shown of them and nothing done to them.
+
+A route added later is called too; `tests/api/world.py` says what it needs.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+
+from core.actor import CLI
+from core.database import Database
+from models import Base
+from services.tenancy import api_keys, tenants
+from tests.api.conftest import serving
+from tests.api.world import (
+    BODIES,
+    CONTENT_TYPES,
+    INSTEAD,
+    MAKERS,
+    MARK,
+    OF_TENANTS,
+    OPERATIONS,
+    QUERIES,
+    Operation,
+    World,
+)
+
+WITHOUT_KEY = {
+    "GET /healthz": "says nothing of tenants",
+    "GET /readyz": "says nothing of tenants",
+    "GET /t/o/{token}": "the signed token names tenant and message",
+    "GET /t/c/{token}": "the signed token names tenant and message",
+    "GET /t/u/{token}": "the signed token names tenant and person",
+    "POST /t/u/{token}": "the signed token names tenant and person",
+    "GET /t/p/{token}": "the signed token names tenant and person",
+    "POST /t/p/{token}": "the signed token names tenant and person",
+}
+"""Routes that no key opens, and why none can reach into another tenant by them."""
+
+_TENANTS_TABLES = sorted(name for name, table in Base.metadata.tables.items() if "tenant_id" in table.columns)
+_EVERYTHING = " UNION ALL ".join(
+    f"SELECT '{name}' AS name, coalesce(md5(string_agg(r::text, '|' ORDER BY r::text)), '') AS hash"
+    f" FROM {name} AS r WHERE r.tenant_id = $1"
+    for name in _TENANTS_TABLES
+)
+
+
+@pytest.fixture
+def world(client: AsyncClient, database: Database, tenant_id: UUID) -> World:
+    """The things of the test's tenant."""
+    return World(client, database, tenant_id)
+
+
+@pytest.fixture(scope="module")
+async def settled(app: FastAPI, database: Database) -> AsyncGenerator[World]:
+    """A tenant that has one of everything. No test may change it, so all can share it."""
+    async with _tenant(app, database) as (client, tenant_id):
+        world = World(client, database, tenant_id)
+        for name in MAKERS:
+            await world.get(name)
+        yield world
+
+
+@pytest.fixture(scope="module")
+async def stranger(app: FastAPI, database: Database) -> AsyncGenerator[AsyncClient]:
+    """Another tenant's key, which may do everything there."""
+    async with _tenant(app, database) as (client, _):
+        yield client
+
+
+@asynccontextmanager
+async def _tenant(app: FastAPI, database: Database) -> AsyncGenerator[tuple[AsyncClient, UUID]]:
+    async with database.system() as session:
+        tenant = (await tenants.create(session, f"tenant-{uuid4().hex}", "Tenant")).id
+    async with database.tenant(tenant) as session:
+        secret = (await api_keys.create(session, "test", ["*"], by=CLI))[1]
+    async with serving(app, secret) as client:
+        yield client, tenant
+
+
+def test_what_no_key_opens_is_declared_with_its_reason() -> None:
+    assert {str(operation) for operation in OPERATIONS if not operation.needs_key} == set(WITHOUT_KEY)
+
+
+def test_nothing_is_declared_that_is_no_route() -> None:
+    routes = {str(operation) for operation in OPERATIONS}
+    assert {*BODIES, *QUERIES, *INSTEAD, *CONTENT_TYPES} - routes == set()
+    asked = {name for operation in OPERATIONS for name in operation.names}
+    assert asked - {"token"} <= set(MAKERS)
+
+
+@pytest.mark.parametrize("operation", OF_TENANTS, ids=str)
+async def test_a_route_answers_its_own_tenant(operation: Operation, world: World) -> None:
+    """Else the next test would prove nothing: it might be refused for another reason."""
+    answer = await world.call(operation)
+    assert answer.is_success, answer.text
+
+
+@pytest.mark.parametrize("operation", OF_TENANTS, ids=str)
+async def test_a_route_shows_and_does_nothing_of_another_tenant(
+    operation: Operation, settled: World, world: World, stranger: AsyncClient, database_url: str
+) -> None:
+    if str(operation) in INSTEAD:
+        await world.path(operation)
+    else:
+        world = settled
+    before = await everything(database_url, world.tenant_id)
+    answer = await world.call(operation, by=stranger)
+    own_ids = [value for value in world.made.values() if len(value) == len(str(uuid4()))]
+    if {await world.get(name) for name in operation.names}.intersection(own_ids):
+        assert answer.status_code == 404, answer.text
+    else:
+        assert answer.status_code < 500
+    assert MARK not in answer.text
+    if answer.is_success:
+        assert [value for value in own_ids if value in answer.text] == []
+    assert await everything(database_url, world.tenant_id) == before
+
+
+async def everything(database_url: str, tenant_id: UUID) -> dict[str, str]:
+    """Return a hash of all rows of a tenant, by table."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        return {row["name"]: row["hash"] for row in await connection.fetch(_EVERYTHING, tenant_id)}
+    finally:
+        await connection.close()

@@ -1,0 +1,273 @@
+"""What a call of any route needs: things of a tenant to name in its address, and a body where it takes one.
+
+A route of a new noun needs a maker of the name in its path (`widget_id`), and an entry in `BODIES` where it takes a
+body, in `QUERIES` where it asks for parameters. Braces in those are filled with what the makers made. Tests that call
+every route fail for one that cannot be called.
+"""
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from httpx import AsyncClient, Response
+from pydantic import SecretStr
+from sqlalchemy import insert, select, update
+
+from api.app import create_app
+from core.database import Database
+from core.ids import new_id
+from core.settings import Settings
+from models import DeadEvent, Enrollment, Event, Message, TemplateVersion
+from tests.factories.marketing import EXIT
+
+MARK: Final = "Xyzzy"
+"""In names of a world's things, and in no request: an answer that holds it shows the world."""
+
+JOURNEY: Final[dict[str, Any]] = {
+    "entry": {"api": True, "again": {"mode": "always"}},
+    "start": "nap",
+    "nodes": {"nap": {"type": "wait", "for": "P30D", "next": "done"}, "done": EXIT},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A route as the OpenAPI document has it."""
+
+    method: str
+    path: str
+    takes_body: bool
+    needs_key: bool
+
+    @property
+    def names(self) -> list[str]:
+        """What its path asks for."""
+        return re.findall(r"{(\w+)}", self.path)
+
+    def __str__(self) -> str:
+        """Return it as a table's key."""
+        return f"{self.method} {self.path}"
+
+
+def _operations() -> list[Operation]:
+    unused = Settings(database_url="postgresql://nowhere/nothing", secret_key=SecretStr("unused" * 8))
+    paths: Mapping[str, Mapping[str, Mapping[str, Any]]] = create_app(unused).openapi()["paths"]
+    return [
+        Operation(method.upper(), path, "requestBody" in operation, bool(operation.get("security")))
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    ]
+
+
+OPERATIONS: Final = _operations()
+"""Every route of the API."""
+OF_TENANTS: Final = [operation for operation in OPERATIONS if operation.needs_key]
+"""Those that act for the tenant of a key."""
+
+
+@dataclass(slots=True)
+class World:
+    """One tenant's things, made when they are first asked for."""
+
+    client: AsyncClient
+    database: Database
+    tenant_id: UUID
+    made: dict[str, str] = field(default_factory=dict[str, str])
+
+    async def get(self, name: str) -> str:
+        """Return what stands for this name in a path or a body."""
+        if name not in self.made:
+            maker = MAKERS.get(name) or STATES.get(name)
+            if maker is None:
+                raise KeyError(f"{name}: add a maker to tests/api/world.py")
+            self.made[name] = await maker(self)
+        return self.made[name]
+
+    async def fill(self, template: str) -> str:
+        """Return the text with each `{name}` replaced."""
+        for name in re.findall(r"{(\w+)}", template):
+            template = template.replace(f"{{{name}}}", await self.get(name))
+        return template
+
+    async def post(self, path: str, body: Any) -> Any:  # noqa: ANN401 - JSON
+        """Make something by the API."""
+        answer = await self.client.post(path, json=body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    async def path(self, operation: Operation) -> str:
+        """Return the address of a route, of things in the state it needs."""
+        path = operation.path
+        for name, other in INSTEAD.get(str(operation), {}).items():
+            path = path.replace(f"{{{name}}}", f"{{{other}}}")
+        return await self.fill(path)
+
+    async def call(self, operation: Operation, *, by: AsyncClient | None = None) -> Response:
+        """Call a route about this world's things: as its tenant, or with another's key."""
+        url = await self.path(operation)
+        if query := QUERIES.get(str(operation)):
+            url += f"?{await self.fill(query)}"
+        content: Any = None
+        headers: dict[str, str] = {}
+        if operation.takes_body:
+            if str(operation) not in BODIES:
+                raise KeyError(f"{operation}: add its body to tests/api/world.py")
+            body = BODIES[str(operation)]
+            content = body if isinstance(body, bytes) else await self._filled(body)
+            headers["Content-Type"] = CONTENT_TYPES.get(str(operation), "application/json")
+        return await (by or self.client).request(operation.method, url, content=content, headers=headers)
+
+    async def _filled(self, body: object) -> str:
+        text = json.dumps(body)
+        for name in re.findall(r"{(\w+)}", text):
+            text = text.replace(f"{{{name}}}", await self.get(name))
+        return text
+
+
+async def _person(world: World) -> str:
+    body = {"email": "ann@shop.example", "last_name": MARK, "external_id": "ann"}
+    return (await world.post("/v1/people", body))["id"]
+
+
+async def _template(world: World) -> str:
+    body = {"key": "hello", "channel": "email", "name": MARK, "subject": "Hello", "body": "Hello"}
+    return (await world.post("/v1/templates", body | {"purpose": "transactional"}))["id"]
+
+
+async def _journey(world: World) -> str:
+    made = await world.post("/v1/journeys", {"key": "nap", "name": MARK, "definition": JOURNEY})
+    await world.post("/v1/journeys/nap/publish", {})
+    return made["id"]
+
+
+async def _paused_journey(world: World) -> str:
+    journey = await world.get("journey")
+    await world.post(f"/v1/journeys/{journey}/pause", {})
+    return journey
+
+
+async def _version(world: World) -> str:
+    journey = (await world.client.get(f"/v1/journeys/{await world.get('journey')}")).json()
+    return journey["active_version_id"]
+
+
+async def _enrollment(world: World) -> str:
+    path = f"/v1/journeys/{await world.get('journey')}/enrollments"
+    return (await world.post(path, {"person_id": await world.get("person_id")}))["enrollment_ids"][0]
+
+
+async def _paused_enrollment(world: World) -> str:
+    enrollment = await world.get("enrollment_id")
+    await world.post(f"/v1/enrollments/{enrollment}/pause", {})
+    return enrollment
+
+
+async def _parked_enrollment(world: World) -> str:
+    enrollment = await world.get("enrollment_id")
+    async with world.database.tenant(world.tenant_id) as session:
+        parked = update(Enrollment).where(Enrollment.tenant_id == world.tenant_id, Enrollment.id == UUID(enrollment))
+        await session.execute(parked.values(status="failed", problem={"error": MARK, "attempt": 1}))
+    return enrollment
+
+
+async def _message(world: World) -> str:
+    await world.get("template_id")
+    message_id = new_id()
+    async with world.database.tenant(world.tenant_id) as session:
+        version = await session.scalar(select(TemplateVersion.id).where(TemplateVersion.tenant_id == world.tenant_id))
+        values = {"tenant_id": world.tenant_id, "id": message_id, "person_id": UUID(await world.get("person_id"))}
+        more = {"channel": "email", "address": "ann@shop.example", "template_version_id": version, "status": "sent"}
+        await session.execute(insert(Message).values(values | more | {"dedupe_key": "campaign:1"}))
+    return str(message_id)
+
+
+async def _dead_event(world: World) -> str:
+    await world.get("person_id")
+    dead_id = new_id()
+    async with world.database.tenant(world.tenant_id) as session:
+        event = await session.scalar(select(Event.id).where(Event.tenant_id == world.tenant_id).limit(1))
+        values = {"tenant_id": world.tenant_id, "id": dead_id, "consumer": "orders", "event_id": event, "error": MARK}
+        await session.execute(insert(DeadEvent).values(values))
+    return str(dead_id)
+
+
+async def _key(world: World) -> str:
+    return (await world.post("/v1/api-keys", {"name": MARK, "scopes": ["people:read"]}))["id"]
+
+
+async def _erasure(world: World) -> str:
+    person = await world.post("/v1/people", {"email": "gone@shop.example"})
+    return (await world.client.delete(f"/v1/people/{person['id']}")).json()["id"]
+
+
+async def _address(world: World) -> str:
+    body = {"channel": await world.get("channel"), "address": "stop@shop.example", "reason": MARK}
+    return (await world.post("/v1/suppressions", body))["address"]
+
+
+async def _channel(_world: World) -> str:
+    return "email"
+
+
+MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
+    "person_id": _person,
+    "template_id": _template,
+    "journey": _journey,
+    "version_id": _version,
+    "enrollment_id": _enrollment,
+    "message_id": _message,
+    "dead_event_id": _dead_event,
+    "key_id": _key,
+    "erasure_id": _erasure,
+    "channel": _channel,
+    "address": _address,
+}
+"""How each thing is made that a path or a body names."""
+STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
+    "paused_journey": _paused_journey,
+    "paused_enrollment": _paused_enrollment,
+    "parked_enrollment": _parked_enrollment,
+}
+"""How some of them are brought into a state that a route needs; made for that route alone: others could
+not be called any more."""
+
+BODIES: Final[dict[str, Any]] = {
+    "PATCH /v1/tenant": {"time_zone": "Europe/Berlin"},
+    "POST /v1/api-keys": {"name": "new", "scopes": ["people:read"]},
+    "POST /v1/people": {"email": "new@shop.example"},
+    "PATCH /v1/people/{person_id}": {"first_name": "Ann"},
+    "POST /v1/events": {"type": "shop.seen", "person": {"id": "{person_id}"}},
+    "POST /v1/events/batch": {"events": [{"type": "shop.seen", "person": {"id": "{person_id}"}}]},
+    "POST /v1/templates": {
+        "key": "new",
+        "channel": "email",
+        "subject": "Hello",
+        "body": "Hello",
+        "purpose": "transactional",
+    },
+    "PUT /v1/templates/{template_id}": {"subject": "Hello", "body": "Hello again", "purpose": "transactional"},
+    "POST /v1/templates/{template_id}/preview": {"person_id": "{person_id}"},
+    "POST /v1/journeys": {"key": "new", "name": "New", "definition": JOURNEY},
+    "POST /v1/journeys/{journey}/publish": {},
+    "PUT /v1/journeys/{journey}/draft": {"definition": JOURNEY, "name": "New name"},
+    "POST /v1/journeys/{journey}/enrollments": {"person_ids": ["{person_id}"]},
+    "POST /v1/enrollments/{enrollment_id}/exit": {"reason": "asked"},
+    "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
+}
+"""What a route that takes a body is sent."""
+INSTEAD: Final[dict[str, dict[str, str]]] = {
+    "POST /v1/journeys/{journey}/resume": {"journey": "paused_journey"},
+    "POST /v1/enrollments/{enrollment_id}/resume": {"enrollment_id": "paused_enrollment"},
+    "POST /v1/enrollments/{enrollment_id}/retry": {"enrollment_id": "parked_enrollment"},
+}
+"""What stands for a name in a path where the route needs a thing in another state."""
+CONTENT_TYPES: Final[dict[str, str]] = {}
+"""Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""
+QUERIES: Final[dict[str, str]] = {
+    "GET /v1/activities": "subject_type=person&subject_id={person_id}",
+    "GET /v1/messages": "person_id={person_id}",
+}
+"""Parameters that a route cannot do without, or by which it could be made to show another's."""
