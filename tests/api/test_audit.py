@@ -50,8 +50,7 @@ async def test_a_change_is_logged_with_who_made_it_and_by_which_request(operatio
         ).all()
     assert logged
     for row in logged:
-        assert row.actor.startswith("api_key:")
-        assert row.changes
+        assert row.actor.startswith(("api_key:", "user:"))
         assert all(isinstance(pair, list) and len(pair) == 2 for pair in row.changes.values()), row.changes
 
 
@@ -70,7 +69,7 @@ async def log(database: Database, tenant_id: UUID, *entries: tuple[str, str, UUI
 
 
 async def types(client: AsyncClient, path: str = "/v1/audit", **parameters: object) -> list[str]:
-    """Return the types of the entries found, in their order, read two at a time."""
+    """Return the types of the entries found, in their order, read two at a time; `from_` stands for `from`."""
     found: list[str] = []
     cursor: str | None = None
     while True:
@@ -96,7 +95,7 @@ async def test_the_log_is_read_newest_first_and_by_any_of_its_parts(
         ("user:1", "template", other, "template.third"),
         ("user:1", "journey", other, "journey.fourth"),
     )
-    assert await types(client, **{"from": begun}) == [
+    assert await types(client, from_=begun) == [
         "journey.fourth",
         "template.third",
         "journey.second",
@@ -107,10 +106,10 @@ async def test_the_log_is_read_newest_first_and_by_any_of_its_parts(
     assert await types(client, subject_type="journey", subject_id=other) == ["journey.fourth"]
     assert await types(client, actor="user:1", subject_id=one) == ["journey.first"]
     assert await types(client, actor="user:1", until=begun) == []
-    assert await types(client, **{"from": begun + timedelta(hours=2)}) == []
+    assert await types(client, from_=begun + timedelta(hours=2)) == []
     assert "api_key.created" in await types(client, until=datetime.now(UTC) + timedelta(minutes=1))
     assert await types(client, until="9999-12-31T23:59:59Z", actor="user:2") == ["journey.second"]
-    assert await types(client, **{"from": "0001-01-01T00:00:00Z"}, actor="user:2") == ["journey.second"]
+    assert await types(client, from_="0001-01-01T00:00:00Z", actor="user:2") == ["journey.second"]
 
 
 async def test_a_time_needs_its_offset(client: AsyncClient) -> None:
@@ -127,7 +126,9 @@ async def test_the_history_of_anything_is_its_entries_newest_first(
     await log(database, tenant_id, ("cli", "organization", new_id(), "organization.other"))
     found = await types(client, "/v1/activities", subject_type="organization", subject_id=subject)
     assert found == [f"organization.{n}" for n in "edcba"]
-    whole = (await client.get("/v1/activities", params={"subject_type": "organization", "subject_id": subject})).json()
+    whole = (
+        await client.get("/v1/activities", params={"subject_type": "organization", "subject_id": str(subject)})
+    ).json()
     assert whole["items"][0] | {"id": "", "at": ""} == {
         "id": "",
         "at": "",

@@ -4,7 +4,6 @@ A route added later is called too; `tests/api/world.py` says what it needs.
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -12,13 +11,11 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
-from core.actor import CLI
 from core.database import Database
 from models import Base
-from services.tenancy import api_keys, tenants
-from tests.api.conftest import serving
 from tests.api.world import (
     BODIES,
+    BY_USERS,
     CONTENT_TYPES,
     INSTEAD,
     MAKERS,
@@ -33,6 +30,12 @@ from tests.api.world import (
 WITHOUT_KEY = {
     "GET /healthz": "says nothing of tenants",
     "GET /readyz": "says nothing of tenants",
+    "POST /v1/invitations/accept": "the token names tenant and invitation",
+    "POST /v1/sessions": "address and password name the user",
+    "GET /forms/{public_key}": "the form's public key names tenant and form",
+    "POST /forms/{public_key}": "the form's public key names tenant and form",
+    "POST /t/e": "the website's write key names the tenant",
+    "GET /t/throughline.js": "a file",
     "GET /t/o/{token}": "the signed token names tenant and message",
     "GET /t/c/{token}": "the signed token names tenant and message",
     "GET /t/u/{token}": "the signed token names tenant and person",
@@ -59,28 +62,16 @@ def world(client: AsyncClient, database: Database, tenant_id: UUID) -> World:
 @pytest.fixture(scope="module")
 async def settled(app: FastAPI, database: Database) -> AsyncGenerator[World]:
     """A tenant that has one of everything. No test may change it, so all can share it."""
-    async with _tenant(app, database) as (client, tenant_id):
-        world = World(client, database, tenant_id)
-        for name in MAKERS:
-            await world.get(name)
+    async with World.of_its_own(app, database) as world:
+        await world.everything()
         yield world
 
 
 @pytest.fixture(scope="module")
-async def stranger(app: FastAPI, database: Database) -> AsyncGenerator[AsyncClient]:
-    """Another tenant's key, which may do everything there."""
-    async with _tenant(app, database) as (client, _):
-        yield client
-
-
-@asynccontextmanager
-async def _tenant(app: FastAPI, database: Database) -> AsyncGenerator[tuple[AsyncClient, UUID]]:
-    async with database.system() as session:
-        tenant = (await tenants.create(session, f"tenant-{uuid4().hex}", "Tenant")).id
-    async with database.tenant(tenant) as session:
-        secret = (await api_keys.create(session, "test", ["*"], by=CLI))[1]
-    async with serving(app, secret) as client:
-        yield client, tenant
+async def stranger(app: FastAPI, database: Database) -> AsyncGenerator[World]:
+    """Another tenant, whose key and whose owner may do everything there."""
+    async with World.of_its_own(app, database) as world:
+        yield world
 
 
 def test_what_no_key_opens_is_declared_with_its_reason() -> None:
@@ -89,9 +80,9 @@ def test_what_no_key_opens_is_declared_with_its_reason() -> None:
 
 def test_nothing_is_declared_that_is_no_route() -> None:
     routes = {str(operation) for operation in OPERATIONS}
-    assert {*BODIES, *QUERIES, *INSTEAD, *CONTENT_TYPES} - routes == set()
+    assert {*BODIES, *QUERIES, *INSTEAD, *CONTENT_TYPES, *BY_USERS} - routes == set()
     asked = {name for operation in OPERATIONS for name in operation.names}
-    assert asked - {"token"} <= set(MAKERS)
+    assert asked - {"token", "public_key"} <= set(MAKERS)
 
 
 @pytest.mark.parametrize("operation", OF_TENANTS, ids=str)
@@ -103,16 +94,17 @@ async def test_a_route_answers_its_own_tenant(operation: Operation, world: World
 
 @pytest.mark.parametrize("operation", OF_TENANTS, ids=str)
 async def test_a_route_shows_and_does_nothing_of_another_tenant(
-    operation: Operation, settled: World, world: World, stranger: AsyncClient, database_url: str
+    operation: Operation, settled: World, world: World, stranger: World, database_url: str
 ) -> None:
     if str(operation) in INSTEAD:
         await world.path(operation)
     else:
         world = settled
+    stranger.token = None  # a call may have ended its session
     before = await everything(database_url, world.tenant_id)
     answer = await world.call(operation, by=stranger)
     own_ids = [value for value in world.made.values() if len(value) == len(str(uuid4()))]
-    if {await world.get(name) for name in operation.names}.intersection(own_ids):
+    if set(await world.named(operation)).intersection(own_ids):
         assert answer.status_code == 404, answer.text
     else:
         assert answer.status_code < 500

@@ -7,21 +7,29 @@ every route fail for one that cannot be called.
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from pydantic import SecretStr
 from sqlalchemy import insert, select, update
 
 from api.app import create_app
+from core.actor import CLI
 from core.database import Database
 from core.ids import new_id
 from core.settings import Settings
-from models import DeadEvent, Enrollment, Event, Message, TemplateVersion
+from models import DeadEvent, DuplicateCandidate, Enrollment, Event, Message, TemplateVersion
+from services.tenancy import api_keys, sessions, tenants
+from services.tenancy.sessions import Origin
+from tests.api.conftest import serving
 from tests.factories.marketing import EXIT
+from tests.factories.teammates import PASSWORD, add_user, address, token_of
 
 MARK: Final = "Xyzzy"
 """In names of a world's things, and in no request: an answer that holds it shows the world."""
@@ -30,6 +38,11 @@ JOURNEY: Final[dict[str, Any]] = {
     "entry": {"api": True, "again": {"mode": "always"}},
     "start": "nap",
     "nodes": {"nap": {"type": "wait", "for": "P30D", "next": "done"}, "done": EXIT},
+}
+
+
+FORM: Final[dict[str, Any]] = {
+    "fields": [{"name": "email", "label": "Email", "type": "email", "required": True, "maps_to": "email"}]
 }
 
 
@@ -73,9 +86,35 @@ class World:
     """One tenant's things, made when they are first asked for."""
 
     client: AsyncClient
+    """With a key of the tenant that may do everything."""
     database: Database
     tenant_id: UUID
     made: dict[str, str] = field(default_factory=dict[str, str])
+    user_id: UUID | None = None
+    token: str | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def of_its_own(cls, app: FastAPI, database: Database) -> AsyncGenerator["World"]:
+        """A new tenant's."""
+        async with database.system() as session:
+            tenant = (await tenants.create(session, f"world-{uuid4().hex}", "World")).id
+        async with database.tenant(tenant) as session:
+            secret = (await api_keys.create(session, "test", ["*"], by=CLI))[1]
+        async with serving(app, secret) as client:
+            yield cls(client, database, tenant)
+
+    async def everything(self) -> None:
+        """Make one of each."""
+        for name in MAKERS:
+            await self.get(name)
+
+    async def signed_in(self) -> str:
+        """Return the token of a teammate's session."""
+        if self.token is None:
+            user = await add_user(self.database, self.tenant_id)
+            self.user_id, self.token = user.id, await token_of(self.database, user)
+        return self.token
 
     async def get(self, name: str) -> str:
         """Return what stands for this name in a path or a body."""
@@ -98,6 +137,11 @@ class World:
         assert answer.is_success, answer.text
         return answer.json()
 
+    async def named(self, operation: Operation) -> list[str]:
+        """Return what a route's path names, of this world."""
+        instead = INSTEAD.get(str(operation), {})
+        return [await self.get(instead.get(name, name)) for name in operation.names]
+
     async def path(self, operation: Operation) -> str:
         """Return the address of a route, of things in the state it needs."""
         path = operation.path
@@ -105,20 +149,23 @@ class World:
             path = path.replace(f"{{{name}}}", f"{{{other}}}")
         return await self.fill(path)
 
-    async def call(self, operation: Operation, *, by: AsyncClient | None = None) -> Response:
-        """Call a route about this world's things: as its tenant, or with another's key."""
+    async def call(self, operation: Operation, *, by: "World | None" = None) -> Response:
+        """Call a route about this world's things: as its tenant, or as another's."""
+        caller = by or self
         url = await self.path(operation)
         if query := QUERIES.get(str(operation)):
             url += f"?{await self.fill(query)}"
         content: Any = None
         headers: dict[str, str] = {}
+        if str(operation) in BY_USERS:
+            headers["Authorization"] = f"Bearer {await caller.signed_in()}"
         if operation.takes_body:
             if str(operation) not in BODIES:
                 raise KeyError(f"{operation}: add its body to tests/api/world.py")
             body = BODIES[str(operation)]
             content = body if isinstance(body, bytes) else await self._filled(body)
             headers["Content-Type"] = CONTENT_TYPES.get(str(operation), "application/json")
-        return await (by or self.client).request(operation.method, url, content=content, headers=headers)
+        return await caller.client.request(operation.method, url, content=content, headers=headers)
 
     async def _filled(self, body: object) -> str:
         text = json.dumps(body)
@@ -212,6 +259,54 @@ async def _channel(_world: World) -> str:
     return "email"
 
 
+async def _user(world: World) -> str:
+    return str((await add_user(world.database, world.tenant_id)).id)
+
+
+async def _invitation(world: World) -> str:
+    return (await world.post("/v1/invitations", {"email": address(), "role": "sales", "name": MARK}))["id"]
+
+
+async def _session(world: World) -> str:
+    await world.signed_in()
+    assert world.user_id is not None
+    now = datetime.now(UTC)
+    async with world.database.tenant(world.tenant_id) as session:
+        started, _ = await sessions.start(session, world.user_id, Origin(MARK, None), by=CLI, now=now)
+    return str(started.id)
+
+
+async def _run(world: World) -> str:
+    return (await world.post("/v1/people/duplicates/runs", None))["id"]
+
+
+async def _duplicate(world: World) -> str:
+    other = await world.post("/v1/people", {"email": "an@shop.example", "last_name": MARK})
+    low, high = sorted((UUID(await world.get("person_id")), UUID(other["id"])))
+    duplicate = new_id()
+    async with world.database.tenant(world.tenant_id) as session:
+        values = {"tenant_id": world.tenant_id, "id": duplicate, "person_a": low, "person_b": high}
+        await session.execute(insert(DuplicateCandidate).values(values | {"score": 90, "reasons": []}))
+    return str(duplicate)
+
+
+async def _organization(world: World) -> str:
+    return (await world.post("/v1/organizations", {"name": MARK, "domain": "shop.example"}))["id"]
+
+
+async def _link(world: World) -> str:
+    path = f"/v1/organizations/{await world.get('organization_id')}/people"
+    return (await world.post(path, {"person_id": await world.get("person_id"), "kind": "contact"}))["id"]
+
+
+async def _write_key(world: World) -> str:
+    return (await world.post("/v1/write-keys", {"name": MARK}))["id"]
+
+
+async def _form(world: World) -> str:
+    return (await world.post("/v1/forms", FORM | {"key": "contact", "name": MARK}))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -224,6 +319,15 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "erasure_id": _erasure,
     "channel": _channel,
     "address": _address,
+    "user_id": _user,
+    "invitation_id": _invitation,
+    "session_id": _session,
+    "run_id": _run,
+    "duplicate_id": _duplicate,
+    "organization_id": _organization,
+    "link_id": _link,
+    "write_key_id": _write_key,
+    "form_id": _form,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -255,6 +359,20 @@ BODIES: Final[dict[str, Any]] = {
     "PUT /v1/journeys/{journey}/draft": {"definition": JOURNEY, "name": "New name"},
     "POST /v1/journeys/{journey}/enrollments": {"person_ids": ["{person_id}"]},
     "POST /v1/enrollments/{enrollment_id}/exit": {"reason": "asked"},
+    "PATCH /v1/users/{user_id}": {"name": "Eve"},
+    "POST /v1/invitations": {"email": "colleague@shop.example", "role": "sales"},
+    "POST /v1/me/password": {"current": PASSWORD, "new": "another sentence of mine"},
+    "POST /v1/organizations": {"name": "New"},
+    "PATCH /v1/organizations/{organization_id}": {"industry": "retail"},
+    "POST /v1/organizations/{organization_id}/people": {"person_id": "{person_id}", "kind": "employee"},
+    "PATCH /v1/organizations/{organization_id}/people/{link_id}": {"title": "Buyer"},
+    "POST /v1/organizations/{organization_id}/entries": {
+        "kind": "charge",
+        "amount": {"amount": "10.00", "currency": "EUR"},
+    },
+    "POST /v1/write-keys": {"name": "new"},
+    "POST /v1/forms": FORM | {"key": "new", "name": "New"},
+    "PATCH /v1/forms/{form_id}": {"success_message": "Thanks"},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
@@ -262,8 +380,19 @@ INSTEAD: Final[dict[str, dict[str, str]]] = {
     "POST /v1/journeys/{journey}/resume": {"journey": "paused_journey"},
     "POST /v1/enrollments/{enrollment_id}/resume": {"enrollment_id": "paused_enrollment"},
     "POST /v1/enrollments/{enrollment_id}/retry": {"enrollment_id": "parked_enrollment"},
+    "DELETE /v1/write-keys/{key_id}": {"key_id": "write_key_id"},
 }
-"""What stands for a name in a path where the route needs a thing in another state."""
+"""What stands for a name in a path where the route needs another thing of that name, or one in another state."""
+BY_USERS: Final = frozenset(
+    {
+        "GET /v1/me",
+        "POST /v1/me/password",
+        "GET /v1/sessions",
+        "DELETE /v1/sessions/current",
+        "DELETE /v1/sessions/{session_id}",
+    }
+)
+"""Routes that are called by somebody signed in; all others by a key."""
 CONTENT_TYPES: Final[dict[str, str]] = {}
 """Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""
 QUERIES: Final[dict[str, str]] = {
