@@ -30,6 +30,8 @@ from tests.api.world import (
 WITHOUT_KEY = {
     "GET /healthz": "says nothing of tenants",
     "GET /readyz": "says nothing of tenants",
+    "GET /t/s/{token}": "the signed token names tenant and person",
+    "POST /t/s/{token}": "the signed token names tenant and person",
     "POST /v1/invitations/accept": "the token names tenant and invitation",
     "POST /v1/sessions": "address and password name the user",
     "GET /forms/{public_key}": "the form's public key names tenant and form",

@@ -307,6 +307,17 @@ async def _form(world: World) -> str:
     return (await world.post("/v1/forms", FORM | {"key": "contact", "name": MARK}))["id"]
 
 
+async def _import(world: World) -> str:
+    file = f"email,last name\nfrom-file@shop.example,{MARK}\n"
+    answer = await world.client.post("/v1/people/imports", content=file, headers={"Content-Type": "text/csv"})
+    assert answer.is_success, answer.text
+    return answer.json()["id"]
+
+
+async def _topic(world: World) -> str:
+    return (await world.post("/v1/topics", {"key": "offers", "name": MARK}))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -328,6 +339,8 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "link_id": _link,
     "write_key_id": _write_key,
     "form_id": _form,
+    "import_id": _import,
+    "topic_id": _topic,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -359,6 +372,11 @@ BODIES: Final[dict[str, Any]] = {
     "PUT /v1/journeys/{journey}/draft": {"definition": JOURNEY, "name": "New name"},
     "POST /v1/journeys/{journey}/enrollments": {"person_ids": ["{person_id}"]},
     "POST /v1/enrollments/{enrollment_id}/exit": {"reason": "asked"},
+    "POST /v1/people/imports": b"email\nnew@shop.example\n",
+    "POST /v1/people/imports/{import_id}/check": {},
+    "POST /v1/people/imports/{import_id}/start": {},
+    "POST /v1/topics": {"key": "new", "name": "New"},
+    "PATCH /v1/topics/{topic_id}": {"description": "What is new"},
     "PATCH /v1/users/{user_id}": {"name": "Eve"},
     "POST /v1/invitations": {"email": "colleague@shop.example", "role": "sales"},
     "POST /v1/me/password": {"current": PASSWORD, "new": "another sentence of mine"},
@@ -393,7 +411,7 @@ BY_USERS: Final = frozenset(
     }
 )
 """Routes that are called by somebody signed in; all others by a key."""
-CONTENT_TYPES: Final[dict[str, str]] = {}
+CONTENT_TYPES: Final[dict[str, str]] = {"POST /v1/people/imports": "text/csv"}
 """Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""
 QUERIES: Final[dict[str, str]] = {
     "GET /v1/activities": "subject_type=person&subject_id={person_id}",
