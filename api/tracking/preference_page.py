@@ -58,9 +58,9 @@ def _ending(choices: Choices) -> str:
     if choices.opted_out_of_all:
         return "<p>You get nothing of this at present. Tick something and save to get it again.</p>"
     return (
-        '<h2>No more of all this?</h2><form method="post">'
+        '<h2>Stop everything</h2><form method="post">'
         f'<button class="plain" name="{EVERYTHING}" value="stop">Unsubscribe from everything</button></form>'
-        "<p>Mail about what you buy or ask for, such as receipts, still reaches you.</p>"
+        "<p>What you buy or ask for still brings you messages, such as receipts.</p>"
     )
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import FieldProblem, InvalidError
 from services.identity import consent
-from services.identity.consent import Channel, Choice, Status
+from services.identity.consent import Channel, Choice, Chosen
 
 
 class ConsentOption(BaseModel):
@@ -17,7 +17,7 @@ class ConsentOption(BaseModel):
 
     channel: Channel
     topic: str
-    status: Status
+    status: Chosen
     source: Annotated[str | None, Field(max_length=200)] = None
     """Where they chose; `import` unless given."""
 

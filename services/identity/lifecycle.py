@@ -66,7 +66,7 @@ _RECOMPUTE = text("""
                OR EXISTS (SELECT FROM organization_current_people l
                           WHERE l.tenant_id = :tenant AND l.person_id = p.id AND l.kind = 'employee') AS employee,
              EXISTS (SELECT FROM consent c
-                     WHERE c.tenant_id = :tenant AND c.person_id = p.id AND c.status = 'opted_in'
+                     WHERE c.tenant_id = :tenant AND c.person_id = p.id AND c.status = 'opted_in' AND c.topic <> 'all'
                        AND NOT EXISTS (SELECT FROM consent o
                                        WHERE o.tenant_id = :tenant AND o.person_id = p.id AND o.channel = c.channel
                                          AND o.topic = 'all' AND o.status = 'opted_out')) AS subscribed
@@ -206,7 +206,7 @@ _FACTS = text("""
      ORDER BY e.occurred_at LIMIT 1)
     UNION ALL
     (SELECT 'consent', c.channel || ':' || c.topic, c.changed_at
-     FROM consent c WHERE c.tenant_id = :tenant AND c.person_id = :person AND c.status = 'opted_in'
+     FROM consent c WHERE c.tenant_id = :tenant AND c.person_id = :person AND c.status = 'opted_in' AND c.topic <> 'all'
        AND NOT EXISTS (SELECT FROM consent o
                        WHERE o.tenant_id = :tenant AND o.person_id = :person AND o.channel = c.channel
                          AND o.topic = 'all' AND o.status = 'opted_out')

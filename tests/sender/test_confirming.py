@@ -322,3 +322,32 @@ async def test_the_tenants_own_mail_is_sent_where_it_has_one(shop: Shop) -> None
     link = await shop.link()
     assert shop.mail_server.received[0][1]["subject"] == "Really The News & more?"
     assert (await shop.press(link)).status_code == 200
+
+
+async def test_what_a_form_says_is_confirmed_by_the_person_with_the_forms_words_and_evidence(shop: Shop) -> None:
+    form = {
+        "key": "footer",
+        "name": "Newsletter",
+        "fields": [{"name": "email", "label": "Email", "type": "email", "required": True, "maps_to": "email"}],
+        "consent": [{"channel": "email", "topic": "news", "field": None, "wording": "By signing up you get our news."}],
+    }
+    made = await shop.client.post("/v1/forms", json=form)
+    assert made.status_code == 201, made.text
+    browser = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
+    sent = await shop.public.post(
+        f"/forms/{made.json()['public_key']}", json={"email": "ann@shop.example"}, headers=browser
+    )
+    assert sent.status_code == 200, sent.text
+    (person,) = (await shop.client.get("/v1/people", params={"email": "ann@shop.example"})).json()["items"]
+    assert await shop.status(person) == "pending"
+    link = await shop.link()
+    assert "By signing up you get our news." in (await shop.public.get(link)).text
+    assert (await shop.press(link)).status_code == 200
+    asked, confirmed = await shop.ledger(person)
+    assert asked["evidence"] == {
+        "form_id": made.json()["id"],
+        "ip": "127.0.0.1",
+        "user_agent": browser["User-Agent"],
+    }
+    assert (asked["source"], asked["actor"]) == ("form:footer", f"form:{made.json()['id']}")
+    assert (confirmed["status"], confirmed["wording"]) == ("opted_in", "By signing up you get our news.")
