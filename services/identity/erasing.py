@@ -22,9 +22,9 @@ from core.address_hashes import AddressHashes
 from core.database import TenantSession
 from core.errors import NotFoundError, UnavailableError
 from core.ids import new_id
-from models import Erasure, Person, PersonAlias, SuppressionHash
+from models import Erasure, Person, SuppressionHash
 from services.events.publish import NewEvent, publish
-from services.identity import person_rows, traces
+from services.identity import aliases, person_rows, traces
 from services.shared import starts
 
 ATTEMPTS: Final = 5
@@ -99,13 +99,7 @@ async def erase(session: TenantSession, person_id: UUID, *, by: Actor, hashes: A
                 raise
             continue
         # Asked after the wait for its lock: the person may have been merged by whoever held it.
-        alias = select(PersonAlias.person_id).where(
-            PersonAlias.tenant_id == session.tenant_id, PersonAlias.id == person_id
-        )
-        living = await session.scalar(alias)
-        if living is None:
-            raise NotFoundError("No such person.")
-        target = living
+        target = await aliases.resolve(session, person_id)
     raise UnavailableError("Other requests keep changing the same person; try again in a moment.")
 
 
@@ -146,16 +140,11 @@ async def _erase(session: TenantSession, person_id: UUID, *, by: Actor, hashes: 
 
 async def _know(session: TenantSession, person_id: UUID) -> _Known:
     values = {"tenant": session.tenant_id, "person": person_id}
-    aliases = await session.scalars(
-        select(PersonAlias.id)
-        .where(PersonAlias.tenant_id == session.tenant_id, PersonAlias.person_id == person_id)
-        .order_by(PersonAlias.id)
-    )
     addresses = (await session.execute(_ADDRESSES, values)).all()
     identifiers = await traces.identifiers(session, person_id)
     of_addresses = {("email" if channel == "email" else "phone", address) for channel, address in addresses}
     return _Known(
-        ids=[person_id, *aliases],
+        ids=await aliases.ids_of(session, person_id),
         identifiers=sorted({*identifiers, *of_addresses}),
         addresses=sorted({address for _, address in addresses}),
     )

@@ -4,15 +4,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import NotFoundError
-from models import PersonAlias
-from services.identity import person_rows
+from services.identity import aliases, person_rows
 from services.shared import activity
 
 _PERSON: Final = text("SELECT to_jsonb(p) - 'tenant_id' FROM person p WHERE p.tenant_id = :tenant AND p.id = :person")
@@ -39,24 +38,15 @@ async def export(session: TenantSession, person_id: UUID, *, by: Actor) -> dict[
     Raises:
         NotFoundError: no such person in this tenant.
     """
-    living = await session.scalar(
-        select(PersonAlias.person_id).where(PersonAlias.tenant_id == session.tenant_id, PersonAlias.id == person_id)
-    )
-    person_id = living or person_id
+    person_id = await aliases.resolve(session, person_id)
     values = {"tenant": session.tenant_id, "person": person_id}
     person: dict[str, Any] | None = await session.scalar(_PERSON, values)
     if person is None:
         raise NotFoundError("No such person.")
-    aliases = list(
-        await session.scalars(
-            select(PersonAlias.id)
-            .where(PersonAlias.tenant_id == session.tenant_id, PersonAlias.person_id == person_id)
-            .order_by(PersonAlias.id)
-        )
-    )
-    tables = await person_rows.export(session, person_id, aliases)
+    ids = await aliases.ids_of(session, person_id)
+    tables = await person_rows.export(session, person_id, ids[1:])
     tables["enrollment_step"] = list(await session.scalars(_STEPS, values))
-    merges = await session.scalars(_MERGES, {"tenant": session.tenant_id, "people": [person_id, *aliases]})
+    merges = await session.scalars(_MERGES, {"tenant": session.tenant_id, "people": ids})
     document = {
         "exported_at": datetime.now(UTC).isoformat(),
         "person": person,

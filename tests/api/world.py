@@ -318,6 +318,26 @@ async def _topic(world: World) -> str:
     return (await world.post("/v1/topics", {"key": "offers", "name": MARK}))["id"]
 
 
+async def _loser(world: World) -> str:
+    return (await world.post("/v1/people", {"email": "anna@shop.example", "last_name": MARK}))["id"]
+
+
+async def _merge(world: World) -> str:
+    loser = await world.post("/v1/people", {"email": "merged@shop.example", "last_name": MARK})
+    body = {"winner_id": await world.get("person_id"), "loser_id": loser["id"]}
+    return (await world.post("/v1/people/merge", body))["id"]
+
+
+async def _kind(_world: World) -> str:
+    return "email"
+
+
+async def _value(world: World) -> str:
+    value = "ann@home.example"
+    await world.post(f"/v1/people/{await world.get('person_id')}/identifiers", {"kind": "email", "value": value})
+    return value
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -339,6 +359,10 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "link_id": _link,
     "write_key_id": _write_key,
     "form_id": _form,
+    "loser_id": _loser,
+    "merge_id": _merge,
+    "kind": _kind,
+    "value": _value,
     "import_id": _import,
     "topic_id": _topic,
 }
@@ -372,6 +396,8 @@ BODIES: Final[dict[str, Any]] = {
     "PUT /v1/journeys/{journey}/draft": {"definition": JOURNEY, "name": "New name"},
     "POST /v1/journeys/{journey}/enrollments": {"person_ids": ["{person_id}"]},
     "POST /v1/enrollments/{enrollment_id}/exit": {"reason": "asked"},
+    "POST /v1/people/merge": {"winner_id": "{person_id}", "loser_id": "{loser_id}"},
+    "POST /v1/people/{person_id}/identifiers": {"kind": "phone", "value": "+49 30 1234567"},
     "POST /v1/people/imports": b"email\nnew@shop.example\n",
     "POST /v1/people/imports/{import_id}/check": {},
     "POST /v1/people/imports/{import_id}/start": {},
