@@ -12,6 +12,7 @@ from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
 from api.rest import (
     api_keys,
+    attributes,
     audit,
     consent,
     dead_events,
@@ -62,6 +63,7 @@ V1: tuple[APIRouter, ...] = (
     identifiers.router,
     erasures.router,
     organizations.router,
+    attributes.router,
     consent.router,
     topics.router,
     events.router,

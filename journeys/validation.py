@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from pydantic import JsonValue, ValidationError
 
+from journeys.attributes import Defined, comparison_problem, value_problem
 from journeys.conditions import (
     Condition,
     EventCondition,
@@ -74,6 +76,9 @@ MAX_LOCALE: Final = 35
 
 Place = tuple[str | int, ...]
 
+UNTYPED: Final[Mapping[str, Defined]] = MappingProxyType({})
+"""Of no field is it known what it holds."""
+
 _PYDANTIC_STEP: Final = re.compile(r"<[a-z_]+>|\[key\]")
 
 
@@ -102,6 +107,7 @@ class _Known:
     person_fields: AbstractSet[str]
     templates: Mapping[tuple[str, str], AbstractSet[str]]
     segments: AbstractSet[str]
+    typed: Mapping[str, Defined]
     person: AbstractSet[str]
     """The root `person` where the subject has one, else nothing."""
 
@@ -120,6 +126,7 @@ def validate(
     person_fields: AbstractSet[str],
     templates: Mapping[tuple[str, str], AbstractSet[str]],
     segments: AbstractSet[str],
+    typed: Mapping[str, Defined] = UNTYPED,
 ) -> list[Problem]:
     """Return all that keeps a well-formed definition from being published: entries, graph, nodes, endings.
 
@@ -129,9 +136,10 @@ def validate(
         templates: By channel and key, the fields that each uses (`person.first_name`, `entry.cart.total`), without
             what rendering itself adds, such as the unsubscribe link.
         segments: The keys of the tenant's segments.
+        typed: By path (`person.attributes.plan`), what fields may hold where that is defined.
     """
     person = frozenset({"person"}) if definition.subject == "person" else frozenset[str]()
-    known = _Known(person_fields, templates, segments, person)
+    known = _Known(person_fields, templates, segments, typed, person)
     found = [*_entries(definition, known), *_graph(definition)]
     for name, node in definition.nodes.items():
         found += _node(name, node, definition.subject, known)
@@ -157,13 +165,14 @@ def check_condition(
     roots: AbstractSet[str],
     person_fields: AbstractSet[str],
     segments: AbstractSet[str],
+    typed: Mapping[str, Defined] = UNTYPED,
     place: Place = (),
 ) -> list[Problem]:
     """Return the fields and segments of a condition that do not exist, `roots` being what it may speak of.
 
     Inside the `where` of a counted event, `event` is available too.
     """
-    known = _Known(person_fields, {}, segments, frozenset())
+    known = _Known(person_fields, {}, segments, typed, frozenset())
     return list(_condition(condition, place, frozenset(roots), known))
 
 
@@ -242,7 +251,7 @@ def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Proble
             yield from _template(node, place, known)
         case UpdatePersonNode():
             for field, value in node.set.items():
-                reason = _update_problem(field, value)
+                reason = _update_problem(field, value, known)
                 if reason:
                     yield _problem((*place, "set", field), reason)
         case _:
@@ -261,8 +270,7 @@ def _endings(definition: JourneyDefinition, known: _Known) -> Iterator[Problem]:
 def _condition(condition: Condition, place: Place, roots: AbstractSet[str], known: _Known) -> Iterator[Problem]:
     match condition:
         case FieldCondition():
-            of_person = {"organization"} if "person" in roots else set[str]()
-            yield from _field(condition.field, (*place, "field"), roots | of_person, known)
+            yield from _compared(condition, place, roots, known)
         case SegmentCondition():
             yield from _segment(condition.in_segment, (*place, "in_segment"), known)
         case RelatedCondition() if condition.related not in roots:
@@ -288,6 +296,18 @@ def _field(field: FieldPath, place: Place, roots: AbstractSet[str], known: _Know
         yield _problem(place, f"{field.root} is not available here; {available}")
     elif not _exists(field, known):
         yield _problem(place, f"there is no field {field}")
+
+
+def _compared(condition: FieldCondition, place: Place, roots: AbstractSet[str], known: _Known) -> Iterator[Problem]:
+    field = condition.field
+    of_person = {"organization"} if "person" in roots else set[str]()
+    missing = list(_field(field, (*place, "field"), roots | of_person, known))
+    yield from missing
+    defined = known.typed.get(str(field))
+    if defined is not None and not missing:
+        reason = comparison_problem(defined, condition)
+        if reason is not None:
+            yield _problem((*place, "value"), reason)
 
 
 def _exists(field: FieldPath, known: _Known) -> bool:
@@ -316,10 +336,11 @@ def _template(node: SendNode, place: Place, known: _Known) -> Iterator[Problem]:
                 yield _problem((*place, "template"), f"the template uses {variable}: {problem.reason}")
 
 
-def _update_problem(field: str, value: JsonValue) -> str | None:
+def _update_problem(field: str, value: JsonValue, known: _Known) -> str | None:
     group, _, attribute = field.partition(".")
     if group == "attributes" and is_step(attribute):
-        return None
+        defined = known.typed.get(f"person.{field}")
+        return None if defined is None or value is None else value_problem(defined, value)
     if field not in UPDATABLE_FIELDS:
         return f"can be set are {', '.join(UPDATABLE_FIELDS)} and attributes.NAME"
     if value is None:

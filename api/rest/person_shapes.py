@@ -15,7 +15,7 @@ Stage = Literal["visitor", "subscriber", "lead", "qualified", "opportunity", "cu
 Role = Literal["customer", "lead", "contact", "vendor", "employee"]
 
 _IDENTIFIERS = ("email", "phone", "external_id", "anonymous_id")
-_FIELDS = ("first_name", "last_name", "time_zone", "locale", "source")
+_FIELDS = ("first_name", "last_name", "time_zone", "locale", "source", "owner_id")
 _ROLES = ("lead", "contact", "vendor", "employee")
 
 
@@ -55,7 +55,13 @@ class _Given(Strict):
     source: str | None = None
     """Where the person came from first."""
     attributes: dict[str, JsonValue] | None = None
-    """Merged key by key; a null removes."""
+    """Merged key by key; a null removes. So are the next two."""
+    social: Annotated[dict[str, str | None] | None, Field(examples=[{"mastodon": "@ann@social.example"}])] = None
+    """Handle or address by network."""
+    preferences: Annotated[dict[str, JsonValue] | None, Field(examples=[{"size": "M"}])] = None
+    """What the person likes; consent is not kept here."""
+    owner_id: UUID | None = None
+    """The teammate who looks after the person."""
     is_lead: StrictBool | None = None
     """By hand, as the next three; false takes back the hand, while other facts still count."""
     is_contact: StrictBool | None = None
@@ -71,6 +77,8 @@ class _Given(Strict):
             identifiers={name: given[name] for name in _IDENTIFIERS if name in given},
             fields={name: given[name] for name in _FIELDS if name in given},
             attributes=self.attributes or {},
+            social=self.social or {},
+            preferences=self.preferences or {},
             roles={role: holds for role in _ROLES if (holds := given.get(f"is_{role}")) is not None},
             qualified=qualified,
             consent=[item.choice() for item in self.consent or ()],
@@ -148,6 +156,11 @@ class PersonOut(Strict):
     is_employee: bool
     qualified_at: datetime | None
     attributes: dict[str, Any]
+    social: dict[str, Any]
+    preferences: dict[str, Any]
+    owner_id: UUID | None
+    score: int
+    """Points of the score rules that hold."""
     consent: list[ConsentOut]
     created_at: datetime
     updated_at: datetime

@@ -15,10 +15,11 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError, UnavailableError
 from core.ids import new_id
-from models import Address, Organization, OrganizationEntry, OrganizationPerson, Tenant, UserAccount
+from models import Address, Organization, OrganizationEntry, OrganizationPerson, Tenant
 from services.events.publish import NewEvent, publish
-from services.identity import attributes, lifecycle, organization_tree
+from services.identity import attribute_definitions, attributes, lifecycle, organization_tree
 from services.identity.organization_change import OrganizationChange, same, shown
+from services.identity.owners import check_owner
 from services.shared import activity
 
 ATTEMPTS: Final = 5
@@ -36,6 +37,7 @@ async def upsert(session: TenantSession, change: OrganizationChange, *, by: Acto
         UnavailableError: others changed the same organization again and again meanwhile.
     """
     change = change.normalized()
+    await attribute_definitions.check(session, "organization", change.attributes)
     known_by = {key: value for key in KEYS if (value := change.fields.get(key)) is not None}
     await organization_tree.lock_for(session, change.fields)
     for _ in range(ATTEMPTS):
@@ -75,6 +77,7 @@ async def update(
             currency is fixed by the ledger.
     """
     change = change.normalized()
+    await attribute_definitions.check(session, "organization", change.attributes)
     await organization_tree.lock_for(session, change.fields)
     organization = await locked(session, organization_id)
     if organization is None:
@@ -198,14 +201,6 @@ def _two_organizations(owners: Mapping[str, UUID]) -> ConflictError:
     )
 
 
-async def _check_owner(session: TenantSession, fields: Mapping[str, Any]) -> None:
-    owner = fields.get("owner_id")
-    if owner is not None and not await session.scalar(
-        select(exists().where(UserAccount.tenant_id == session.tenant_id, UserAccount.id == owner))
-    ):
-        raise InvalidError.of("owner_id", "there is no such user")
-
-
 def _limit_in(change: OrganizationChange, code: str) -> int | None:
     if change.credit_limit is None:
         return None
@@ -222,7 +217,7 @@ async def _create(session: TenantSession, change: OrganizationChange, *, by: Act
     fields = {name: value for name, value in change.fields.items() if value is not None}
     if "name" not in fields:
         raise InvalidError.of("name", "is needed: there is no organization with this external id or domain")
-    await _check_owner(session, fields)
+    await check_owner(session, fields.get("owner_id"))
     await organization_tree.check_move(session, None, fields.get("parent_id"))
     if "currency" not in fields:
         base = select(Tenant.base_currency).where(Tenant.id == session.tenant_id)
@@ -264,7 +259,7 @@ async def _apply(session: TenantSession, organization: Organization, change: Org
     wanted = {name: value for name, value in wanted.items() if not same(getattr(organization, name), value)}
     if not wanted:
         return
-    await _check_owner(session, wanted)
+    await check_owner(session, wanted.get("owner_id"))
     if "parent_id" in wanted:
         await organization_tree.check_move(session, organization.id, wanted["parent_id"])
     keys = {key: wanted[key] for key in KEYS if wanted.get(key) is not None}

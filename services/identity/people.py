@@ -19,8 +19,18 @@ from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Person, PersonIdentifier
 from services.events.publish import NewEvent, publish
-from services.identity import aliases, anonymous, attributes, consent, lifecycle, limits, normalize
+from services.identity import (
+    aliases,
+    anonymous,
+    attribute_definitions,
+    attributes,
+    consent,
+    lifecycle,
+    limits,
+    normalize,
+)
 from services.identity.consent import Choice
+from services.identity.owners import check_owner
 from services.shared import activity
 
 ATTEMPTS: Final = 5
@@ -28,6 +38,9 @@ ATTEMPTS: Final = 5
 
 PRIMARY: Final = ("email", "phone", "external_id")
 """Kinds of identifier of which a person shows one; of `anonymous_id` there is no first."""
+
+OBJECTS: Final = ("attributes", "social", "preferences")
+"""Fields that are changed key by key."""
 
 _PLAIN: Final = {
     "first_name": normalize.line,
@@ -44,10 +57,12 @@ class PersonChange:
 
     identifiers: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
     """By kind. An update (not an upsert) drops the one it replaces; None drops it."""
-    fields: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
-    """Of `first_name`, `last_name`, `source`, `time_zone`, `locale`."""
+    fields: Mapping[str, str | UUID | None] = field(default_factory=dict[str, str | UUID | None])
+    """Of `first_name`, `last_name`, `source`, `time_zone`, `locale`, and `owner_id`."""
     attributes: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
-    """Merged key by key; None removes."""
+    """Merged key by key; None removes. So are the next two."""
+    social: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    preferences: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     roles: Mapping[str, bool] = field(default_factory=dict[str, bool])
     """Roles set by hand: `lead`, `contact`, `vendor`, `employee`. False takes back the hand, not other facts."""
     qualified: bool | None = None
@@ -61,17 +76,23 @@ class PersonChange:
         """
         problems: list[FieldProblem] = []
         identifiers: dict[str, str | None] = {}
-        fields: dict[str, str | None] = {}
-        for target, given, rules in (
-            (identifiers, self.identifiers, normalize.BY_KIND),
-            (fields, self.fields, _PLAIN),
+        fields: dict[str, str | UUID | None] = {}
+        for kind, value in self.identifiers.items():
+            try:
+                identifiers[kind] = None if value is None else normalize.BY_KIND[kind](value, kind)
+            except InvalidError as error:
+                problems.extend(error.errors)
+        for name, value in self.fields.items():
+            try:
+                fields[name] = _PLAIN[name](value, name) if isinstance(value, str) else value
+            except InvalidError as error:
+                problems.extend(error.errors)
+        for check in (
+            lambda: attributes.check(self.attributes),
+            lambda: attributes.check_social(self.social),
+            lambda: attributes.check_preferences(self.preferences),
+            lambda: consent.check(self.consent),
         ):
-            for name, value in given.items():
-                try:
-                    target[name] = None if value is None else rules[name](value, name)
-                except InvalidError as error:
-                    problems.extend(error.errors)
-        for check in (lambda: attributes.check(self.attributes), lambda: consent.check(self.consent)):
             try:
                 check()
             except InvalidError as error:
@@ -101,7 +122,7 @@ async def upsert(session: TenantSession, change: PersonChange, *, by: Actor) -> 
         ConflictError: the identifiers point to two people of whom something is known.
         UnavailableError: others changed the same person again and again meanwhile.
     """
-    change = change.normalized()
+    change = await _checked(session, change)
     keys = [Key(kind, value) for kind, value in sorted(change.identifiers.items()) if value is not None]
     if not keys and not (change.fields.get("first_name") or change.fields.get("last_name")):
         raise InvalidError.of("email", "is needed, or another identifier, or at least a name")
@@ -146,7 +167,7 @@ async def update(session: TenantSession, person_id: UUID, change: PersonChange, 
         InvalidError: a value is not acceptable.
         ConflictError: an identifier points to another person.
     """
-    change = change.normalized()
+    change = await _checked(session, change)
     person = await locked(session, person_id)
     replaced = [
         Key(kind, old)
@@ -168,6 +189,14 @@ async def update(session: TenantSession, person_id: UUID, change: PersonChange, 
         await limits.check_added(session, person.id, [key.kind for key in wanted])
     await _apply(session, person, change, attached=(), by=by)
     return person
+
+
+async def _checked(session: TenantSession, change: PersonChange) -> PersonChange:
+    change = change.normalized()
+    await attribute_definitions.check(session, "person", change.attributes)
+    owner = change.fields.get("owner_id")
+    await check_owner(session, owner if isinstance(owner, UUID) else None)
+    return change
 
 
 async def get(session: TenantSession, person_id: UUID) -> Person:
@@ -256,7 +285,7 @@ async def _create(session: TenantSession, change: PersonChange, keys: Sequence[K
     person = Person(
         tenant_id=session.tenant_id,
         id=new_id(),
-        attributes=attributes.merged({}, change.attributes),
+        **{name: attributes.merged({}, getattr(change, name), what=name) for name in OBJECTS},
         roles_by_hand=sorted(role for role, holds in change.roles.items() if holds),
         **given,
         **shown,
@@ -269,8 +298,8 @@ async def _create(session: TenantSession, change: PersonChange, keys: Sequence[K
             return None
     changes: dict[str, tuple[Any, Any]] = {
         **{key.kind: (None, key.value) for key in keys},
-        **{name: (None, value) for name, value in given.items()},
-        **{f"attributes.{name}": (None, value) for name, value in person.attributes.items()},
+        **{name: (None, _logged(value)) for name, value in given.items()},
+        **{f"{name}.{key}": (None, value) for name in OBJECTS for key, value in getattr(person, name).items()},
         **({"roles_by_hand": ([], person.roles_by_hand)} if person.roles_by_hand else {}),
     }
     await _report(session, person, PERSON_CREATED, changes, by=by)
@@ -286,7 +315,7 @@ async def _apply(
     wanted: dict[str, Any] = {
         **change.fields,
         **{kind: value for kind, value in change.identifiers.items() if kind in PRIMARY},
-        "attributes": attributes.merged(person.attributes, change.attributes),
+        **{name: attributes.merged(getattr(person, name), getattr(change, name), what=name) for name in OBJECTS},
         "roles_by_hand": sorted(
             (set(person.roles_by_hand) | {role for role, holds in change.roles.items() if holds})
             - {role for role, holds in change.roles.items() if not holds}
@@ -299,16 +328,16 @@ async def _apply(
         before = getattr(person, name)
         if _same(before, value):
             continue
-        if name == "attributes":
+        if name in OBJECTS:
             changes |= {
-                f"attributes.{key}": (before.get(key), value.get(key))
-                for key in sorted(change.attributes)
+                f"{name}.{key}": (before.get(key), value.get(key))
+                for key in sorted(getattr(change, name))
                 if not _same(before.get(key), value.get(key))
             }
         elif name == "qualified_at":
             changes["qualified"] = (before is not None, value is not None)
         else:
-            changes[name] = (before, value)
+            changes[name] = (_logged(before), _logged(value))
         setattr(person, name, value)
         attribute_state.flag_modified(person, name)  # SQLAlchemy too would take true for equal to 1
     if changes:
@@ -318,6 +347,10 @@ async def _apply(
     consented = await consent.apply(session, person.id, change.consent, by=by)
     facts_changed = consented or not changes.keys().isdisjoint({"roles_by_hand", "qualified"})
     await _settle(session, person, facts_changed=facts_changed, refresh=bool(changes))
+
+
+def _logged(value: object) -> object:
+    return str(value) if isinstance(value, UUID) else value
 
 
 def _same(one: object, other: object) -> bool:

@@ -15,12 +15,11 @@ from core.ids import new_id
 from journeys.definition import EventEntry, JourneyDefinition
 from journeys.validation import InvalidDefinition, Problem, parse, validate
 from models import Journey, JourneyListener, JourneyVersion, Template, TemplateVersion
-from services.marketing import endings, rendering
+from services.identity import field_types
+from services.identity.field_types import PERSON_FIELDS
+from services.marketing import endings
 from services.marketing.members import ENROLLMENT
 from services.shared import activity
-
-PERSON_FIELDS = frozenset({*rendering.PERSON_FIELDS, "updated_at", "last_seen_at", "qualified_at"})
-"""What a condition may ask of a person, beside attributes."""
 
 
 async def create(session: TenantSession, *, key: str, name: str, definition: Mapping[str, Any], by: Actor) -> Journey:
@@ -207,7 +206,11 @@ async def checked(session: TenantSession, raw: Mapping[str, Any]) -> JourneyDefi
     except InvalidDefinition as error:
         raise _invalid(error.problems) from error
     problems = validate(
-        definition, person_fields=PERSON_FIELDS, templates=await _templates(session), segments=frozenset()
+        definition,
+        person_fields=PERSON_FIELDS,
+        templates=await _templates(session),
+        segments=frozenset(),
+        typed=await field_types.known(session),
     )
     if problems:
         raise _invalid(problems)

@@ -92,6 +92,7 @@ class Value:
     text: ColumnElement[str] | None = None
     """As text. Where the value is JSON, what `->>` gives for any JSON; elsewhere the value is always a string."""
     json: ColumnElement[Any] | None = None
+    number: ColumnElement[Decimal] | None = None
     instant: Instant | None = None
     boolean: Bool | None = None
 
@@ -99,6 +100,11 @@ class Value:
 def text_value(text: ColumnElement[Any], *, nullable: bool = True) -> Value:
     """Return the value of a text."""
     return Value(present=text.is_not(None) if nullable else true(), text=type_coerce(text, Text))
+
+
+def number_value(number: ColumnElement[Any], *, nullable: bool = True) -> Value:
+    """Return the value of a number."""
+    return Value(present=number.is_not(None) if nullable else true(), number=type_coerce(number, Numeric))
 
 
 def instant_value(instant: ColumnElement[Any], *, nullable: bool = True) -> Value:
@@ -191,6 +197,8 @@ def _if_text(value: Value, decide: Callable[[ColumnElement[str]], Bool]) -> Bool
 
 
 def _if_number(value: Value, decide: Callable[[ColumnElement[Decimal]], Bool]) -> Bool:
+    if value.number is not None:
+        return and_(decide(value.number), value.present)
     if value.text is None:
         return false()
     of_text = _guarded(_fits_number(value.text), decide(sql_cast(value.text, Numeric)))
@@ -206,7 +214,7 @@ def _if_date(value: Value, decide: Callable[[Instant], Bool]) -> Bool:
     if value.text is None:
         return false()
     # No other JSON than a string has a text like a date.
-    return _guarded(_fits_date(value.text), decide(_instant_of(value.text)))
+    return _guarded(fits_date(value.text), decide(_instant_of(value.text)))
 
 
 def _contains_text(value: Value, given: object) -> Bool:
@@ -268,7 +276,8 @@ def _fits_number(text: ColumnElement[str]) -> Bool:
     return and_(text.regexp_match(_UNBOUNDED_NUMBER), bounded)
 
 
-def _fits_date(text: ColumnElement[str]) -> Bool:
+def fits_date(text: ColumnElement[str]) -> Bool:
+    """Return whether a text is a date, or a date and a time; never NULL where the text is not."""
     day = func.substr(text, 9, 2, type_=Text)
     return and_(text.regexp_match(_DATE), or_(day.not_in(_LAST_DAYS), text.regexp_match(_LAST_DAY_OF_CALENDAR)))
 
@@ -294,7 +303,7 @@ def _anniversary_within(value: Value, duration: Duration, clock: Clock) -> Bool:
     if value.instant is not None:
         at, fits = value.instant, value.present
     elif value.text is not None:
-        at, fits = value.text, _fits_date(value.text)
+        at, fits = value.text, fits_date(value.text)
     else:
         return false()
     # OFFSET keeps the planner from putting each long expression into every place that names it.

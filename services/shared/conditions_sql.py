@@ -47,6 +47,7 @@ from journeys.conditions import (
     walk,
 )
 from models import Event, Organization, Tenant
+from services.shared import computed
 from services.shared.conditions_fields import (
     Bool,
     Clock,
@@ -55,6 +56,7 @@ from services.shared.conditions_fields import (
     compare,
     instant_value,
     json_value,
+    number_value,
     text_value,
 )
 
@@ -135,7 +137,7 @@ def _each(conditions: tuple[Condition, ...], scope: Scope) -> list[Bool]:
 def _value(path: FieldPath, scope: Scope) -> Value:
     found = None
     if path.root == "person":
-        found = _of_row(path.path, scope.person)
+        found = _of_row(path.path, scope.person) or _computed(path.path, scope)
     elif path.root == "event" and scope.event is not None:
         found = _of_event(path.path, scope.event)
     elif path.root == "entry" and scope.entry is not None:
@@ -143,6 +145,10 @@ def _value(path: FieldPath, scope: Scope) -> Value:
     if found is None:
         raise UnsupportedCondition(f"the field {path} is not available")
     return found
+
+
+def _computed(steps: tuple[str, ...], scope: Scope) -> Value | None:
+    return computed.value_of(steps[0], scope.person, scope.tenant_id) if len(steps) == 1 else None
 
 
 def _of_event(steps: tuple[str, ...], event: FromClause) -> Value | None:
@@ -163,11 +169,17 @@ def _of_row(steps: tuple[str, ...], row: FromClause) -> Value | None:
     if held is None or bool(rest) != isinstance(held.type, JSONB):
         return None
     nullable = bool(getattr(held, "nullable", True))
+    if isinstance(held.type, JSONB):
+        return json_value(held, rest)
+    if isinstance(held.type, Boolean):
+        return boolean_value(held)
+    return _of_column(held, nullable=nullable)
+
+
+def _of_column(held: ColumnElement[Any], *, nullable: bool) -> Value | None:
     match held.type:
-        case JSONB():
-            return json_value(held, rest)
-        case Boolean():
-            return boolean_value(held)
+        case Integer():
+            return number_value(held, nullable=nullable)
         case DateTime():
             return instant_value(held, nullable=nullable)
         case String() | Uuid():

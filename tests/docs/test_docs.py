@@ -22,7 +22,7 @@ from core.settings import Settings
 from journeys.conditions import RootCondition
 from journeys.definition import EventEntry, JourneyDefinition
 from journeys.validation import parse, validate
-from services.marketing.journeys import PERSON_FIELDS
+from services.identity.field_types import PERSON_FIELDS
 from services.tenancy import api_keys, tenants
 from stack import demo_tenant
 from stack.processes import ChildProcess, listening_socket

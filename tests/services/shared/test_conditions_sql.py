@@ -17,7 +17,7 @@ from journeys.evaluate import Facts, evaluate
 from journeys.literals import as_date
 from journeys.validation import ORGANIZATION_FIELDS
 from models import Organization, OrganizationPerson, Tenant
-from services.marketing.journeys import PERSON_FIELDS
+from services.identity.field_types import PERSON_FIELDS
 from services.shared.conditions_sql import ORGANIZATION, Scope, UnsupportedCondition, compile_condition
 from services.tenancy import tenants
 from tests.journeys.condition_cases import FIELD_CASES, NOW, TREE_CASES, FieldCase, TreeCase
@@ -208,7 +208,8 @@ async def test_core_fields_decide_as_in_memory(store: Store) -> None:
         for op, value in operands
     ]
     rows = (await store.session.execute(select(P))).mappings()
-    stored = {row["id"]: {**row, "id": str(row["id"])} for row in rows}
+    bought = {"order_count": 0, "lifetime_value": 0, "average_order": None, "last_order_at": None}
+    stored = {row["id"]: {**row, "id": str(row["id"]), **bought} for row in rows}
     decided: dict[UUID, list[bool]] = {person_id: [] for person_id in people}
     for part in (conditions[at : at + 100] for at in range(0, len(conditions), 100)):
         for person_id, answers in (await store.decide_all(part)).items():
