@@ -4,7 +4,7 @@ A page is parsed before its transaction begins, so that the next can be parsed w
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 from uuid import UUID
@@ -15,9 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import InvalidError, PlatformError, TooLargeError, UnavailableError
-from models import AttributeDefinition, ImportReject, PeopleImport
+from journeys.attributes import Defined
+from models import ImportReject, PeopleImport
 from services.events import ingest
-from services.identity import attributes, import_options, imports, lifecycle
+from services.identity import attribute_definitions, attributes, import_options, imports, lifecycle
 from services.identity.import_files import Detected
 from services.identity.import_items import Items
 from services.identity.import_mapping import Change, Columns
@@ -48,6 +49,8 @@ class Job:
     how: Format
     options: Options
     reader: Columns | Items
+    defined: Mapping[str, Defined]
+    """What attributes may hold, by key."""
     size: int
     position: int
     line: int
@@ -92,12 +95,8 @@ async def load(session: TenantSession, import_id: UUID, *, whole: bool = False) 
         found.status = "running"
         found.started_at = found.started_at or func.now()
         await session.flush()
-    definitions = await session.execute(
-        select(AttributeDefinition.key, AttributeDefinition.type).where(
-            AttributeDefinition.tenant_id == session.tenant_id, AttributeDefinition.subject_type == "person"
-        )
-    )
-    types = {row.key: row.type for row in definitions}
+    defined = await attribute_definitions.load(session, "person")
+    types = {key: definition.type for key, definition in defined.items()}
     if detected.format == "csv":
         reader: Columns | Items = Columns(detected.columns, found.mapping, types=types, consent=options.choices())
     else:
@@ -108,6 +107,7 @@ async def load(session: TenantSession, import_id: UUID, *, whole: bool = False) 
         detected.how(),
         options,
         reader,
+        defined,
         found.size_bytes,
         detected.header_bytes if whole else found.bytes_done,
         detected.header_lines if whole else found.lines_done,
@@ -127,7 +127,7 @@ def parse(job: Job, piece: bytes, *, position: int, line: int, last: bool) -> Pa
             page.refused.append(Refused(row.line, "", row.problem))
             continue
         try:
-            page.changes.append(_change(job.reader, row))
+            page.changes.append(_change(job, row))
         except InvalidError as error:
             first = error.errors[0]
             page.refused.append(Refused(row.line, first.field, first.reason))
@@ -136,12 +136,16 @@ def parse(job: Job, piece: bytes, *, position: int, line: int, last: bool) -> Pa
     return page
 
 
-def _change(reader: Columns | Items, row: RawRow) -> Change:
+def _change(job: Job, row: RawRow) -> Change:
+    reader = job.reader
     change = (
         reader.change(row.line, row.item or {}) if isinstance(reader, Items) else reader.change(row.line, row.cells)
     )
     if sum(map(len, row.text)) > _BIG_ROW:
         attributes.merged({}, change.attributes)
+    misfits = attribute_definitions.problems(job.defined, change.attributes)
+    if misfits:
+        raise InvalidError(f"{misfits[0].field}: {misfits[0].reason}", errors=misfits)
     return change
 
 

@@ -172,8 +172,8 @@ async def test_another_tenant_s_definition_is_not_there(
         _, secret = await api_keys.create(session, "test", ["*"], by=CLI)
     async with serving(app, secret) as other:
         for method in ("GET", "PATCH", "DELETE"):
-            body = {"json": {"label": "x"}} if method == "PATCH" else {}
-            answer = await other.request(method, f"/v1/attributes/{made['id']}", **body)
+            body = {"label": "x"} if method == "PATCH" else None
+            answer = await other.request(method, f"/v1/attributes/{made['id']}", json=body)
             assert answer.status_code == 404, method
         assert await refused(other, {"field": "text"}) == []
 

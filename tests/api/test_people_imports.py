@@ -142,6 +142,15 @@ async def test_a_row_that_means_two_people_is_refused_and_the_rest_is_taken(impo
     assert (bo["email"], bo["first_name"]) == ("cy@shop.example", "Cy")
 
 
+async def test_a_row_that_does_not_fit_a_defined_attribute_is_refused(importing: Importing) -> None:
+    defined = {"key": "age", "label": "Age", "type": "number", "maximum": 150}
+    assert (await importing.client.post("/v1/attributes", json=defined)).status_code == 201
+    found = await importing.take(csv_of("email,age", ["ann@shop.example,151", "bo@shop.example,7"]))
+    assert counts(found) == (1, 0, 0, 1)
+    ((line, field, _),) = await importing.rejects(found)
+    assert (line, field) == (2, "attributes.age")
+
+
 async def test_an_opt_out_stands_against_the_file(importing: Importing) -> None:
     left = {"channel": "email", "topic": "news", "status": "opted_out"}
     await importing.call("POST", "", json={"email": "ann@shop.example", "consent": [left]})
