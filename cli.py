@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,8 +18,9 @@ from core.errors import NotFoundError, PlatformError
 from core.settings import settings
 from migrations.run import upgrade
 from services.identity import normalize
+from services.identity.import_upload import Upload, parsed_object
 from services.tenancy import api_keys, passwords, tenants, throttle, users
-from stack import demo_access, dev
+from stack import demo_access, dev, people_files
 from stack.demo import Demo
 from stack.processes import StackError
 
@@ -91,6 +93,29 @@ def worker() -> None:
 def relay() -> None:
     """Run the relay alone, without workflows, activities or a sender, until SIGTERM."""
     uvloop.run(worker_process.main(worker_process.run_relay))
+
+
+@app.command("import")
+def import_people(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or NDJSON.")],
+    tenant: Annotated[str, typer.Option(help="The tenant's key.")],
+    preset: Annotated[str | None, typer.Option(help="hubspot, mautic, listmonk or mailchimp.")] = None,
+    mapping: Annotated[str | None, typer.Option(help="JSON: column to field, null to leave it out.")] = None,
+    options: Annotated[str | None, typer.Option(help="JSON, as the API takes them.")] = None,
+    *,
+    follow: Annotated[bool, typer.Option(help="Show how far it has come, until it is over.")] = True,
+) -> None:
+    """Import people from FILE; a worker must be running. See docs/imports.md."""
+    typer.echo(_run(_import_people(file, tenant, preset, mapping, options, follow=follow)))
+
+
+@app.command("export")
+def export_people(
+    tenant: Annotated[str, typer.Option(help="The tenant's key.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; .ndjson for NDJSON, else CSV.")],
+) -> None:
+    """Write all people of a tenant to a file."""
+    typer.echo(_run(_export_people(tenant, output)))
 
 
 @tenant_app.command("create")
@@ -205,6 +230,33 @@ async def _create_key(tenant_key: str, name: str, scopes: list[str]) -> str:
         return secret
 
     return await _within(tenant_key, create)
+
+
+async def _import_people(
+    file: Path, tenant: str, preset: str | None, mapping: str | None, options: str | None, *, follow: bool
+) -> str:
+    chosen = parsed_object(options, "options") or {}
+    upload = Upload(
+        file_name=file.name,
+        mapping=parsed_object(mapping, "mapping"),
+        options=chosen if preset is None else {**chosen, "preset": preset},
+        start=True,
+    )
+    url = settings().database_url
+    found = await people_files.import_file(url, tenant, file, upload, follow=follow, progress=_show_progress)
+    typer.echo("", err=True)
+    return f"{found.id} {people_files.described(found)}"
+
+
+async def _export_people(tenant: str, output: Path) -> str:
+    kind = "ndjson" if output.suffix in {".ndjson", ".jsonl"} else "csv"
+    count = await people_files.export_file(settings().database_url, tenant, output, kind, progress=_show_progress)
+    typer.echo("", err=True)
+    return f"{count} people in {output}"
+
+
+def _show_progress(line: str) -> None:
+    typer.echo(f"\r{line:<78}", nl=False, err=True)
 
 
 def _run(work: Coroutine[None, None, str]) -> str:

@@ -1,8 +1,7 @@
 """People as a file, streamed: as much memory for a million as for a hundred."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
@@ -11,7 +10,7 @@ from api.dependencies import DatabaseDep, PrincipalDep, requires
 from api.rest.person_shapes import Role, Stage
 from api.routing import Router
 from services.identity import exports
-from services.identity.directory import Filter, Shown
+from services.identity.directory import Filter
 from services.identity.exports import FileFormat
 
 router = Router(prefix="/people/export", tags=["people"])
@@ -32,27 +31,11 @@ async def export(
     for formulas begin with an apostrophe, which an import takes away again.
     """
     wanted = Filter(role=role, stage=stage, search=q)
-    tenant_id = principal.tenant_id
-    async with database.tenant(tenant_id) as session:
-        columns = await exports.header(session) if format == "csv" else None
 
-    def text(people: Sequence[Shown]) -> str:
-        if columns is None:
-            return "".join(map(exports.ndjson_line, people))
-        return exports.csv_lines(exports.csv_row(person, columns) for person in people)
-
-    async def pages() -> AsyncGenerator[str]:
-        if columns is not None:
-            yield exports.csv_lines([columns.names()])
-        before: UUID | None = None
-        while True:
-            async with database.tenant(tenant_id) as session:
-                people = await exports.page(session, wanted, before=before)
-            yield text(people)
-            if len(people) < exports.PAGE:
-                return
-            before = people[-1].person.id
+    async def parts() -> AsyncGenerator[str]:
+        async for text, _ in exports.texts(lambda: database.tenant(principal.tenant_id), wanted, format):
+            yield text
 
     kind = "text/csv" if format == "csv" else "application/x-ndjson"
     headers = {"Content-Disposition": f'attachment; filename="people.{format}"'}
-    return StreamingResponse(pages(), media_type=f"{kind}; charset=utf-8", headers=headers)
+    return StreamingResponse(parts(), media_type=f"{kind}; charset=utf-8", headers=headers)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -19,6 +19,7 @@ from services.identity.directory import Filter, Shown
 from services.identity.import_files import Detected
 from services.identity.import_mapping import GUARDED
 from services.identity.import_presets import REJECTED
+from services.identity.import_upload import Begin
 
 PAGE: Final = 1_000
 FileFormat = Literal["csv", "ndjson"]
@@ -81,6 +82,26 @@ async def header(session: TenantSession) -> Header:
 async def page(session: TenantSession, wanted: Filter, *, before: UUID | None) -> list[Shown]:
     """Return the next `PAGE` people, newest first; fewer at the end."""
     return await directory.show(session, await directory.page(session, wanted, limit=PAGE, before=before))
+
+
+async def texts(begin: Begin, wanted: Filter, file_format: FileFormat) -> AsyncGenerator[tuple[str, int]]:
+    """Yield the file a part at a time, each with how many people it holds; a transaction a part, so none stays open."""
+    columns: Header | None = None
+    if file_format == "csv":
+        async with begin() as session:
+            columns = await header(session)
+        yield csv_lines([columns.names()]), 0
+    before: UUID | None = None
+    while True:
+        async with begin() as session:
+            people = await page(session, wanted, before=before)
+        if columns is None:
+            yield "".join(map(ndjson_line, people)), len(people)
+        else:
+            yield csv_lines(csv_row(each, columns) for each in people), len(people)
+        if len(people) < PAGE:
+            return
+        before = people[-1].person.id
 
 
 def csv_lines(rows: Iterable[Sequence[str]]) -> str:
