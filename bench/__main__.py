@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import enroll, growth, journey, trigger
+from bench import enroll, growth, journey, people_import, trigger
 from bench.harness import Ratio, Report, Servers, servers
 from core import logging
 
@@ -17,6 +17,7 @@ BENCHES: dict[str, Bench] = {
     "growth": growth.run,
     "enroll": enroll.run,
     "trigger": trigger.run,
+    "import": people_import.run,
 }
 ALIASES = {"journeys": "journey"}
 
