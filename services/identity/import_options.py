@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import FieldProblem, InvalidError
 from services.identity import consent
-from services.identity.consent import Channel, Choice, Chosen
+from services.identity.consent import MAX_WORDING, Channel, Choice, Chosen
 
 
 class ConsentOption(BaseModel):
@@ -20,10 +20,12 @@ class ConsentOption(BaseModel):
     status: Chosen
     source: Annotated[str | None, Field(max_length=200)] = None
     """Where they chose; `import` unless given."""
+    wording: Annotated[str | None, Field(max_length=MAX_WORDING)] = None
+    """What they were told; the topic's wording unless given."""
 
     def choice(self) -> Choice:
         """Return it as the ledger takes it."""
-        return Choice(self.channel, self.topic, self.status, self.source or "import")
+        return Choice(self.channel, self.topic, self.status, self.source or "import", self.wording)
 
 
 class Options(BaseModel):

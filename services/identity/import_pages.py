@@ -19,6 +19,7 @@ from services.identity import attributes
 from services.identity.consent import Choice
 from services.identity.import_mapping import FIELDS, Change
 from services.identity.resolve import PRIMARY_KINDS, Directory, Identifier
+from services.identity.topics import ALL
 
 Existing = Literal["update", "fill_empty", "skip"]
 """What becomes of people who are there already: changed as by `POST /people`, only where nothing stands, or left."""
@@ -193,6 +194,8 @@ class Page:
         changed = False
         for choice in choices:
             key = choice.channel, choice.topic
+            if choice.topic == ALL and choice.status == "opted_in":
+                continue  # everything is no topic that anybody opts in to
             standing = state.consent.get(key)
             if standing is not None and (
                 fill
@@ -278,9 +281,7 @@ def _write(state: State, outcome: Outcome) -> None:
     if state.choices:
         outcome.activities.append((new_id(), state.id, CONSENT_CHANGED, _dumps(state.consent_changes)))
         for (channel, topic), choice in state.choices.items():
-            outcome.consent.append(
-                (new_id(), state.id, channel, topic, choice.status, choice.source, getattr(choice, "wording", None))
-            )
+            outcome.consent.append((new_id(), state.id, channel, topic, choice.status, choice.source, choice.wording))
             properties = _dumps({"channel": channel, "topic": topic})
             outcome.events.append((new_id(), state.id, _CONSENT_EVENTS[choice.status], properties))
     if state.choices or "roles_by_hand" in state.changes:

@@ -53,6 +53,12 @@ class Shop:
             assert time.monotonic() < deadline, f"{method} {path}: {problem}"
             time.sleep(_RETRY_SECONDS)
 
+    def upload(self, content: str, path: str) -> Any:  # noqa: ANN401 - JSON
+        """Upload a CSV file; what the API answers."""
+        answer = self._api.post(path, content=content.encode(), headers={"Content-Type": "text/csv"})
+        assert answer.is_success, answer.text
+        return answer.json()
+
     def people(self, count: int, *, without_consent: int = 0) -> list[UUID]:
         """Make people with an address and an opt-in; the attribute `n` counts from 0.
 
