@@ -12,7 +12,7 @@ from core.errors import NotFoundError
 from core.tokens import NO_MESSAGE, ConsentRef
 from models import Consent, Person, PersonIdentifier, Template, TemplateVersion, Tenant, Topic
 from models.identity import CHANNELS
-from services.identity import aliases, consent
+from services.identity import aliases, consent, people
 from services.identity.topics import ALL
 
 UNSUBSCRIBE_LINK: Final = "unsubscribe_link"
@@ -73,7 +73,7 @@ async def topic_of(session: TenantSession, ref: ConsentRef) -> tuple[str, str]:
     Raises:
         NotFoundError: the person is gone.
     """
-    await _person(session, ref)
+    await people.get(session, ref.person_id)
     name = await session.scalar(select(Topic.name).where(Topic.tenant_id == session.tenant_id, Topic.key == ref.topic))
     return await _tenant_name(session), name or ref.topic
 
@@ -84,7 +84,7 @@ async def choices(session: TenantSession, ref: ConsentRef) -> Choices:
     Raises:
         NotFoundError: the person is gone.
     """
-    person = await _person(session, ref)
+    person = await people.get(session, ref.person_id)
     standing: dict[Pair, str] = {
         (channel, topic): status
         for channel, topic, status in await session.execute(
@@ -120,10 +120,9 @@ async def unsubscribe(session: TenantSession, ref: ConsentRef, visit: Visit) -> 
     Raises:
         NotFoundError: the person is gone.
     """
-    person = await _person(session, ref)
     channel = cast("consent.Channel", ref.channel)
     choice = consent.Choice(channel, ref.topic, "opted_out", UNSUBSCRIBE_LINK, evidence=visit.evidence)
-    await consent.choose(session, person.id, [choice], by=_actor(ref, visit))
+    await _enter(session, ref, [choice], visit)
 
 
 async def unsubscribe_from_all(session: TenantSession, ref: ConsentRef, visit: Visit) -> None:
@@ -137,7 +136,7 @@ async def unsubscribe_from_all(session: TenantSession, ref: ConsentRef, visit: V
         consent.Choice(cast("consent.Channel", channel), ALL, "opted_out", PREFERENCES_LINK, evidence=visit.evidence)
         for channel in offered.channels
     ]
-    await consent.choose(session, (await _person(session, ref)).id, out, by=_actor(ref, visit))
+    await _enter(session, ref, out, visit)
 
 
 async def choose(
@@ -152,7 +151,7 @@ async def choose(
         NotFoundError: the person is gone.
     """
     offered = await choices(session, ref)
-    person = await _person(session, ref)
+    person = await people.get(session, ref.person_id)
     proof: consent.Proof = "proven" if await _verified(session, person) else "claimed"
     changed = [
         consent.Choice(
@@ -166,7 +165,7 @@ async def choose(
         for offer in offered.offers
         if (offer.channel, offer.topic) in seen and ((offer.channel, offer.topic) in wanted) != offer.wanted
     ]
-    await consent.choose(session, person.id, changed, by=_actor(ref, visit))
+    await _enter(session, ref, changed, visit)
 
 
 def _kept(defined: Mapping[str, Topic], topic: str, status: str) -> bool:
@@ -205,14 +204,6 @@ async def _in_use(session: TenantSession) -> set[Pair]:
     return {(channel, topic) for channel, topic in rows}
 
 
-async def _person(session: TenantSession, ref: ConsentRef) -> Person:
-    living = await aliases.living(session, ref.person_id)
-    person = await session.get(Person, {"tenant_id": session.tenant_id, "id": living})
-    if person is None:
-        raise NotFoundError("No such person.")
-    return person
-
-
 async def _tenant_name(session: TenantSession) -> str:
     return await session.scalar(select(Tenant.name).where(Tenant.id == session.tenant_id)) or ""
 
@@ -226,6 +217,14 @@ async def _verified(session: TenantSession, person: Person) -> bool:
         PersonIdentifier.verified_at.is_not(None),
     )
     return bool(await session.scalar(select(proven)))
+
+
+async def _enter(session: TenantSession, ref: ConsentRef, made: Sequence[consent.Choice], visit: Visit) -> None:
+    by = _actor(ref, visit)
+    try:
+        await consent.choose(session, await aliases.resolve(session, ref.person_id), made, by=by)
+    except NotFoundError:  # merged into somebody a moment ago: the id means another now
+        await consent.choose(session, await aliases.resolve(session, ref.person_id), made, by=by)
 
 
 def _actor(ref: ConsentRef, visit: Visit) -> Actor:

@@ -16,13 +16,14 @@ from core.actor import CLI
 from core.database import Database
 from core.ids import new_id
 from core.settings import Settings
-from core.tokens import ConfirmRef, Tokens
+from core.tokens import ConfirmRef, ConsentRef, Tokens
 from models import PersonIdentifier
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
-from services.identity import consent
+from services.identity import consent, merging
 from services.tenancy import api_keys
 from tests.api.conftest import serving
+from tests.factories.marketing import Marketing
 from tests.relay.conftest import drain
 from tests.sender.support import MailServer, open_pages, sending, until
 
@@ -93,6 +94,10 @@ class Shop:
                 source="unsubscribe_link",
                 by=CLI,
             )
+
+    async def until_blocked(self) -> None:
+        """Return once somebody waits for another's lock."""
+        await Marketing(self.database, self.tenant_id, self.settings.database_url).until_blocked()
 
 
 @pytest.fixture
@@ -276,12 +281,7 @@ async def test_confirming_and_opting_out_at_once_end_as_one_after_the_other(shop
     async with shop.database.tenant(shop.tenant_id) as session:
         await consent.lock(session, UUID(person["id"]))
         pressing = asyncio.create_task(shop.press(link))
-
-        async def waits() -> bool:
-            async with shop.database.system() as other:
-                return bool(await other.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
-
-        await until(waits)
+        await shop.until_blocked()
         await consent.apply(
             session, UUID(person["id"]), [consent.Choice("email", "news", "opted_out", "unsubscribe_link")], by=CLI
         )
@@ -351,3 +351,33 @@ async def test_what_a_form_says_is_confirmed_by_the_person_with_the_forms_words_
     }
     assert (asked["source"], asked["actor"]) == ("form:footer", f"form:{made.json()['id']}")
     assert (confirmed["status"], confirmed["wording"]) == ("opted_in", "By signing up you get our news.")
+
+
+async def test_links_of_somebody_merged_away_work_for_whom_they_became(shop: Shop) -> None:
+    loser = await shop.ask()
+    link = await shop.link()
+    winner = (await shop.client.post("/v1/people", json={"email": "anne@shop.example"})).json()
+    merged = await shop.client.post("/v1/people/merge", json={"winner_id": winner["id"], "loser_id": loser["id"]})
+    assert merged.is_success, merged.text
+    assert await shop.status(winner) == "pending"
+    assert (await shop.press(link)).status_code == 200
+    assert await shop.status(winner) == "opted_in"
+    tokens = Tokens(shop.settings.secret_key.get_secret_value())
+    old = ConsentRef(shop.tenant_id, UUID(loser["id"]), UUID(loser["id"]), "email", "news")
+    assert (await shop.public.get(f"/t/p/{tokens.preferences(old)}")).status_code == 200
+    assert (await shop.public.post(f"/t/u/{tokens.unsubscribe(old)}")).status_code == 200
+    assert await shop.status(winner) == "opted_out"
+    assert [entry["status"] for entry in await shop.ledger(winner)][-2:] == ["opted_in", "opted_out"]
+
+
+async def test_an_unsubscription_that_waits_for_a_merge_reaches_whom_the_person_became(shop: Shop) -> None:
+    loser = await shop.ask(confirm=False)
+    winner = (await shop.client.post("/v1/people", json={"email": "anne@shop.example"})).json()
+    tokens = Tokens(shop.settings.secret_key.get_secret_value())
+    old = ConsentRef(shop.tenant_id, UUID(loser["id"]), UUID(loser["id"]), "email", "news")
+    async with shop.database.tenant(shop.tenant_id) as session:
+        await merging.merge(session, UUID(winner["id"]), UUID(loser["id"]), by=CLI)
+        pressing = asyncio.create_task(shop.public.post(f"/t/u/{tokens.unsubscribe(old)}"))
+        await shop.until_blocked()
+    assert (await pressing).status_code == 200
+    assert await shop.status(winner) == "opted_out"
