@@ -1,5 +1,6 @@
 """What a browser may send with a public key, and what becomes of it."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -255,6 +256,47 @@ async def test_a_visitor_who_says_who_he_is_keeps_his_history(site: Website) -> 
     seen = [item for item in await site.timeline(person["id"]) if item["type"] == "page.viewed"]
     assert len(seen) == 2
     assert await site.identify(visitor, email="ann@shop.example") == visitor
+
+
+async def test_a_visitor_who_turns_out_to_be_known_brings_his_history(site: Website) -> None:
+    ann = (await site.api.post("/v1/people", json={"email": "ann@shop.example", "phone": "+493012345678"})).json()
+    for traits in ({"email": "ann@shop.example"}, {"phone": "+493012345678"}):
+        visitor = browser()
+        await site.send(visitor, viewed(), viewed())
+        assert await site.identify(visitor, **traits) == visitor
+        await site.send(visitor, viewed())
+    (person,) = await site.people()
+    assert person["id"] == ann["id"]
+    assert [item["type"] for item in await site.timeline(ann["id"])].count("page.viewed") == 6
+
+
+async def test_browsers_that_all_say_the_same_at_once_end_as_one_person(site: Website) -> None:
+    browsers = [browser() for _ in range(6)]
+    await asyncio.gather(*(site.send(visitor, viewed()) for visitor in browsers))
+    told = await asyncio.gather(*(site.identify(visitor, email="ann@shop.example") for visitor in browsers * 2))
+    assert set(told) >= set(browsers)
+    assert [person["email"] for person in await site.people() if person["email"]] == ["ann@shop.example"]
+    for visitor in browsers:
+        await site.send(visitor, {"type": "who.am_i"})
+    (ann,) = await site.people()
+    types = [item["type"] for item in await site.timeline(ann["id"])]
+    assert (types.count("page.viewed"), types.count("who.am_i")) == (6, 6)
+
+
+async def test_people_who_fight_over_one_browser_stay_apart(site: Website) -> None:
+    """peers.md row 21, at once."""
+    shared = browser()
+    await site.send(shared, viewed())
+    emails = [f"p{number}@shop.example" for number in range(6)]
+    told = await asyncio.gather(*(site.identify(shared, email=email) for email in emails * 2))
+    people = {person["email"]: person["id"] for person in await site.people()}
+    assert sorted(people) == emails
+    assert told.count(shared) >= 1
+    for email, visitor in zip(emails * 2, told, strict=True):
+        await site.send(visitor, {"type": "who.am_i", "properties": {"email": email}})
+    for email, person_id in people.items():
+        acted = [item for item in await site.timeline(person_id) if item["type"] == "who.am_i"]
+        assert [item["properties"]["email"] for item in acted] == [email] * 2
 
 
 async def test_two_known_people_on_one_browser_stay_two(site: Website) -> None:

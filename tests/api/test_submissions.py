@@ -203,6 +203,19 @@ async def test_the_visitor_keeps_what_he_did_before(site: Website, form: dict[st
     assert {"page.viewed", "form.submitted"} <= set(types)
 
 
+async def test_a_visitor_who_turns_out_to_be_known_is_the_known_one(
+    site: Website, form: dict[str, Any], visitor: AsyncClient
+) -> None:
+    ann = (await site.api.post("/v1/people", json={"email": "ann@shop.example"})).json()
+    mine = browser()
+    await site.send(mine, viewed("/pricing"))
+    answer = await visitor.post(path(form), data={**ANN, "tl_anonymous_id": mine}, headers=SCRIPT)
+    assert answer.json()["anonymous_id"] == mine
+    (person,) = await site.people()
+    assert person["id"] == ann["id"]
+    assert {"page.viewed", "form.submitted"} <= {item["type"] for item in await site.timeline(ann["id"])}
+
+
 async def test_somebody_else_on_the_same_browser_stays_somebody_else(
     site: Website, form: dict[str, Any], visitor: AsyncClient
 ) -> None:
