@@ -112,6 +112,16 @@ _VISIT: Final = TypeAdapter(Visit)
 _EVENT: Final = TypeAdapter(WebEvent)
 
 
+def _documented() -> dict[str, Any]:
+    """Return the body's schema whole: the OpenAPI document has no place for what it would refer to."""
+    schema = Visit.model_json_schema()
+    schema.pop("$defs")
+    members = schema["properties"]
+    members["events"]["items"] = WebEvent.model_json_schema()
+    members["identify"] = Traits.model_json_schema()
+    return schema
+
+
 @router.head("/throughline.js", include_in_schema=False)
 @router.get("/throughline.js")
 async def script(request: Request) -> Response:
@@ -137,9 +147,7 @@ async def may_send(request: Request) -> Response:
 @router.post(
     "/e",
     status_code=202,
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": Visit.model_json_schema()}}}
-    },
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _documented()}}}},
 )
 async def collect(request: Request) -> Response:
     """Record what a visitor did, and who it is where the page says so; no key but the write key in the body.

@@ -353,6 +353,14 @@ async def test_a_wrong_address_does_not_cost_the_events(site: Website) -> None:
     assert (refused["index"], refused["errors"][0]["field"]) == (None, "identify.email")
 
 
+async def test_the_document_of_the_api_says_what_may_be_sent(anonymous: AsyncClient) -> None:
+    document = (await anonymous.get("/v1/openapi.json")).json()
+    assert "#/$defs" not in json.dumps(document)
+    content = document["paths"]["/t/e"]["post"]["requestBody"]["content"]["application/json"]
+    assert "idempotency_key" in content["schema"]["properties"]["events"]["items"]["properties"]
+    assert "external_id" in content["schema"]["properties"]["identify"]["properties"]
+
+
 async def test_the_script_is_small_and_kept_by_browsers(anonymous: AsyncClient) -> None:
     answer = await anonymous.get("/t/throughline.js", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["content-type"].startswith("text/javascript")

@@ -13,7 +13,7 @@ from core.actor import CLI
 from core.database import Database, TenantSession
 from core.ids import new_id
 from models import Person, Tenant
-from services.identity import directory, lifecycle, people, timeline
+from services.identity import directory, forms, lifecycle, people, timeline, visitors
 from services.identity.directory import Filter
 from services.identity.people import PersonChange
 from tests.services.identity.statements import indexes, nodes, recorded
@@ -126,6 +126,21 @@ def unlimited(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if child["Node Type"] != "Limit":
             yield child
             yield from unlimited(child)
+
+
+async def test_a_visitor_is_recognised_by_keys_alone(database: Database, crowd: tuple[UUID, UUID]) -> None:
+    tenant, _ = crowd
+    change = PersonChange(identifiers={"email": "p9@shop.example", "anonymous_id": "browser"})
+    for plan in await plans(database, tenant, lambda session: visitors.recognise(session, change, by=CLI)):
+        assert "Seq Scan" not in {node["Node Type"] for node in nodes(plan)}, json.dumps(plan, indent=1)
+
+
+async def test_submissions_are_counted_without_reading_other_events(
+    database: Database, crowd: tuple[UUID, UUID]
+) -> None:
+    tenant, _ = crowd
+    (plan,) = await plans(database, tenant, lambda session: forms.submissions(session, [new_id()]))
+    assert "event_form_idx" in indexes(plan), json.dumps(plan, indent=1)
 
 
 async def test_a_timeline_reads_the_newest_rows_only(database: Database, crowd: tuple[UUID, UUID]) -> None:
