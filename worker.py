@@ -18,16 +18,21 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.duplicates import DuplicateActivities
 from activities.erasure import ErasureActivities
+from activities.geocoding import GeocodingActivities
 from activities.journeys import JourneyActivities
 from activities.people_import import ImportActivities
 from core import logging
 from core.database import Database
 from core.settings import Settings, settings
 from core.temporal import IDENTITY_QUEUE, MARKETING_QUEUE, connect
+from integrations.geocoding.nominatim import NominatimGeocoder
+from integrations.geocoding.offline import OfflineGeocoder
+from integrations.geocoding.port import Geocoder
 from relay import process as relay
 from sender.loop import Sender
 from workflows.duplicates import FindDuplicatesWorkflow
 from workflows.erasure import ErasureWorkflow
+from workflows.geocode import GeocodeWorkflow
 from workflows.journey import JourneyWorkflow
 from workflows.people_import import PeopleImportCheckWorkflow, PeopleImportWorkflow
 
@@ -44,8 +49,17 @@ IDENTITY_WORKFLOWS: list[type] = [
     FindDuplicatesWorkflow,
     PeopleImportWorkflow,
     PeopleImportCheckWorkflow,
+    GeocodeWorkflow,
 ]
 """Workflows on people as such: searches, imports, erasures."""
+
+
+def geocoder(configuration: Settings) -> Geocoder:
+    """Return who finds coordinates from workflows."""
+    if configuration.geocoder == "nominatim":
+        # A server's usage policy asks whom to turn to.
+        return NominatimGeocoder(configuration.nominatim_url, user_agent=f"throughline ({configuration.public_url})")
+    return OfflineGeocoder()
 
 
 def identity_activities(database: Database, configuration: Settings) -> list[Callable[..., Any]]:
@@ -54,6 +68,7 @@ def identity_activities(database: Database, configuration: Settings) -> list[Cal
         *DuplicateActivities(database).all(),
         *ErasureActivities(database, configuration.mail_dir).all(),
         *ImportActivities(database).all(),
+        *GeocodingActivities(database, geocoder(configuration)).all(),
     ]
 
 

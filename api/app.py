@@ -11,6 +11,7 @@ from api.middleware.idempotency import IdempotencyMiddleware
 from api.middleware.requests import RequestMiddleware
 from api.resources import Resources
 from api.rest import (
+    addresses,
     api_keys,
     attributes,
     audit,
@@ -66,6 +67,7 @@ V1: tuple[APIRouter, ...] = (
     attributes.router,
     consent.router,
     topics.router,
+    addresses.router,
     events.router,
     dead_events.router,
     templates.router,

@@ -31,6 +31,10 @@ LINK_UPDATED: Final = "organization.person_updated"
 PERSON_UNLINKED: Final = "organization.person_unlinked"
 ENTRY_BOOKED: Final = "organization.entry_booked"
 
+ADDRESS_CREATED: Final = "address.created"
+ADDRESS_UPDATED: Final = "address.updated"
+ADDRESS_DELETED: Final = "address.deleted"
+
 OPENED: Final = ".opened"
 CLICKED: Final = ".clicked"
 """Behind a channel (`email.opened`): the first time that a person did so with a message."""

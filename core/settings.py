@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,6 +45,11 @@ class Settings(BaseSettings):
     max_import_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
     """The same for a file of people to import."""
     log_level: str = "INFO"
+
+    geocoder: Literal["offline", "nominatim"] = "offline"
+    """Who finds the coordinates of addresses: a table of cities, at once, or a Nominatim server, soon after."""
+    nominatim_url: str = "https://nominatim.openstreetmap.org"
+    """The server asked where `geocoder` is `nominatim`: it is told the addresses."""
 
 
 @cache

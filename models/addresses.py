@@ -29,6 +29,12 @@ class Address(Created, TenantRow):
                 OfPerson(
                     column="subject_id",
                     merge="move",
+                    # what the winner has an address for already, the loser's is not for any more
+                    moves={
+                        "purposes": "ARRAY(SELECT p FROM unnest(r.purposes) p WHERE NOT EXISTS (SELECT FROM address w"
+                        " WHERE w.tenant_id = :tenant AND w.subject_type = 'person' AND w.subject_id = :winner"
+                        " AND p = ANY(w.purposes)))"
+                    },
                     rows="r.subject_type = 'person' AND r.subject_id = :person",
                     erase="delete",
                 )
