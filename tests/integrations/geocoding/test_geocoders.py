@@ -50,16 +50,16 @@ async def test_the_table_does_not_guess(place: Place) -> None:
 class _Handler(BaseHTTPRequestHandler):
     """Answers as a Nominatim server does, and keeps what it was asked."""
 
-    server: "Server"
-
     def do_GET(self) -> None:
-        self.server.asked.append((time.monotonic(), self.path, self.headers["User-Agent"]))
-        self.send_response(self.server.status)
+        server = self.server
+        assert isinstance(server, Server)
+        server.asked.append((time.monotonic(), self.path, self.headers["User-Agent"]))
+        self.send_response(server.status)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(json.dumps(self.server.answer).encode())
+        self.wfile.write(json.dumps(server.answer).encode())
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Keep quiet."""
 
 
