@@ -21,6 +21,7 @@ NOT_LOGGED = {
     "POST /v1/events": "the event is the record of itself; what it adds to a person is logged with the person",
     "POST /v1/events/batch": "as a single event",
     "POST /v1/people/{person_id}/preference-link": "signs a link and changes nothing",
+    "POST /v1/addresses/validate": "changes nothing",
     "POST /v1/templates/{template_id}/preview": "changes nothing",
 }
 """Routes that are not GET and need no entry, with the reason."""

@@ -41,6 +41,8 @@ JOURNEY: Final[dict[str, Any]] = {
 }
 
 
+PLACE: Final = {"street": "Weg 1", "city": "Bonn", "postal_code": "53111", "country": "DE"}
+
 FORM: Final[dict[str, Any]] = {
     "fields": [{"name": "email", "label": "Email", "type": "email", "required": True, "maps_to": "email"}]
 }
@@ -299,6 +301,11 @@ async def _link(world: World) -> str:
     return (await world.post(path, {"person_id": await world.get("person_id"), "kind": "contact"}))["id"]
 
 
+async def _postal_address(world: World) -> str:
+    body = {"subject_type": "person", "subject_id": await world.get("person_id"), "purposes": ["home"], "name": MARK}
+    return (await world.post("/v1/addresses", body | PLACE))["id"]
+
+
 async def _write_key(world: World) -> str:
     return (await world.post("/v1/write-keys", {"name": MARK}))["id"]
 
@@ -357,6 +364,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "duplicate_id": _duplicate,
     "organization_id": _organization,
     "link_id": _link,
+    "address_id": _postal_address,
     "write_key_id": _write_key,
     "form_id": _form,
     "loser_id": _loser,
@@ -414,6 +422,14 @@ BODIES: Final[dict[str, Any]] = {
         "kind": "charge",
         "amount": {"amount": "10.00", "currency": "EUR"},
     },
+    "POST /v1/addresses": {
+        "subject_type": "person",
+        "subject_id": "{person_id}",
+        "purposes": ["work"],
+    }
+    | PLACE,
+    "POST /v1/addresses/validate": PLACE,
+    "PATCH /v1/addresses/{address_id}": {"company": "Shop"},
     "POST /v1/write-keys": {"name": "new"},
     "POST /v1/forms": FORM | {"key": "new", "name": "New"},
     "PATCH /v1/forms/{form_id}": {"success_message": "Thanks"},
@@ -440,6 +456,7 @@ BY_USERS: Final = frozenset(
 CONTENT_TYPES: Final[dict[str, str]] = {"POST /v1/people/imports": "text/csv"}
 """Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""
 QUERIES: Final[dict[str, str]] = {
+    "GET /v1/addresses": "subject_type=person&subject_id={person_id}",
     "GET /v1/activities": "subject_type=person&subject_id={person_id}",
     "GET /v1/messages": "person_id={person_id}",
 }
