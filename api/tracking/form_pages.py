@@ -128,7 +128,7 @@ def _summary(definition: Definition, problems: Sequence[FieldProblem]) -> list[s
         return []
     labels = {field.name: field.label for field in definition.fields}
     items = [
-        f'<li><a href="#tl-{escape(p.field)}">{escape(labels[p.field])}</a> {escape(p.reason)}</li>'
+        f'<li><a href="#{_place(definition, p.field)}">{escape(labels[p.field])}</a> {escape(p.reason)}</li>'
         if p.field in labels
         else f"<li>{escape(p.reason)}</li>"
         for p in problems
@@ -143,7 +143,13 @@ def _body(definition: Definition, state: State) -> list[str]:
         f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in state.hidden.items()
     ]
     lines += [
-        _control(field, state.answers.get(field.name), reasons.get(field.name), agreed.get(field.name))
+        _control(
+            field,
+            _place(definition, field.name),
+            state.answers.get(field.name),
+            reasons.get(field.name),
+            agreed.get(field.name),
+        )
         for field in definition.fields
     ]
     lines.append(
@@ -155,8 +161,12 @@ def _body(definition: Definition, state: State) -> list[str]:
     return lines
 
 
-def _control(field: FormField, given: object, reason: str | None, agreed: FormConsent | None) -> str:
-    place = f"tl-{field.name}"
+def _place(definition: Definition, field: str) -> str:
+    """Return a field's id: a page may hold several forms."""
+    return escape(f"tl-{definition.key}-{field}")
+
+
+def _control(field: FormField, place: str, given: object, reason: str | None, agreed: FormConsent | None) -> str:
     attributes = f' id="{place}" name="{escape(field.name)}"' + (" required" if field.required else "")
     described: list[str] = []
     notes = ""

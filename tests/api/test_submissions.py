@@ -157,12 +157,12 @@ async def test_a_wrong_answer_leads_back_to_the_form_as_it_was_filled_in(
     page = answer.text
     assert "<title>Please check: Talk to us</title>" in page
     assert 'role="alert"' in page
-    assert '<a href="#tl-email">Email</a>' in page
-    assert re.search(r'id="tl-email"[^>]* aria-invalid="true" aria-describedby="tl-email-error"', page)
+    assert '<a href="#tl-lead-email">Email</a>' in page
+    assert re.search(r'id="tl-lead-email"[^>]* aria-invalid="true" aria-describedby="tl-lead-email-error"', page)
     assert 'value="&quot;&gt;&lt;b&gt;"' in page
     assert 'value="Ann"' in page
     assert "<option selected>Pro</option>" in page
-    assert re.search(r'id="tl-news"[^>]* checked', page)
+    assert re.search(r'id="tl-lead-news"[^>]* checked', page)
     assert "Hello\r\nyou</textarea>" in page
 
 
