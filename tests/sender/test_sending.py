@@ -122,6 +122,26 @@ async def test_a_lost_connection_is_told_from_a_lost_answer(
     assert set(found.values()) == {("sent", None)}
 
 
+async def test_who_opted_out_of_all_or_no_longer_confirmed_since_it_was_queued_is_left_out(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    queued = await queue_for(database, tenant_id, ["ann", "bob", "cyd"])
+    ann, bob, _ = (message.person_id for message in sorted(queued.messages, key=lambda message: message.person_id))
+    async with database.tenant(tenant_id) as session:
+        session.add(Consent(tenant_id=tenant_id, person_id=ann, channel="email", topic="all", status="opted_out"))
+        await session.execute(
+            update(Consent).where(Consent.tenant_id == tenant_id, Consent.person_id == bob).values(status="pending")
+        )
+    async with sending(database, smtp_settings):
+        await until(lambda: _none_open(database, tenant_id))
+    assert await statuses(database, tenant_id) == {
+        "ann": ("excluded", "opted_out"),
+        "bob": ("excluded", "unconfirmed"),
+        "cyd": ("sent", None),
+    }
+    assert mail_server.recipients == ["cyd@example.com"]
+
+
 async def test_nothing_is_lost_while_the_server_is_away(
     database: Database, tenant_id: UUID, smtp_settings: Settings
 ) -> None:

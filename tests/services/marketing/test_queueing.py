@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import String, cast, func, insert, literal, null, select, text
+from sqlalchemy import String, cast, func, insert, literal, null, select, text, update
 
 from core.actor import CLI
 from core.database import Database, TenantSession
@@ -98,6 +98,40 @@ async def test_marketing_goes_to_who_opted_in_and_the_others_are_kept_with_the_r
             "nowhere": ("excluded", "no_address"),
         }
         assert MESSAGE_CHANNEL in session.wakes
+
+
+async def test_who_has_not_confirmed_or_opted_out_of_all_gets_no_marketing_whatever_else_is_chosen(
+    database: Database, tenant_id: UUID
+) -> None:
+    """A topic's opt-in is overridden by the opt-out of all, on its own channel alone; an opt-in to all is none."""
+    names = ("opted_in", "pending", "out_of_all", "out_of_all_by_sms", "other_topic")
+    async with database.tenant(tenant_id) as session:
+        await _tenant_with(session, names)
+        ids = dict((await session.execute(select(Person.first_name, Person.id))).tuples().all())
+        await session.execute(
+            update(Consent).where(Consent.tenant_id == tenant_id, Consent.person_id == ids["pending"]),
+            {"status": "pending"},
+        )
+        rows = [
+            ("out_of_all", "email", "opted_out"),
+            ("out_of_all_by_sms", "sms", "opted_out"),
+            ("other_topic", "email", "opted_in"),
+        ]
+        await session.execute(
+            insert(Consent),
+            [
+                {"tenant_id": tenant_id, "person_id": ids[name], "channel": channel, "topic": "all", "status": status}
+                for name, channel, status in rows
+            ],
+        )
+        await _queue(session, await _template(session))
+        assert await _stored(session) == {
+            "opted_in": ("queued", None),
+            "pending": ("excluded", "unconfirmed"),
+            "out_of_all": ("excluded", "opted_out"),
+            "out_of_all_by_sms": ("queued", None),
+            "other_topic": ("excluded", "no_consent"),
+        }
 
 
 async def test_transactional_mail_needs_no_opt_in_but_respects_suppression(database: Database, tenant_id: UUID) -> None:
