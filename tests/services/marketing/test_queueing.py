@@ -107,7 +107,8 @@ async def test_who_has_not_confirmed_or_opted_out_of_all_gets_no_marketing_whate
     names = ("opted_in", "pending", "out_of_all", "out_of_all_by_sms", "other_topic")
     async with database.tenant(tenant_id) as session:
         await _tenant_with(session, names)
-        ids = dict((await session.execute(select(Person.first_name, Person.id))).tuples().all())
+        people = await session.execute(select(Person).where(Person.tenant_id == tenant_id))
+        ids = {person.first_name: person.id for person in people.scalars()}
         await session.execute(
             update(Consent).where(Consent.tenant_id == tenant_id, Consent.person_id == ids["pending"]),
             {"status": "pending"},
