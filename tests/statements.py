@@ -7,7 +7,8 @@ tenant's table that our code sends as tl_app without binding the tenant raises w
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ _BINDS = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_FILTER = re.compile(
+    r"""
+      (?:\w+\.)? tenant_id \s* = \s* \$\d+ (?:::uuid)? (?!\w)
+    | \$\d+ (?:::uuid)? \s* = \s* (?:\w+\.)? tenant_id \b
+    | \btenant\.id \s* = \s* \$\d+ (?:::uuid)? (?!\w)
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_removed: list[str] | None = None
+"""The statements that lost their filter, while they do."""
 
 
 class UnboundTenantError(AssertionError):
@@ -42,6 +53,25 @@ class UnboundTenantError(AssertionError):
 def is_bound(sql: str) -> bool:
     """Return whether a statement leaves tenants' tables alone or binds the tenant it is about."""
     return not _TOUCHES.search(sql) or bool(_BINDS.search(sql))
+
+
+def without_filter(sql: str) -> str:
+    """Return the statement for the rows of all tenants it may see; it keeps the parameter, which must have a type."""
+    return _FILTER.sub(r"(\g<0> OR true)", sql)
+
+
+@contextmanager
+def unfiltered() -> Generator[list[str]]:
+    """Have every statement of ours sent without its tenant filter; yield the list of those that had one.
+
+    A connection keeps what it has prepared: use one that was opened within.
+    """
+    global _removed  # noqa: PLW0603 - asyncpg's methods are replaced for the whole process too
+    _removed = []
+    try:
+        yield _removed
+    finally:
+        _removed = None
 
 
 def _role(connection: Any) -> str | None:  # noqa: ANN401 - asyncpg shows its settings nowhere but inside
@@ -72,6 +102,11 @@ def _checked(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
             sender = _sender()
             if sender is not None:
                 raise UnboundTenantError(f"{sender} sends a statement that does not bind tenant_id:\n{query}")
+        if _removed is not None and _role(connection) == "tl_app" and _sender() is not None:
+            bare = without_filter(query)
+            if bare != query:
+                _removed.append(query)
+                query = bare
         return method(connection, query, *arguments, **options)
 
     return send

@@ -30,7 +30,7 @@ from models import (
     WorkflowStart,
 )
 from models.base import OF_PERSON
-from services.identity import erasing
+from services.identity import erasing, merging, unmerging
 from services.marketing import journeys, passages, templates
 from tests.factories.marketing import Marketing, walk
 from tests.services.identity.erasable import EMAIL, PHONE, SECRET, Known, Rows, everywhere, left_of
@@ -333,3 +333,21 @@ async def test_crossed_locks_are_tried_again(known: Known, database: Database, m
             assert getattr(error.orig, "sqlstate", None) == "40P01"  # noqa: PT017 - the other way round it succeeds
             await session.rollback()
     assert (await erasure).person_id == known.person_id
+
+
+async def test_a_merged_history_goes_with_either_of_the_two(
+    database: Database, marketing: Marketing, admin: "asyncpg.Connection[Any]"
+) -> None:
+    """With the winner the loser's snapshot; and after an undo, what the other's log quotes of the erased."""
+    for undone in (False, True):
+        rows = Rows(database, marketing.tenant_id)
+        winner = await rows.add("person", first_name=None)
+        loser = await rows.add("person", first_name="Quetzal", attributes={"pet": "Quetzal"})
+        async with marketing.session() as session:
+            merged = await merging.merge(session, winner, loser, by=BY)
+        if undone:
+            async with marketing.session() as session:
+                await unmerging.undo(session, merged.id, by=BY)
+        assert await left_of(admin, marketing.tenant_id, "Quetzal") != {}
+        await erase(database, marketing.tenant_id, loser)
+        assert await left_of(admin, marketing.tenant_id, "Quetzal") == {}

@@ -16,6 +16,7 @@ from models import Person, Tenant
 from services.identity import directory, forms, lifecycle, people, timeline, visitors
 from services.identity.directory import Filter
 from services.identity.people import PersonChange
+from services.shared import audit
 from tests.services.identity.statements import indexes, nodes, recorded
 
 PEOPLE = 20_000
@@ -166,3 +167,29 @@ async def test_a_recomputation_reads_no_history(database: Database, crowd: tuple
     read = {index for plan in seen for index in indexes(plan)}
     assert {"event_form_idx", "order_fact_tenant_id_person_id_idx", "consent_pkey", "person_pkey"} <= read
     assert "event_person_idx" not in read
+
+
+async def test_what_a_teammate_did_is_found_among_what_keys_and_imports_did(
+    database: Database, crowd: tuple[UUID, UUID]
+) -> None:
+    tenant, _ = crowd
+    by_user = audit.Filter(actor=f"user:{new_id()}")
+    (plan,) = await plans(database, tenant, lambda session: audit.page(session, by_user, limit=50, before=new_id()))
+    assert indexes(plan) == {"activity_user_idx"}, json.dumps(plan, indent=1)
+    assert not {node["Node Type"] for node in nodes(plan)} & {"Seq Scan", "Sort"}, json.dumps(plan, indent=1)
+
+
+async def test_the_log_and_the_history_of_a_thing_are_read_off_indexes_in_their_order(
+    database: Database, crowd: tuple[UUID, UUID]
+) -> None:
+    tenant, person = crowd
+    (log,) = await plans(
+        database, tenant, lambda session: audit.page(session, audit.Filter(), limit=50, before=new_id())
+    )
+    (history,) = await plans(
+        database, tenant, lambda session: audit.history(session, "person", person, limit=50, before=None)
+    )
+    assert indexes(log) == {"activity_pkey"}, json.dumps(log, indent=1)
+    assert indexes(history) == {"activity_tenant_id_subject_type_subject_id_at_idx"}, json.dumps(history, indent=1)
+    for plan in (log, history):
+        assert not {node["Node Type"] for node in nodes(plan)} & {"Seq Scan", "Sort"}, json.dumps(plan, indent=1)
