@@ -21,6 +21,7 @@ from activities.erasure import ErasureActivities
 from activities.geocoding import GeocodingActivities
 from activities.journeys import JourneyActivities
 from activities.people_import import ImportActivities
+from activities.scores import ScoreActivities
 from core import logging
 from core.database import Database
 from core.settings import Settings, settings
@@ -35,6 +36,7 @@ from workflows.erasure import ErasureWorkflow
 from workflows.geocode import GeocodeWorkflow
 from workflows.journey import JourneyWorkflow
 from workflows.people_import import PeopleImportCheckWorkflow, PeopleImportWorkflow
+from workflows.scores import RecomputeScoresWorkflow
 
 log = logging.get_logger(__name__)
 
@@ -50,6 +52,7 @@ IDENTITY_WORKFLOWS: list[type] = [
     PeopleImportWorkflow,
     PeopleImportCheckWorkflow,
     GeocodeWorkflow,
+    RecomputeScoresWorkflow,
 ]
 """Workflows on people as such: searches, imports, erasures."""
 
@@ -69,6 +72,7 @@ def identity_activities(database: Database, configuration: Settings) -> list[Cal
         *ErasureActivities(database, configuration.mail_dir).all(),
         *ImportActivities(database).all(),
         *GeocodingActivities(database, geocoder(configuration)).all(),
+        *ScoreActivities(database).all(),
     ]
 
 

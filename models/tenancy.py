@@ -37,7 +37,7 @@ class Tenant(Created, Base):
     allowed_origins: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     """Websites whose pages may send events and forms, such as `https://shop.example`."""
     qualify_at_score: Mapped[int | None]
-    """A lead with at least this score is qualified; null leaves it to people."""
+    """Who has at least this score is qualified; null leaves it to people."""
 
 
 class ApiKey(Created, TenantRow):

@@ -2,12 +2,13 @@
 
 from services.commerce import order_facts
 from services.events.bus import Consumer
-from services.identity import lifecycle
+from services.identity import lifecycle, scoring
 from services.marketing import confirmations, merged, triggers
 
 CONSUMERS: tuple[Consumer, ...] = (
     lifecycle.CONSUMER,
     order_facts.CONSUMER,
+    scoring.CONSUMER,
     triggers.CONSUMER,
     confirmations.CONSUMER,
     merged.CONSUMER,

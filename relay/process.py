@@ -12,7 +12,7 @@ from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
 from relay.starts import WorkflowStarter
-from services.identity import imports, organization_people
+from services.identity import imports, organization_people, scoring
 from services.tenancy import idempotency, sessions, throttle
 
 PURGE_PAGE: Final = 5_000
@@ -28,7 +28,13 @@ async def run(database: Database, client: Client, stop: asyncio.Event, *, eager:
         database,
         CONSUMERS,
         on_committed=starter.wake,
-        chores=[forget_answers, forget_sessions, forget_imports, once_a_day(organization_people.follow_dates)],
+        chores=[
+            forget_answers,
+            forget_sessions,
+            forget_imports,
+            once_a_day(organization_people.follow_dates),
+            once_a_day(scoring.follow_time),
+        ],
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run(stop), name="relay")

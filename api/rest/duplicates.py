@@ -9,6 +9,7 @@ from fastapi import Query, status
 from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Strict
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.rest.merges import MergeOut
 from api.rest.person_shapes import Stage
 from api.routing import Router
 from models import DuplicateRun
@@ -138,6 +139,21 @@ async def find(
         items=[DuplicateOut.of(pair) for pair in found[:limit]],
         next_cursor=None if last is None else encode_cursor(last.score, last.id),
     )
+
+
+class MergeIn(Strict):
+    """Which of the two stays."""
+
+    winner_id: UUID | None = None
+    """One of the two; the one suggested unless given."""
+
+
+@router.post("/{duplicate_id}/merge", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
+async def merge(duplicate_id: UUID, session: SessionDep, actor: ActorDep, body: MergeIn | None = None) -> MergeOut:
+    """Merge the two; it can be taken back as any merge. See `POST /people/merge`."""
+    merged = await duplicates.merge(session, duplicate_id, None if body is None else body.winner_id, by=actor)
+    await session.refresh(merged)
+    return MergeOut.of(merged)
 
 
 @router.post("/{duplicate_id}/dismiss", dependencies=WRITE)

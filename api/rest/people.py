@@ -16,13 +16,14 @@ from api.rest.person_shapes import (
     PersonPatch,
     ProfileOut,
     Role,
+    ScoreOut,
     Stage,
 )
 from api.routing import Router
 from core.database import TenantSession
 from core.errors import InvalidError
 from models import Person
-from services.identity import directory, lifecycle, normalize, people, profile, timeline
+from services.identity import directory, lifecycle, normalize, people, profile, scoring, timeline
 
 router = Router(prefix="/people", tags=["people"])
 
@@ -99,6 +100,12 @@ async def update(person_id: UUID, body: PersonPatch, session: SessionDep, actor:
 async def explain_lifecycle(person_id: UUID, session: SessionDep) -> LifecycleOut:
     """Say which facts give the person each role, and the stage."""
     return LifecycleOut.of(await lifecycle.explain(session, await people.get(session, person_id)))
+
+
+@router.get("/{person_id}/score", dependencies=READ)
+async def explain_score(person_id: UUID, session: SessionDep) -> ScoreOut:
+    """Say which score rules hold for the person."""
+    return ScoreOut.of(await scoring.explain(session, await people.get(session, person_id)))
 
 
 @router.get("/{person_id}/profile", dependencies=READ)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool
 
 from api.fields import Money, Strict
 from core import currency
-from services.identity import consent, directory, lifecycle, people, profile, timeline
+from services.identity import consent, directory, lifecycle, people, profile, scoring, timeline
 
 Stage = Literal["visitor", "subscriber", "lead", "qualified", "opportunity", "customer"]
 Role = Literal["customer", "lead", "contact", "vendor", "employee"]
@@ -199,11 +199,42 @@ class FactOut(Strict):
         "organization.contact",
         "organization.employee",
         "organization.vendor",
+        "score",
         "by_hand",
     ]
     reference: str | None
-    """The order's key, the event's id, `channel:topic`, or the organization's id."""
+    """The order's key, the event's id, `channel:topic`, the organization's id, or the score."""
     at: datetime | None
+
+
+class ScoreRuleOut(Strict):
+    """A rule, and whether it holds."""
+
+    key: str
+    name: str
+    points: int
+    holds: bool
+
+
+class ScoreOut(Strict):
+    """A person's score and where it comes from."""
+
+    score: int
+    qualify_at_score: int | None
+    """From this score on people are qualified; null leaves it to people."""
+    rules: list[ScoreRuleOut]
+
+    @classmethod
+    def of(cls, explained: scoring.Explained) -> Self:
+        """Return the answer for an explanation."""
+        return cls(
+            score=explained.score,
+            qualify_at_score=explained.qualify_at,
+            rules=[
+                ScoreRuleOut(key=rule.key, name=rule.name, points=rule.points, holds=holds)
+                for rule, holds in explained.rules
+            ],
+        )
 
 
 class LifecycleOut(Strict):

@@ -48,6 +48,8 @@ class TenantSettings(Strict):
     from_address: Annotated[str | None, Field(max_length=320, examples=["Shop <hello@shop.example>"])] = None
     quiet_hours: QuietHours | None = None
     frequency_caps: Annotated[list[FrequencyCap] | None, Field(max_length=20)] = None
+    qualify_at_score: Annotated[int | None, Field(ge=1, le=10_000)] = None
+    """Who has at least this score is qualified; null leaves it to people."""
     allowed_origins: Annotated[list[str] | None, Field(max_length=MAX_ORIGINS, examples=[["https://shop.example"]])] = (
         None
     )
@@ -66,6 +68,7 @@ class Tenant(Strict):
     from_address: str | None
     quiet_hours: QuietHours | None
     frequency_caps: list[FrequencyCap]
+    qualify_at_score: int | None
     allowed_origins: list[str]
     created_at: datetime
 

@@ -18,7 +18,7 @@ from core.database import TenantSession
 from models import OrderFact
 from services.events.bus import Consumer, EventRow
 from services.events.incoming import amount, order_id
-from services.identity import lifecycle
+from services.identity import lifecycle, scoring
 
 _SAVE: Final = text("""
     INSERT INTO order_fact (tenant_id, order_key, person_id, currency, total_minor, refunded_minor, placed_at)
@@ -85,6 +85,7 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     await _save(session, orders)
     live = {person for _, person, event in keyed if event.live}
     await lifecycle.recompute(session, sorted(touched), quiet=touched - live)
+    await scoring.recompute(session, sorted(touched), quiet=touched - live)
 
 
 CONSUMER: Final = Consumer("orders", handle, frozenset({ORDER_PLACED, ORDER_REFUNDED}))

@@ -11,9 +11,10 @@ from sqlalchemy.dialects.postgresql import insert
 from contracts.duplicates import WORKFLOW, DuplicateSearch
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import ConflictError, NotFoundError
+from core.errors import ConflictError, InvalidError, NotFoundError
 from core.ids import new_id
-from models import DuplicateCandidate, DuplicateRun, Person
+from models import DuplicateCandidate, DuplicateRun, Person, PersonMerge
+from services.identity import merging
 from services.identity.duplicate_search import ACTIVE
 from services.shared import activity, starts
 from services.shared.activity import NewActivity
@@ -126,19 +127,19 @@ async def page(
     return await _with_people(session, found)
 
 
-async def get(session: TenantSession, candidate_id: UUID) -> Pair:
+async def get(session: TenantSession, candidate_id: UUID, *, lock: bool = False) -> Pair:
     """Return a pair.
 
     Raises:
         NotFoundError: no such pair in this tenant; it goes when one of the two does.
     """
-    candidate = await session.get(
-        DuplicateCandidate, (session.tenant_id, candidate_id), with_for_update={"key_share": True}
-    )
+    candidate = await session.get(DuplicateCandidate, (session.tenant_id, candidate_id), with_for_update=lock or None)
     if candidate is None:
         raise NotFoundError("No such pair.")
-    (pair,) = await _with_people(session, [candidate])
-    return pair
+    found = await _with_people(session, [candidate])
+    if not found:
+        raise NotFoundError("No such pair.")
+    return found[0]
 
 
 async def dismiss(session: TenantSession, candidate_id: UUID, *, by: Actor) -> Pair:
@@ -147,7 +148,7 @@ async def dismiss(session: TenantSession, candidate_id: UUID, *, by: Actor) -> P
     Raises:
         NotFoundError: no such pair in this tenant.
     """
-    pair = await get(session, candidate_id)
+    pair = await get(session, candidate_id, lock=True)
     if pair.candidate.status == "dismissed":
         return pair
     pair.candidate.status, pair.candidate.decided_by = "dismissed", by.name
@@ -164,6 +165,24 @@ async def dismiss(session: TenantSession, candidate_id: UUID, *, by: Actor) -> P
         by=by,
     )
     return pair
+
+
+async def merge(session: TenantSession, candidate_id: UUID, winner_id: UUID | None, *, by: Actor) -> PersonMerge:
+    """Merge the two of a pair into `winner_id`, or into the one suggested; return the merge, which can be undone.
+
+    Raises:
+        NotFoundError: no such pair in this tenant.
+        InvalidError: the winner is neither of the two.
+        ConflictError: one person would have too many identifiers.
+        UnavailableError: others changed the same people again and again meanwhile.
+    """
+    # not locked: a merge locks people first, and drops the pair after
+    pair = await get(session, candidate_id)
+    winner = winner_id or pair.suggested_winner_id
+    losers = [person.id for person in pair.people if person.id != winner]
+    if len(losers) != 1:
+        raise InvalidError.of("winner_id", "must be one of the two")
+    return await merging.merge(session, winner, losers[0], by=by, source="duplicate")
 
 
 async def _with_people(session: TenantSession, candidates: Sequence[DuplicateCandidate]) -> list[Pair]:

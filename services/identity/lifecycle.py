@@ -7,8 +7,8 @@
 | contact | a link to an organization that holds today; or by hand |
 | vendor, employee | a link of that kind that holds today; or by hand |
 
-The stage is the highest that a fact gives: `customer`, `qualified` (by hand), `lead`, `subscriber` (an opt-in on any
-channel), else `visitor`.
+The stage is the highest that a fact gives: `customer`, `qualified` (by hand, or by score), `lead`, `subscriber` (an
+opt-in on any channel), else `visitor`.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
@@ -30,7 +30,7 @@ from contracts.events import (
     PERSON_UPDATED,
 )
 from core.database import TenantSession
-from models import Person
+from models import Person, Tenant
 from models.identity import ROLES, STAGES
 from models.organizations import LINK_KINDS
 from services.events.bus import Consumer, EventRow
@@ -49,7 +49,9 @@ _LOCK = text("""
 
 _RECOMPUTE = text("""
     WITH fact AS (
-      SELECT p.id, p.lifecycle_stage AS old_stage, p.qualified_at, p.is_customer, p.is_lead, p.is_contact, p.is_vendor,
+      SELECT p.id, p.lifecycle_stage AS old_stage, p.qualified_at,
+             coalesce(p.score >= (SELECT t.qualify_at_score FROM tenant t WHERE t.id = :tenant), false) AS scored,
+             p.is_customer, p.is_lead, p.is_contact, p.is_vendor,
              p.is_employee,
              EXISTS (SELECT FROM commerce_order_facts o
                      WHERE o.tenant_id = :tenant AND o.person_id = p.id AND o.counts) AS customer,
@@ -75,7 +77,7 @@ _RECOMPUTE = text("""
     ),
     result AS (
       SELECT *, CASE WHEN customer THEN 'customer'
-                     WHEN qualified_at IS NOT NULL THEN 'qualified'
+                     WHEN qualified_at IS NOT NULL OR scored THEN 'qualified'
                      WHEN lead THEN 'lead'
                      WHEN subscribed THEN 'subscriber'
                      ELSE 'visitor' END AS stage
@@ -223,9 +225,9 @@ class Fact:
     """Why a role or a stage holds."""
 
     fact: str
-    """`order`, `form.submitted`, `consent`, `organization.KIND` or `by_hand`."""
+    """`order`, `form.submitted`, `consent`, `organization.KIND`, `score` or `by_hand`."""
     reference: str | None
-    """The order's key, the event's id, `channel:topic`, or the organization's id."""
+    """The order's key, the event's id, `channel:topic`, the organization's id, or the score."""
     at: datetime | None
 
 
@@ -253,5 +255,8 @@ async def explain(session: TenantSession, person: Person) -> Explanation:
     stages["subscriber"] = facts.get("consent", [])
     stages["lead"] = roles["lead"]
     stages["qualified"] = [Fact("by_hand", None, person.qualified_at)] if person.qualified_at else []
+    qualify_at = await session.scalar(select(Tenant.qualify_at_score).where(Tenant.id == session.tenant_id))
+    if qualify_at is not None and person.score >= qualify_at:
+        stages["qualified"].append(Fact("score", str(person.score), None))
     stages["customer"] = roles["customer"]
     return Explanation(person.lifecycle_stage, roles, stages)

@@ -18,6 +18,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Tenant
+from services.identity import scoring
 from services.shared import activity
 from services.tenancy import origins
 
@@ -30,6 +31,7 @@ SETTINGS = (
     "from_address",
     "quiet_hours",
     "frequency_caps",
+    "qualify_at_score",
     "allowed_origins",
 )
 """What `update` can change."""
@@ -113,6 +115,8 @@ async def update(session: TenantSession, changes: Mapping[str, Any], *, by: Acto
             type="tenant.updated",
             changes=changed,
         )
+        if "qualify_at_score" in changed:
+            await scoring.owe_all(session)
     return tenant
 
 

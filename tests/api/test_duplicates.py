@@ -117,3 +117,28 @@ async def test_what_is_another_tenant_s_is_not_there(
             ("POST", f"{uuid4()}/dismiss"),
         ):
             assert (await other.request(method, f"/v1/people/duplicates/{path}")).status_code == 404, path
+
+
+async def test_a_pair_is_merged_and_the_merge_can_be_undone(
+    client: AsyncClient, database: Database, tenant_id: UUID
+) -> None:
+    first = await person(client, email="ann+1@acme.example")
+    second = await person(client, email="ann+2@acme.example")
+    await searched(client, database, tenant_id)
+    (pair,) = (await client.get("/v1/people/duplicates")).json()["items"]
+    path = f"/v1/people/duplicates/{pair['id']}/merge"
+    stranger = await client.post(path, json={"winner_id": str(uuid4())})
+    assert (stranger.status_code, stranger.json()["errors"][0]["field"]) == (422, "winner_id")
+    merged = await client.post(path, json={"winner_id": second})
+    assert merged.status_code == 201
+    assert (merged.json()["winner_id"], merged.json()["loser_id"]) == (second, first)
+    assert merged.json()["source"] == "duplicate"
+    assert (await client.get(f"/v1/people/{first}")).json()["id"] == second
+    assert (await client.get("/v1/people/duplicates")).json()["items"] == []
+    assert (await client.post(path)).status_code == 404
+    undone = await client.post(f"/v1/people/merges/{merged.json()['id']}/undo")
+    assert undone.status_code == 200
+    assert (await searched(client, database, tenant_id))["found"] == 1
+    (again,) = (await client.get("/v1/people/duplicates")).json()["items"]
+    suggested = await client.post(f"/v1/people/duplicates/{again['id']}/merge")
+    assert suggested.json()["winner_id"] == first
