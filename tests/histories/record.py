@@ -25,12 +25,14 @@ from core.actor import CLI
 from core.database import Database
 from core.settings import Settings
 from core.temporal import connect
+from integrations.geocoding.port import Location, UnreachableError
 from services.marketing import endings, journeys
 from services.marketing.members import ENROLLMENT
 from services.tenancy import tenants
 from tests import servers
 from tests.eventually import eventually
 from tests.factories.erasing import begun, erased, eraser
+from tests.factories.geocoding import Scripted, geocoding
 from tests.factories.marketing import Marketing, Walking, event, walk
 from tests.factories.running import Hasty, Platform, platform
 
@@ -213,13 +215,23 @@ async def erasure(running: Platform) -> str:
     return handle.id
 
 
+async def geocode(running: Platform) -> str:
+    """Coordinates from a server that is away at first."""
+    marketing = running.marketing
+    wanted = await geocoding(marketing.database, running.client, marketing.tenant_id)
+    handle = await wanted.begin()
+    async with wanted.worker(Scripted([UnreachableError("away"), Location(50.94, 6.96, "building")])):
+        await handle.result()
+    return handle.id
+
+
 async def _events(handle: WorkflowHandle[Any, Any]) -> Sequence[HistoryEvent]:
     return (await handle.fetch_history()).events
 
 
 SCENARIOS: dict[str, Callable[[Platform], Awaitable[Walking | str]]] = {
     scenario.__name__: scenario
-    for scenario in (one, small, large, undoable_small, undoable_large, loop, continued, erasure)
+    for scenario in (one, small, large, undoable_small, undoable_large, loop, continued, erasure, geocode)
 }
 """Each walks a cohort, or has another workflow run, and returns the cohort or the workflow's id."""
 
