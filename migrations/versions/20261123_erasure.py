@@ -32,6 +32,8 @@ DECLARE
   tenant CONSTANT uuid := current_setting('app.tenant_id')::uuid;
   done jsonb := erased_rows;
   affected bigint;
+  organizations uuid[];
+  links text[];
 BEGIN
   IF erased_people[1] IS NULL THEN
     RAISE EXCEPTION 'nobody is named';
@@ -50,6 +52,18 @@ BEGIN
   GET DIAGNOSTICS affected = ROW_COUNT;
   done := done || jsonb_build_object('enrollment_step', affected);
 
+  -- What the person was to organizations stands in their log too: those that the person's own log names.
+  SELECT array_agg(DISTINCT (own.changes -> 'organization_id' ->> 0)::uuid) INTO organizations
+  FROM public.activity own
+  WHERE own.tenant_id = tenant AND own.subject_type = 'person' AND own.subject_id = ANY (erased_people)
+    AND own.changes -> 'organization_id' ->> 0 IS NOT NULL;
+  SELECT array_agg(DISTINCT theirs.changes -> 'link_id' ->> 0) INTO links
+  FROM public.activity theirs
+  WHERE theirs.tenant_id = tenant AND theirs.subject_type = 'organization' AND theirs.subject_id = ANY (organizations)
+    AND (theirs.changes -> 'person_id' ->> 0 = ANY (erased_people::text[])
+      OR theirs.changes -> 'person_id' ->> 1 = ANY (erased_people::text[])
+      OR theirs.changes -> 'link_id' ->> 0 = ANY (erased_subjects::text[]));
+
   UPDATE public.activity a SET changes = (
     SELECT coalesce(jsonb_object_agg(entry.key, CASE jsonb_typeof(entry.value)
       WHEN 'array' THEN (
@@ -65,6 +79,10 @@ BEGIN
     SELECT merged.id FROM public.activity merged
     WHERE merged.tenant_id = tenant AND merged.subject_type = 'person' AND merged.subject_id = ANY (other_sides)
       AND merged.type IN ('person.merged', 'person.unmerged')
+    UNION ALL
+    SELECT linked.id FROM public.activity linked
+    WHERE linked.tenant_id = tenant AND linked.subject_type = 'organization' AND linked.subject_id = ANY (organizations)
+      AND linked.changes -> 'link_id' ->> 0 = ANY (links)
     UNION ALL
     SELECT suppressed.id FROM public.activity suppressed
     WHERE suppressed.tenant_id = tenant AND suppressed.subject_type = 'tenant' AND suppressed.subject_id = tenant

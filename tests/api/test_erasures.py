@@ -105,3 +105,21 @@ async def test_an_export_holds_every_table_of_people_and_says_so_in_the_log(
     assert str(tenant_id) not in answer.text
     again = (await client.get(f"/v1/people/{person}/export")).json()
     assert [row["type"] for row in again["tables"]["activity"]] == ["person.created", "person.exported"]
+
+
+async def test_what_the_person_was_to_an_organization_is_redacted_in_its_log(client: AsyncClient) -> None:
+    person, other = await somebody(client), await somebody(client, "bob@shop.example")
+    organization = (await client.post("/v1/organizations", json={"name": "Shop"})).json()["id"]
+    links = f"/v1/organizations/{organization}/people"
+    for who, title in ((person, "Xyzzy"), (other, "Buyer")):
+        link = (await client.post(links, json={"person_id": who, "kind": "employee", "title": title})).json()["id"]
+        await client.patch(f"{links}/{link}", json={"title": f"{title} in chief"})
+        await client.delete(f"{links}/{link}")
+    asked = {"subject_type": "organization", "subject_id": organization}
+    before = await client.get("/v1/activities", params=asked)
+    assert before.text.count("Xyzzy") >= 4
+    await client.delete(f"/v1/people/{person}")
+    after = await client.get("/v1/activities", params=asked)
+    assert "Xyzzy" not in after.text
+    assert after.text.count("Buyer") == before.text.count("Buyer")
+    assert len(after.json()["items"]) == len(before.json()["items"])

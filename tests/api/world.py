@@ -345,6 +345,10 @@ async def _value(world: World) -> str:
     return value
 
 
+async def _definition(world: World) -> str:
+    return (await world.post("/v1/attributes", {"key": "plan", "label": MARK, "type": "text"}))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -371,6 +375,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "merge_id": _merge,
     "kind": _kind,
     "value": _value,
+    "definition_id": _definition,
     "import_id": _import,
     "topic_id": _topic,
 }
@@ -406,6 +411,8 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/enrollments/{enrollment_id}/exit": {"reason": "asked"},
     "POST /v1/people/merge": {"winner_id": "{person_id}", "loser_id": "{loser_id}"},
     "POST /v1/people/{person_id}/identifiers": {"kind": "phone", "value": "+49 30 1234567"},
+    "POST /v1/attributes": {"key": "size", "label": "Size", "type": "number"},
+    "PATCH /v1/attributes/{definition_id}": {"label": "The plan"},
     "POST /v1/people/imports": b"email\nnew@shop.example\n",
     "POST /v1/people/imports/{import_id}/check": {},
     "POST /v1/people/imports/{import_id}/start": {},
