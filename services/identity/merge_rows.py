@@ -7,7 +7,7 @@ import re
 from typing import Any, Final, cast
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Column, CursorResult, Table, TextClause, bindparam, text
+from sqlalchemy import Column, CursorResult, Table, TextClause, bindparam, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import Uuid
 
@@ -103,11 +103,10 @@ def _pairs(row: str, names: Any) -> str:  # noqa: ANN401 - any iterable of names
 
 
 def _from_json(member: str, column: Column[Any]) -> str:
-    if isinstance(column.type, ARRAY):
-        return (
-            f"ARRAY(SELECT jsonb_array_elements_text(j.{member} -> '{column.name}'))::{column.type.compile(_DIALECT)}"
-        )
-    return f"(j.{member} ->> '{column.name}')::{column.type.compile(_DIALECT)}"
+    kind = str(column.type.compile(_DIALECT))
+    if kind.endswith("[]"):
+        return f"ARRAY(SELECT jsonb_array_elements_text(j.{member} -> '{column.name}'))::{kind}"
+    return f"(j.{member} ->> '{column.name}')::{kind}"
 
 
 def _bound(statement: str) -> TextClause:
