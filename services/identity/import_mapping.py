@@ -67,7 +67,7 @@ class Change:
 
     def identifiers(self) -> list[Identifier]:
         """Return all identifiers, those to be shown first."""
-        return [*self.shown.items(), *self.more] if self.more else list(self.shown.items())
+        return list(dict.fromkeys([*self.shown.items(), *self.more])) if self.more else list(self.shown.items())
 
     def identify(self, kind: str, value: str) -> None:
         """Add a normalized identifier."""

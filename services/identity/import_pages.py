@@ -18,7 +18,7 @@ from services.events.incoming import IncomingEvent
 from services.identity import attributes
 from services.identity.consent import Choice
 from services.identity.import_mapping import FIELDS, Change
-from services.identity.resolve import PRIMARY_KINDS, Directory, Identifier
+from services.identity.resolve import PRIMARY_KINDS, Directory, Identifier, SeveralPeopleError
 from services.identity.topics import ALL
 
 Existing = Literal["update", "fill_empty", "skip"]
@@ -79,6 +79,8 @@ class Outcome:
     activities: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
     events: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
     incoming: list[tuple[UUID, IncomingEvent]] = field(default_factory=list[tuple[UUID, IncomingEvent]])
+    visitors: list[frozenset[UUID]] = field(default_factory=list[frozenset[UUID]])
+    """People whom one row means, of whom some may be but visitors that are known now."""
     facts_changed: list[UUID] = field(default_factory=list[UUID])
     """Whose roles or stage may be others now."""
 
@@ -97,6 +99,8 @@ def assigned(changes: Sequence[Change], directory: Directory, outcome: Outcome) 
             rows.append((change, directory.assign(_named(change, directory), identifiers), fresh))
         except PlatformError as error:
             outcome.refused.append(Refused(change.line, "identifiers", error.errors[0].reason))
+            if isinstance(error, SeveralPeopleError) and any(kind == "anonymous_id" for kind, _ in identifiers):
+                outcome.visitors.append(error.people)
     return rows
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import CursorResult, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
@@ -18,14 +19,23 @@ from core.errors import InvalidError, PlatformError, TooLargeError, UnavailableE
 from journeys.attributes import Defined
 from models import ImportReject, PeopleImport
 from services.events import ingest
-from services.identity import attribute_definitions, attributes, import_options, imports, lifecycle
+from services.identity import (
+    anonymous,
+    attribute_definitions,
+    attributes,
+    import_options,
+    imports,
+    lifecycle,
+    limits,
+)
 from services.identity.import_files import Detected
 from services.identity.import_items import Items
 from services.identity.import_mapping import Change, Columns
 from services.identity.import_options import Options
-from services.identity.import_pages import Outcome, Page, Refused, assigned
+from services.identity.import_pages import Outcome, Page, Refused, Row, assigned
 from services.identity.import_rows import MAX_ROW_BYTES, Format, RawRow, endless, read
 from services.identity.import_write import connection_of, directory, states, write
+from services.identity.resolve import MAX_VISITORS, Directory
 from services.shared import activity
 
 ROWS: Final = 5_000
@@ -183,13 +193,15 @@ async def apply(session: TenantSession, job: Job, page: ParsedPage) -> bool:
     if done != page.position:
         raise StalePageError
     connection = await connection_of(session)
-    known = await directory(connection, job.tenant_id, page.changes)
-    outcome = Outcome(refused=list(page.refused))
-    rows = assigned(page.changes, known, outcome)
+    known, outcome, rows = await _resolved(connection, job, page)
+    if outcome.visitors and await anonymous.unite(session, outcome.visitors, by=job.actor):
+        known, outcome, rows = await _resolved(connection, job, page)
     people = {person_id for _, person_id, _ in rows if person_id not in known.created}
     found = await states(connection, job.tenant_id, people, consent=any(change.consent for change, _, _ in rows))
     Page(found, job.options.existing, resubscribe=job.options.resubscribe).apply(rows, known, outcome)
     await write(connection, job.tenant_id, outcome, known.additions(), live=job.options.live, by=job.actor)
+    for person_id in _overrun(known):
+        await limits.drop_oldest_visitors(session, person_id)
     if outcome.facts_changed:
         quiet = () if job.options.live else outcome.facts_changed
         await lifecycle.recompute(session, outcome.facts_changed, quiet=quiet)
@@ -200,6 +212,25 @@ async def apply(session: TenantSession, job: Job, page: ParsedPage) -> bool:
     session.wake_after_commit()
     await _refuse(session, job, page, outcome.refused)
     return await _move(session, job, page, outcome)
+
+
+async def _resolved(
+    connection: "asyncpg.Connection[Any]", job: Job, page: ParsedPage
+) -> tuple[Directory, Outcome, list[Row]]:
+    """Return whom the rows mean, by what is stored now."""
+    known = await directory(connection, job.tenant_id, page.changes)
+    outcome = Outcome(refused=list(page.refused))
+    return known, outcome, assigned(page.changes, known, outcome)
+
+
+def _overrun(known: Directory) -> list[UUID]:
+    """Return who may have more anonymous ids now than are kept of one person."""
+    return [
+        person_id
+        for people in (known.created, known.attached)
+        for person_id, added in people.items()
+        if len(added) + known.counts.get(person_id, {}).get("anonymous_id", 0) > MAX_VISITORS
+    ]
 
 
 def _of_people(outcome: Outcome) -> list[ingest.IncomingEvent]:
@@ -280,9 +311,7 @@ class Check:
     async def page(self, session: TenantSession, job: Job, page: ParsedPage) -> bool:
         """Add a page; return whether there is more to read, and nobody has cancelled the check."""
         connection = await connection_of(session)
-        known = await directory(connection, job.tenant_id, page.changes)
-        outcome = Outcome(refused=list(page.refused))
-        rows = assigned(page.changes, known, outcome)
+        known, outcome, rows = await _resolved(connection, job, page)
         people = {person_id for _, person_id, _ in rows if person_id not in known.created}
         consent = any(change.consent for change, _, _ in rows)
         found = await states(connection, job.tenant_id, people, consent=consent, lock=False)

@@ -19,18 +19,22 @@ from services.identity.resolve import Directory
 RETRIED: Final = (asyncpg.UniqueViolationError, asyncpg.ForeignKeyViolationError, asyncpg.DeadlockDetectedError)
 """Somebody else was faster: the page is to be done again, on what is stored then."""
 
-_READ: Final = """
+READ: Final = """
 SELECT i.kind, i.value, i.person_id AS id
 FROM unnest($2::text[], $3::text[]) AS g(kind, value)
 JOIN person_identifier i ON i.tenant_id = $1 AND i.kind = g.kind AND i.value = g.value
 UNION ALL
 SELECT 'id', NULL, id FROM person WHERE tenant_id = $1 AND id = ANY($4::uuid[])
 """
-_LOCK: Final = f"""
+COUNT: Final = """
+SELECT person_id, kind, count(*) AS number FROM person_identifier
+WHERE tenant_id = $1 AND person_id = ANY($2::uuid[]) GROUP BY person_id, kind
+"""
+LOCK: Final = f"""
 SELECT id, {", ".join(COLUMNS)}, attributes::text AS attributes, roles_by_hand
 FROM person WHERE tenant_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE
 """  # noqa: S608 - names of columns, ours
-_CONSENT: Final = """
+CONSENT: Final = """
 SELECT person_id, channel, topic, status, source FROM consent WHERE tenant_id = $1 AND person_id = ANY($2::uuid[])
 """
 
@@ -98,16 +102,24 @@ async def directory(connection: "asyncpg.Connection[Any]", tenant_id: UUID, chan
     """Return what is stored of the identifiers and people that the rows name."""
     identifiers = {identifier for change in changes for identifier in change.identifiers()}
     rows = await connection.fetch(
-        _READ,
+        READ,
         tenant_id,
         [kind for kind, _ in identifiers],
         [value for _, value in identifiers],
         list(_ids(changes)),
     )
-    return Directory(
-        {row["id"] for row in rows if row["kind"] == "id"},
-        {(row["kind"], row["value"]): row["id"] for row in rows if row["kind"] != "id"},
-    )
+    known = {(row["kind"], row["value"]): row["id"] for row in rows if row["kind"] != "id"}
+    people = {row["id"] for row in rows if row["kind"] == "id"}
+    growing: set[UUID] = set()
+    for change in changes:
+        owners = [known.get(identifier) for identifier in change.identifiers()]
+        if None in owners:
+            growing.update(owner for owner in (*owners, *_ids([change])) if owner is not None)
+    counts: dict[UUID, dict[str, int]] = {}
+    if growing:
+        for row in await connection.fetch(COUNT, tenant_id, list(growing)):
+            counts.setdefault(row["person_id"], {})[row["kind"]] = row["number"]
+    return Directory(people, known, counts=counts)
 
 
 def _ids(changes: Sequence[Change]) -> Iterable[UUID]:
@@ -130,7 +142,7 @@ async def states(
     wanted = sorted(people)
     if not wanted:
         return {}
-    rows = await connection.fetch(_LOCK if lock else _LOCK.replace("FOR NO KEY UPDATE", ""), tenant_id, wanted)
+    rows = await connection.fetch(LOCK if lock else LOCK.replace("FOR NO KEY UPDATE", ""), tenant_id, wanted)
     if len(rows) < len(wanted):
         raise VanishedError
     found = {
@@ -144,7 +156,7 @@ async def states(
         for row in rows
     }
     if consent:
-        for row in await connection.fetch(_CONSENT, tenant_id, wanted):
+        for row in await connection.fetch(CONSENT, tenant_id, wanted):
             found[row["person_id"]].consent[row["channel"], row["topic"]] = row["status"], row["source"]
     return found
 

@@ -11,16 +11,20 @@ from uuid import UUID
 
 import pytest
 from httpx import AsyncClient
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
 
+from activities.people_import import ImportActivities
 from api.app import create_app
+from contracts.people_import import ImportRef
 from core.actor import CLI
-from core.database import Database
+from core.database import Database, TenantSession
 from core.settings import Settings
 from journeys.definition import Again
-from models import Enrollment
+from models import Enrollment, Person
 from services.events.publish import NewEvent, publish
+from services.identity import import_run
 from services.marketing.versions import LoadedVersion
 from services.tenancy import api_keys, tenants
 from tests.api.conftest import serving
@@ -292,3 +296,37 @@ async def test_16_entering_while_inside_leaves_one_run(running: Platform) -> Non
     async with running.worker():
         await eventually(lambda: all_ended(marketing, version, 1))
     assert len(await marketing.messages()) == 1
+
+
+async def test_22_an_import_has_no_row_limit_makes_no_duplicates_and_resumes(
+    client: AsyncClient, running: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty: 2,000 rows at most where a user had 750,000. Mautic: duplicates by email; 2 to 10 contacts a second."""
+    database, tenant_id = running.marketing.database, running.marketing.tenant_id
+    rows = [f"P{n % 12_000}@example.com,{n % 12_000}" for n in range(24_000)]  # everybody twice, far apart
+    content = "\n".join(["email,n", *rows])
+    answer = await client.post("/v1/people/imports?start=true", content=content, headers={"Content-Type": "text/csv"})
+    made = answer.json()
+    ref = ImportRef(tenant_id=tenant_id, import_id=UUID(made["id"]))
+    pages = 0
+    real = import_run.apply
+
+    async def dies(session: TenantSession, job: import_run.Job, page: import_run.ParsedPage) -> bool:
+        nonlocal pages
+        pages += 1
+        more = await real(session, job, page)
+        if pages in {2, 3}:
+            raise ConnectionResetError("with all of the page written and nothing committed")
+        return more
+
+    monkeypatch.setattr(import_run, "apply", dies)
+    activity = ImportActivities(database).run
+    for _ in range(2):
+        with pytest.raises(ConnectionResetError):
+            await ActivityEnvironment().run(activity, ref)
+    assert (await ActivityEnvironment().run(activity, ref)).done
+    found = (await client.get(f"/v1/people/imports/{made['id']}")).json()
+    assert (found["status"], found["created"], found["unchanged"], found["rejected"]) == ("finished", 12_000, 12_000, 0)
+    async with running.marketing.session() as session:
+        people = await session.scalar(select(func.count()).where(Person.tenant_id == tenant_id))
+    assert people == 12_000

@@ -151,6 +151,27 @@ async def test_a_row_that_does_not_fit_a_defined_attribute_is_refused(importing:
     assert (line, field) == (2, "attributes.age")
 
 
+async def test_a_visitor_who_becomes_known_by_the_file_is_merged(importing: Importing) -> None:
+    await importing.call("POST", "", json={"email": "ann@shop.example"})
+    await importing.call("POST", "", json={"anonymous_id": "browser-1", "attributes": {"seen": "pricing"}})
+    found = await importing.take(csv_of("email,anonymous_id", ["ann@shop.example,browser-1"]))
+    assert counts(found)[3] == 0
+    ann = await importing.person(anonymous_id="browser-1")
+    assert (ann["email"], ann["attributes"]) == ("ann@shop.example", {"seen": "pricing"})
+    assert len((await importing.call("GET", ""))["items"]) == 1
+
+
+async def test_nobody_grows_without_end(importing: Importing) -> None:
+    rows = [f"1,p{number}@shop.example,v{number}" for number in range(120)]
+    found = await importing.take(csv_of("external_id,email,anonymous_id", rows))
+    assert counts(found) == (1, 19, 0, 100)
+    rows = [f"1,,w{number}" for number in range(120)]
+    assert counts(await importing.take(csv_of("external_id,email,anonymous_id", rows))) == (0, 120, 0, 0)
+    assert counts(await importing.take(csv_of("external_id,email", ["1,q@shop.example"]))) == (0, 0, 0, 1)
+    kinds = [each["kind"] for each in (await importing.person(external_id="1"))["identifiers"]]
+    assert (kinds.count("email"), kinds.count("anonymous_id")) == (20, 100)
+
+
 async def test_an_opt_out_stands_against_the_file(importing: Importing) -> None:
     left = {"channel": "email", "topic": "news", "status": "opted_out"}
     await importing.call("POST", "", json={"email": "ann@shop.example", "consent": [left]})
