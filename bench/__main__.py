@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import enroll, growth, journey, people_import, trigger
+from bench import enroll, growth, journey, lookup, people_import, profile, trigger
 from bench.harness import Ratio, Report, Servers, servers
 from core import logging
 
@@ -18,6 +18,8 @@ BENCHES: dict[str, Bench] = {
     "enroll": enroll.run,
     "trigger": trigger.run,
     "import": people_import.run,
+    "lookup": lookup.run,
+    "profile": profile.run,
 }
 ALIASES = {"journeys": "journey"}
 
