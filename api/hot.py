@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 from uuid import UUID
 
-from fastapi import Request, params
+from fastapi import Request, Response, params
+from pydantic import BaseModel
 
 from api.authentication import Principal
 from api.dependencies import get_actor, get_principal, get_resources, requires
 from core.actor import Actor
 from core.database import Database, TenantSession
 from services.events.ingest import Connection
-from services.identity import anonymous
+from services.identity import anonymous, reading
 
 SECURITY: Final[dict[str, Any]] = {"security": [{"apiKey": []}]}
 """For `openapi_extra`: what the dependencies would have said."""
@@ -28,6 +29,12 @@ class Caller:
     database: Database
     claimed: TenantSession | None
     """The transaction that holds the claim of an `Idempotency-Key`, where the request has one."""
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[reading.Connection]:
+        """Lend an asyncpg connection set to the tenant, for a single statement that changes nothing."""
+        async with self.database.hot(self.tenant_id) as connection:
+            yield cast("reading.Connection", connection)
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
@@ -65,3 +72,8 @@ def caller(scope: str) -> params.Depends:
         )
 
     return params.Depends(get_caller)
+
+
+def as_json(body: BaseModel) -> Response:
+    """Return the answer as it is: FastAPI would check and convert again what our own model holds already."""
+    return Response(body.__pydantic_serializer__.to_json(body), media_type="application/json")

@@ -6,6 +6,8 @@ from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Scope
 
 from core.errors import FieldProblem, InvalidError, PlatformError
 
@@ -140,3 +142,8 @@ class Router(APIRouter):
         """Take FastAPI's options."""
         options.setdefault("route_class", StrictRoute)
         super().__init__(**options)
+        self._begins = self.prefix.partition("{")[0]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Say whether a route of this router answers; FastAPI would try each, some 10 µs a route, to find out."""
+        return super().matches(scope) if self._begins in scope["path"] else (Match.NONE, {})

@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import Query, Response, status
 
 from api.dependencies import ActorDep, SessionDep, requires
+from api.hot import SECURITY, Caller, as_json, caller
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.rest.person_shapes import (
     EntryOut,
@@ -23,11 +24,12 @@ from api.routing import Router
 from core.database import TenantSession
 from core.errors import InvalidError
 from models import Person
-from services.identity import directory, lifecycle, normalize, people, profile, scoring, timeline
+from services.identity import directory, lifecycle, normalize, people, profile, reading, scoring, timeline
 
 router = Router(prefix="/people", tags=["people"])
 
 READ = [requires("people:read")]
+Reader = Annotated[Caller, caller("people:read")]
 WRITE = [requires("people:write")]
 
 
@@ -45,9 +47,9 @@ async def upsert(body: PersonIn, session: SessionDep, actor: ActorDep, response:
     return await _answer(session, person)
 
 
-@router.get("", dependencies=READ)
+@router.get("", response_model=Page[PersonOut], openapi_extra=SECURITY)
 async def find(  # noqa: PLR0913, PLR0917 - the filters of one list
-    session: SessionDep,
+    caller: Reader,
     email: str | None = None,
     phone: str | None = None,
     external_id: str | None = None,
@@ -57,7 +59,7 @@ async def find(  # noqa: PLR0913, PLR0917 - the filters of one list
     q: Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"\S")] = None,
     limit: LimitParam = DEFAULT_LIMIT,
     cursor: CursorParam = None,
-) -> Page[PersonOut]:
+) -> Response:
     """List people, newest first; every filter given must hold.
 
     `q` is the beginning of an email address, a phone number, an external id, a first or a last name, or of both names.
@@ -72,11 +74,18 @@ async def find(  # noqa: PLR0913, PLR0917 - the filters of one list
         search=q,
     )
     before = None if cursor is None else decode_cursor(cursor, [UUID])[0]
-    found = await directory.page(session, wanted, limit=limit + 1, before=before)
-    shown = await directory.show(session, found[:limit])
-    return Page(
-        items=[PersonOut.of(item) for item in shown],
-        next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
+    if before is None and len(wanted.identifiers) == 1 and wanted == directory.Filter(identifiers=wanted.identifiers):
+        async with caller.reading() as connection:
+            one = await reading.by_identifier(connection, caller.tenant_id, *wanted.identifiers[0])
+        return as_json(Page[PersonOut](items=[] if one is None else [PersonOut.of(one)]))
+    async with caller.database.tenant(caller.tenant_id) as session:
+        found = await directory.page(session, wanted, limit=limit + 1, before=before)
+        shown = await directory.show(session, found[:limit])
+    return as_json(
+        Page[PersonOut](
+            items=[PersonOut.of(item) for item in shown],
+            next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
+        )
     )
 
 
@@ -108,10 +117,12 @@ async def explain_score(person_id: UUID, session: SessionDep) -> ScoreOut:
     return ScoreOut.of(await scoring.explain(session, await people.get(session, person_id)))
 
 
-@router.get("/{person_id}/profile", dependencies=READ)
-async def get_profile(person_id: UUID, session: SessionDep) -> ProfileOut:
+@router.get("/{person_id}/profile", response_model=ProfileOut, openapi_extra=SECURITY)
+async def get_profile(person_id: UUID, caller: Reader) -> Response:
     """Return everything known of a person."""
-    return ProfileOut.of(await profile.load(session, await people.get(session, person_id)))
+    async with caller.reading() as connection:
+        loaded = await profile.load(connection, caller.tenant_id, person_id)
+    return as_json(ProfileOut.of(loaded))
 
 
 @router.get("/{person_id}/timeline", dependencies=READ)

@@ -3,34 +3,53 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import Row, text
+from pydantic_core import from_json
 
-from core.database import TenantSession
-from models import Person
-from services.identity import directory, timeline
+from core.errors import NotFoundError
+from services.identity import directory, reading, timeline
 
-NEWEST_ACTIVITIES = 20
+NEWEST_ACTIVITIES: Final = 20
 
-_TOTALS = text("""
-    SELECT tenant.base_currency, t.currency, t.order_count, t.spent_minor, t.last_order_at
-    FROM tenant
-    LEFT JOIN commerce_customer_totals t ON t.tenant_id = :tenant AND t.person_id = :person
-    WHERE tenant.id = :tenant
-    ORDER BY t.currency
-""")
-
-_ENROLLED = text("""
-    SELECT journey_key FROM marketing_enrollment_facts
-    WHERE tenant_id = :tenant AND subject_type = 'person' AND subject_id = :person
-    GROUP BY journey_key ORDER BY max(entered_at) DESC, journey_key
-""")
-
-_ENGAGEMENT = text("""
-    SELECT count(sent_at) AS sent, coalesce(sum(opens), 0)::bigint AS opens, coalesce(sum(clicks), 0)::bigint AS clicks
-    FROM marketing_message_facts
-    WHERE tenant_id = :tenant AND person_id = :person AND channel = 'email'
-""")
+# One statement, so one round trip and one snapshot. It begins with whom the id means: that of somebody merged away
+# means the winner.
+STATEMENT: Final = reading.numbered(
+    f"""
+    WITH who AS MATERIALIZED (
+      SELECT id FROM person WHERE tenant_id = :tenant AND id = :asked
+      UNION ALL
+      SELECT person_id FROM person_alias WHERE tenant_id = :tenant AND id = :asked
+      LIMIT 1
+    )
+    SELECT {reading.SHOWN},
+      tenant.base_currency,
+      ARRAY(SELECT ROW(t.currency, t.order_count, t.spent_minor, t.last_order_at)
+            FROM commerce_customer_totals t WHERE t.tenant_id = :tenant AND t.person_id = :person
+            ORDER BY t.currency) AS totals,
+      ARRAY(SELECT n.journey_key FROM marketing_enrollment_facts n
+            WHERE n.tenant_id = :tenant AND n.subject_type = 'person' AND n.subject_id = :person
+            GROUP BY n.journey_key ORDER BY max(n.entered_at) DESC, n.journey_key) AS enrolled,
+      (SELECT ROW(count(m.sent_at), coalesce(sum(m.opens), 0)::bigint, coalesce(sum(m.clicks), 0)::bigint)
+       FROM marketing_message_facts m
+       WHERE m.tenant_id = :tenant AND m.person_id = :person AND m.channel = 'email') AS engagement,
+      ARRAY(SELECT ROW(entry.id, entry.at, entry.kind, entry.type, entry.detail)
+            FROM ({timeline.PAGE}) AS entry) AS activities
+    FROM person p CROSS JOIN tenant
+    WHERE p.tenant_id = :tenant AND p.id = :person AND tenant.id = :tenant
+    """,  # noqa: S608 - statements of our own
+    {
+        "tenant": "$1",
+        "asked": "$2",
+        "person": "(SELECT id FROM who)",
+        "at": f"'{timeline.START[0].isoformat()}'::timestamptz",
+        "id": f"'{timeline.START[1]}'::uuid",
+        "message_bound": f"'{timeline.START[1]}'::uuid",
+        "limit": str(NEWEST_ACTIVITIES),
+        "told": f"'{{{','.join(timeline.TOLD_BY_ACTIVITY)}}}'::text[]",
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +85,31 @@ class Profile:
     activities: Sequence[timeline.Entry]
 
 
-async def load(session: TenantSession, person: Person) -> Profile:
-    """Return the profile; six statements, however long the person's history."""
-    (identity,) = await directory.show(session, [person])
-    values = {"tenant": session.tenant_id, "person": person.id}
-    totals = (await session.execute(_TOTALS, values)).all()
-    enrolled = list(await session.scalars(_ENROLLED, values))
-    engagement = (await session.execute(_ENGAGEMENT, values)).one()
+async def load(connection: reading.Connection, tenant_id: UUID, person_id: UUID) -> Profile:
+    """Return the profile of the person that the id means; one round trip, however long the person's history.
+
+    Raises:
+        NotFoundError: no such person in this tenant.
+    """
+    row = await connection.fetchrow(STATEMENT, tenant_id, person_id)
+    if row is None:
+        raise NotFoundError("No such person.")
     return Profile(
-        identity,
-        _customer(totals),
-        enrolled,
-        Engagement(engagement.sent, engagement.opens, engagement.clicks),
-        await timeline.page(session, person.id, limit=NEWEST_ACTIVITIES),
+        reading.shown(row),
+        _customer(row["base_currency"], row["totals"]),
+        row["enrolled"],
+        Engagement(*row["engagement"]),
+        [
+            timeline.Entry(entry_id, at, kind, type_, from_json(detail))
+            for entry_id, at, kind, type_, detail in row["activities"]
+        ],
     )
 
 
-def _customer(totals: Sequence[Row[tuple[object, ...]]]) -> Customer:
-    bought = [row for row in totals if row.currency is not None]
+def _customer(base_currency: str, totals: Sequence[tuple[Any, ...]]) -> Customer:
     return Customer(
-        base_currency=totals[0].base_currency,
-        spent_minor={row.currency: row.spent_minor for row in bought},
-        order_count=sum(row.order_count for row in bought),
-        last_order_at=max((row.last_order_at for row in bought), default=None),
+        base_currency=base_currency,
+        spent_minor={currency: spent for currency, _, spent, _ in totals},
+        order_count=sum(orders for _, orders, _, _ in totals),
+        last_order_at=max((last for _, _, _, last in totals), default=None),
     )

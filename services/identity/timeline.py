@@ -20,7 +20,7 @@ from contracts.events import (
 from core.database import TenantSession
 
 # The activity log tells the same, with what was before and who did it.
-_TOLD_BY_ACTIVITY: Final = [
+TOLD_BY_ACTIVITY: Final = [
     PERSON_CREATED,
     PERSON_UPDATED,
     PERSON_SUBSCRIBED,
@@ -33,7 +33,7 @@ _TOLD_BY_ACTIVITY: Final = [
 # Each part reads the newest rows off an index, so a page costs the same at any length of history. The exception are
 # journeys, whose index serves entry rules: a person has few. A message's time is the one in its id, as its index
 # is ordered by that.
-_PAGE = text("""
+PAGE: Final = """
     (SELECT 'event' AS kind, e.id, e.occurred_at AS at, e.type,
             jsonb_build_object('properties', e.properties) AS detail
      FROM event e
@@ -68,7 +68,10 @@ _PAGE = text("""
        AND (n.entered_at, n.id) < (:at, :id)
      ORDER BY n.entered_at DESC, n.id DESC LIMIT :limit)
     ORDER BY at DESC, id DESC LIMIT :limit
-""").bindparams(bindparam("told", type_=ARRAY(Text)), bindparam("person", type_=Uuid))
+"""
+"""The entries older than `(:at, :id)` of whom `:person` names, `:limit` at most; see `page` for the rest."""
+
+_PAGE = text(PAGE).bindparams(bindparam("told", type_=ARRAY(Text)), bindparam("person", type_=Uuid))
 
 START: Final = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
 """The cursor before everything."""
@@ -101,7 +104,7 @@ async def page(
             "id": entry_id,
             "message_bound": _bound(at, entry_id),
             "limit": limit,
-            "told": _TOLD_BY_ACTIVITY,
+            "told": TOLD_BY_ACTIVITY,
         },
     )
     return [Entry(row.id, row.at, row.kind, row.type, row.detail) for row in rows]

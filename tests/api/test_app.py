@@ -17,8 +17,8 @@ from api.middleware import bodies
 from api.routing import StrictRoute
 from core.settings import Settings
 
-FOR_ANYBODY = {("POST", "/sessions"), ("POST", "/invitations/accept"), ("GET", "/me")}
-"""By password, by an invitation's token, and whoever has a key or a session."""
+FOR_ANYBODY = {("POST", "/sessions"), ("POST", "/invitations/accept"), ("GET", "/me"), ("GET", "/activities")}
+"""By password, by an invitation's token, whoever has a key or a session; the last asks for its subject's scope itself."""
 
 
 def calls(dependant: Dependant) -> Iterator[str]:

@@ -188,7 +188,6 @@ async def test_a_refused_change_leaves_neither_log_nor_event(
     [
         ("/v1/people?limit=50", 3),
         ("/v1/people/{id}", 3),
-        ("/v1/people/{id}/profile", 7),
         ("/v1/people/{id}/timeline", 2),
         ("/v1/people/{id}/lifecycle", 2),
     ],

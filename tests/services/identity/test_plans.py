@@ -13,7 +13,7 @@ from core.actor import CLI
 from core.database import Database, TenantSession
 from core.ids import new_id
 from models import Person, Tenant
-from services.identity import directory, forms, lifecycle, people, timeline, visitors
+from services.identity import directory, forms, lifecycle, people, profile, reading, timeline, visitors
 from services.identity.directory import Filter
 from services.identity.people import PersonChange
 from services.shared import audit
@@ -193,3 +193,30 @@ async def test_the_log_and_the_history_of_a_thing_are_read_off_indexes_in_their_
     assert indexes(history) == {"activity_tenant_id_subject_type_subject_id_at_idx"}, json.dumps(history, indent=1)
     for plan in (log, history):
         assert not {node["Node Type"] for node in nodes(plan)} & {"Seq Scan", "Sort"}, json.dumps(plan, indent=1)
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+async def test_a_profile_and_a_lookup_read_nothing_but_what_they_show(
+    database: Database, crowd: tuple[UUID, UUID], mode: str
+) -> None:
+    tenant, person = crowd
+    large = {"event", "activity", "person", "person_identifier"}
+    for statement, arguments, expected in (
+        (
+            profile.STATEMENT,
+            f"'{tenant}', '{person}'",
+            {"event_person_idx", "activity_tenant_id_subject_type_subject_id_at_idx", "person_pkey"},
+        ),
+        (reading.BY_IDENTIFIER, f"'{tenant}', 'email', 'p9@shop.example'", {"person_identifier_pkey", "person_pkey"}),
+    ):
+        async with database.hot(tenant) as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
+            await connection.execute(f"PREPARE asked AS {statement}")
+            shown = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked({arguments})")
+            await connection.execute("DEALLOCATE asked")
+        plan = json.loads(shown)[0]["Plan"]
+        assert expected <= indexes(plan)
+        for node in nodes(plan):
+            if node.get("Relation Name") in large:
+                assert node["Node Type"] != "Seq Scan", json.dumps(node, indent=1)
+                assert node["Actual Rows"] <= 200, json.dumps(node, indent=1)
