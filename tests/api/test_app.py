@@ -18,7 +18,7 @@ from api.routing import StrictRoute
 from core.settings import Settings
 
 FOR_ANYBODY = {("POST", "/sessions"), ("POST", "/invitations/accept"), ("GET", "/me"), ("GET", "/activities")}
-"""By password, by an invitation's token, whoever has a key or a session; the last asks for its subject's scope itself."""
+"""By password, by an invitation's token, and whoever has a key or session; the last asks for its own scope."""
 
 
 def calls(dependant: Dependant) -> Iterator[str]:
