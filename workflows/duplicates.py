@@ -1,5 +1,6 @@
 """The search for duplicates, as durable code: pages until none is left. Where it is stands in its row alone."""
 
+import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
@@ -33,7 +34,7 @@ class FindDuplicatesWorkflow:
         """Do pages until none is left; note it where that cannot be."""
         try:
             await self._advance(search, PAGE_RETRY)
-        except ActivityError as error:
+        except (ActivityError, asyncio.CancelledError) as error:  # the latter where it is told between two activities
             cancelled = is_cancelled_exception(error)
             await workflow.execute_activity(
                 ABANDON,
@@ -65,9 +66,15 @@ class FindDuplicatesWorkflow:
                 workflow.continue_as_new(search)
 
 
-def _kind(error: ActivityError) -> str:
+def _kind(error: BaseException) -> str:
+    if not isinstance(error, ActivityError):
+        return type(error).__name__
     return (error.cause.type if isinstance(error.cause, ApplicationError) else None) or type(error.cause).__name__
 
 
-def _is_gone(error: ActivityError) -> bool:
-    return isinstance(error.cause, ApplicationError) and error.cause.type == "NotFound"
+def _is_gone(error: BaseException) -> bool:
+    return (
+        isinstance(error, ActivityError)
+        and isinstance(error.cause, ApplicationError)
+        and error.cause.type == "NotFound"
+    )

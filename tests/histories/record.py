@@ -35,6 +35,7 @@ from tests.factories.erasing import begun, erased, eraser
 from tests.factories.geocoding import Scripted, geocoding
 from tests.factories.marketing import Marketing, Walking, event, walk
 from tests.factories.running import Hasty, Platform, platform
+from tests.histories import scenarios
 
 FOLDER = Path(__file__).parent
 CONTINUED = "continued"
@@ -231,7 +232,10 @@ async def _events(handle: WorkflowHandle[Any, Any]) -> Sequence[HistoryEvent]:
 
 SCENARIOS: dict[str, Callable[[Platform], Awaitable[Walking | str]]] = {
     scenario.__name__: scenario
-    for scenario in (one, small, large, undoable_small, undoable_large, loop, continued, erasure, geocode)
+    for scenario in (
+        *(one, small, large, undoable_small, undoable_large, loop, continued, erasure, geocode),
+        *(scenarios.duplicates, scenarios.duplicates_cancelled, scenarios.scores),
+    )
 }
 """Each walks a cohort, or has another workflow run, and returns the cohort or the workflow's id."""
 
