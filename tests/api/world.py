@@ -349,6 +349,11 @@ async def _definition(world: World) -> str:
     return (await world.post("/v1/attributes", {"key": "plan", "label": MARK, "type": "text"}))["id"]
 
 
+async def _rule(world: World) -> str:
+    body = {"key": "reader", "name": MARK, "condition": {"event": "page.viewed", "within": "P7D"}, "points": 5}
+    return (await world.post("/v1/score-rules", body))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -376,6 +381,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "kind": _kind,
     "value": _value,
     "definition_id": _definition,
+    "rule_id": _rule,
     "import_id": _import,
     "topic_id": _topic,
 }
@@ -413,6 +419,14 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/people/{person_id}/identifiers": {"kind": "phone", "value": "+49 30 1234567"},
     "POST /v1/attributes": {"key": "size", "label": "Size", "type": "number"},
     "PATCH /v1/attributes/{definition_id}": {"label": "The plan"},
+    "POST /v1/people/duplicates/{duplicate_id}/merge": {},
+    "POST /v1/score-rules": {
+        "key": "buyer",
+        "name": "Buyer",
+        "condition": {"event": "order.placed", "within": "P30D"},
+        "points": 10,
+    },
+    "PATCH /v1/score-rules/{rule_id}": {"points": 7},
     "POST /v1/people/imports": b"email\nnew@shop.example\n",
     "POST /v1/people/imports/{import_id}/check": {},
     "POST /v1/people/imports/{import_id}/start": {},
