@@ -1,17 +1,29 @@
 """Imports through the API: uploaded, checked, taken in, followed; and exports that come back unchanged."""
 
+import asyncio
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
+from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import text
+from typer.testing import CliRunner
 
+import cli
+from core.actor import CLI
 from core.database import Database
+from core.settings import Settings
+from relay.process import forget_imports
+from services.tenancy import api_keys, tenants
+from tests.api.conftest import serving
 from tests.factories.importing import Importing, counts, csv_of
+from tests.factories.marketing import Marketing
 
 
 @pytest.fixture
@@ -311,3 +323,66 @@ async def test_an_upload_with_a_key_is_done_once(importing: Importing) -> None:
     again = await importing.call("POST", "/imports", 201, content=b"email\na@shop.example\n", headers=headers)
     assert first == again
     assert len((await importing.call("GET", "/imports"))["items"]) == 1
+
+
+async def test_another_tenant_s_import_is_not_there(
+    importing: Importing, app: FastAPI, database: Database, other_tenant: Marketing
+) -> None:
+    found = await importing.take(csv_of("email", ["bad", "ann@shop.example"]))
+    async with database.tenant(other_tenant.tenant_id) as session:
+        _, secret = await api_keys.create(session, "test", ["*"], by=CLI)
+    async with serving(app, secret) as other:
+        assert (await other.get("/v1/people/imports")).json()["items"] == []
+        assert "ann" not in (await other.get("/v1/people/export")).text
+        for method, path in (
+            *(("GET", path) for path in ("", "/rejects", "/rejects.csv")),
+            *(("POST", path) for path in ("/check", "/start", "/cancel")),
+        ):
+            answer = await other.request(method, f"/v1/people/imports/{found['id']}{path}", json={})
+            assert answer.status_code == 404, path
+
+
+async def test_refused_rows_and_files_never_imported_are_forgotten(
+    importing: Importing, database: Database, database_url: str
+) -> None:
+    found = await importing.take(csv_of("email", ["bad"]))
+    left = await importing.upload("email\nann@shop.example\n")
+    kept = await importing.upload("email\nann@shop.example\n")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "UPDATE people_import"
+        " SET finished_at = finished_at - interval '31 days', updated_at = now() - interval '8 days'"
+        " WHERE id = ANY($1::uuid[])",
+        [found["id"], left["id"]],
+    )
+    await forget_imports(database)
+    assert await importing.rejects(found) == []
+    assert (await importing.call("GET", f"/imports/{left['id']}"))["status"] == "cancelled"
+    assert (await importing.call("GET", f"/imports/{kept['id']}"))["status"] == "uploaded"
+    held = await connection.fetch(
+        "SELECT DISTINCT import_id FROM import_chunk WHERE import_id = ANY($1::uuid[])", [left["id"], kept["id"]]
+    )
+    await connection.close()
+    assert [str(row["import_id"]) for row in held] == [kept["id"]]
+
+
+async def test_the_command_line_takes_a_file_in_and_writes_one(
+    importing: Importing, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cli, "settings", lambda: settings)
+    async with database.tenant(importing.tenant_id) as session:
+        tenant = (await tenants.get(session)).key
+
+    async def run(*arguments: str) -> str:
+        result = await asyncio.to_thread(CliRunner().invoke, cli.app, list(arguments))
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    source, target = tmp_path / "people.csv", tmp_path / "out.ndjson"
+    source.write_text("E,n\nann@shop.example,1\n")
+    mapping = json.dumps({"E": "email", "n": "attributes.n"})
+    said = await run("import", str(source), "--tenant", tenant, "--mapping", mapping, "--no-follow")
+    assert (await importing.work(said.split()[0])).done
+    assert "1 people" in await run("export", "--tenant", tenant, "-o", str(target))
+    (line,) = target.read_text().splitlines()
+    assert (json.loads(line)["email"], json.loads(line)["attributes"]) == ("ann@shop.example", {"n": "1"})
