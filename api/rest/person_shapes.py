@@ -304,11 +304,38 @@ class CampaignsOut(Strict):
     email_engagement: EngagementOut
 
 
+class ComputedOut(Strict):
+    """What conditions may ask of the person beside its fields, under the same names."""
+
+    order_count: int
+    lifetime_value: Money
+    """In the tenant's base currency, of orders in it alone, net of refunds."""
+    average_order: Money | None
+    last_order_at: datetime | None
+    last_seen_at: datetime | None
+    score: int
+
+    @classmethod
+    def of(cls, loaded: profile.Profile) -> Self:
+        """Return the answer for a profile."""
+        bought, person = loaded.customer, loaded.identity.person
+        average = bought.average_minor
+        return cls(
+            order_count=bought.order_count,
+            lifetime_value=Money.of(bought.spent_minor.get(bought.base_currency, 0), bought.base_currency),
+            average_order=None if average is None else Money.of(average, bought.base_currency),
+            last_order_at=bought.last_order_at,
+            last_seen_at=person.last_seen_at,
+            score=person.score,
+        )
+
+
 class ProfileOut(Strict):
     """Everything known of a person, on one page."""
 
     identity: PersonOut
     customer: CustomerOut
+    computed: ComputedOut
     deals: list[dict[str, JsonValue]]
     campaigns: CampaignsOut
     segments: list[str]
@@ -329,6 +356,7 @@ class ProfileOut(Strict):
                 order_count=bought.order_count,
                 last_order_at=bought.last_order_at,
             ),
+            computed=ComputedOut.of(loaded),
             deals=[],
             campaigns=CampaignsOut(
                 enrolled=list(loaded.enrolled),

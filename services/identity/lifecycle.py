@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
@@ -30,7 +30,7 @@ from contracts.events import (
     PERSON_UPDATED,
 )
 from core.database import TenantSession
-from models import Person, Tenant
+from models import Person
 from models.identity import ROLES, STAGES
 from models.organizations import LINK_KINDS
 from services.events.bus import Consumer, EventRow
@@ -217,6 +217,10 @@ _FACTS = text("""
     (SELECT DISTINCT ON (l.kind) 'organization.' || l.kind, l.organization_id::text, l.created_at
      FROM organization_current_people l WHERE l.tenant_id = :tenant AND l.person_id = :person
      ORDER BY l.kind, l.created_at)
+    UNION ALL
+    (SELECT 'score', p.score::text, NULL
+     FROM person p WHERE p.tenant_id = :tenant AND p.id = :person
+       AND p.score >= (SELECT t.qualify_at_score FROM tenant t WHERE t.id = :tenant))
 """)
 
 
@@ -255,8 +259,6 @@ async def explain(session: TenantSession, person: Person) -> Explanation:
     stages["subscriber"] = facts.get("consent", [])
     stages["lead"] = roles["lead"]
     stages["qualified"] = [Fact("by_hand", None, person.qualified_at)] if person.qualified_at else []
-    qualify_at = await session.scalar(select(Tenant.qualify_at_score).where(Tenant.id == session.tenant_id))
-    if qualify_at is not None and person.score >= qualify_at:
-        stages["qualified"].append(Fact("score", str(person.score), None))
+    stages["qualified"] += facts.get("score", [])
     stages["customer"] = roles["customer"]
     return Explanation(person.lifecycle_stage, roles, stages)

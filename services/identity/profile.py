@@ -62,6 +62,15 @@ class Customer:
     order_count: int
     """Orders not wholly refunded."""
     last_order_at: datetime | None
+    base_order_count: int
+    """Those of them in the base currency."""
+
+    @property
+    def average_minor(self) -> int | None:
+        """What an order in the base currency brought on average, rounded to the smallest unit; None without any."""
+        if not self.base_order_count:
+            return None
+        return round(self.spent_minor.get(self.base_currency, 0) / self.base_order_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +121,5 @@ def _customer(base_currency: str, totals: Sequence[tuple[Any, ...]]) -> Customer
         spent_minor={currency: spent for currency, _, spent, _ in totals},
         order_count=sum(orders for _, orders, _, _ in totals),
         last_order_at=max((last for _, _, _, last in totals), default=None),
+        base_order_count=sum(orders for currency, orders, _, _ in totals if currency == base_currency),
     )

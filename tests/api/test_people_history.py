@@ -11,7 +11,8 @@ from sqlalchemy import select
 from api.paging import encode_cursor
 from core.database import Database
 from models import Activity, Event
-from services.identity import lifecycle
+from services.identity import lifecycle, people, scoring
+from tests.factories.scoring import add_rule
 from tests.services.identity.histories import add_enrollments, add_events, add_messages, add_order
 from tests.services.identity.statements import recorded
 
@@ -43,6 +44,20 @@ async def test_the_profile_tells_what_all_parts_know(client: AsyncClient, databa
         "order_count": 3,
         "last_order_at": "2020-01-01T00:00:00Z",
     }
+    assert profile["computed"] == {
+        "order_count": 3,
+        "lifetime_value": {"amount": "137.50", "currency": "EUR"},
+        "average_order": {"amount": "68.75", "currency": "EUR"},
+        "last_order_at": "2020-01-01T00:00:00Z",
+        "last_seen_at": None,
+        "score": 0,
+    }
+    async with database.tenant(tenant_id) as session:
+        for name, value in (("order_count", 3), ("lifetime_value", 137.5), ("average_order", 68.75)):
+            condition = {"field": f"person.{name}", "op": "=", "value": value}
+            await add_rule(database, tenant_id, name, condition, 1)
+        rules = (await scoring.explain(session, await people.get(session, person_id))).rules
+    assert [holds for _, holds in rules] == [True] * 3, "conditions see the same"
     assert profile["deals"] == profile["segments"] == []
     assert profile["campaigns"] == {
         "enrolled": ["customer_retention", "welcome"],
