@@ -298,6 +298,90 @@ async def test_16_entering_while_inside_leaves_one_run(running: Platform) -> Non
     assert len(await marketing.messages()) == 1
 
 
+LISTEN = {"type": "wait_for_event", "event": "order.placed", "timeout": "P9D", "matched": "send", "timed_out": "done"}
+
+
+async def test_20_a_merge_keeps_the_companies_the_log_and_the_journeys_and_who_is_known(
+    running: Platform, client: AsyncClient
+) -> None:
+    """Mautic: a merge lost companies, audit and devices, and the anonymous one won."""
+    marketing = running.marketing
+    await marketing.template("hello")
+    entry = {"event": "cart.updated", "again": {"mode": "never"}}
+    version = await marketing.journey(walk(entry=entry, wait=LISTEN, send=SEND))
+    browser = {"anonymous_id": "browser"}
+    for event_type in ("page.viewed", "cart.updated"):
+        seen = await client.post("/v1/events", json={"type": event_type, "person": browser})
+        assert seen.status_code == 202
+    await running.relay()
+    async with running.worker():
+        (visitor,) = (await client.get("/v1/people", params=browser)).json()["items"]
+        company = (await client.post("/v1/organizations", json={"name": "Shop", "is_customer": True})).json()
+        link = {"person_id": visitor["id"], "kind": "employee", "is_primary": True}
+        linked = await client.post(f"/v1/organizations/{company['id']}/people", json=link)
+        assert linked.status_code == 201, linked.text
+        known = (await client.post("/v1/people", json={"email": "ann@shop.example"})).json()
+        await marketing.until_waiting(1)
+        both = {"type": "signed.in", "person": browser | {"email": "ann@shop.example"}}
+        assert (await client.post("/v1/events", json=both)).status_code == 202
+        merged = (await client.get(f"/v1/people/{visitor['id']}")).json()
+        assert (merged["id"], merged["merged_ids"]) == (known["id"], [visitor["id"]]), "who is known stays"
+        order = {"total": "5.00", "currency": "EUR"}
+        placed = {"type": "order.placed", "person": {"email": "ann@shop.example"}, "properties": order}
+        assert (await client.post("/v1/events", json=placed)).status_code == 202
+        await running.relay()
+        await eventually(lambda: all_ended(marketing, version, 1))
+    (message,) = await marketing.messages()
+    assert (str(message.person_id), message.address) == (known["id"], "ann@shop.example")
+    employer = await client.get(f"/v1/people/{known['id']}/organizations")
+    assert [item["organization_id"] for item in employer.json()["items"]] == [company["id"]], employer.text
+    told = [entry["type"] for entry in (await client.get(f"/v1/people/{known['id']}/timeline")).json()["items"]]
+    assert {"page.viewed", "cart.updated", "person.merged"} <= set(told)
+    assert told.count("person.created") == 2, "the log of both is told"
+
+
+async def test_20_whoever_both_are_inside_goes_on_once(running: Platform, client: AsyncClient) -> None:
+    """A passage that a merge ended is over for its workflow too."""
+    marketing = running.marketing
+    await marketing.template("hello")
+    version = await marketing.journey(walk(entry={"api": True, "again": {"mode": "never"}}, wait=LISTEN, send=SEND))
+    winner, loser = await marketing.people(2)
+    await marketing.enroll(version, [winner, loser], again=version.definition.by_api.again)
+    await running.deliver()
+    async with running.worker():
+        await marketing.until_waiting(2)
+        ids = {"winner_id": str(winner), "loser_id": str(loser)}
+        assert (await client.post("/v1/people/merge", json=ids)).status_code == 201
+        order = {"total": "5.00", "currency": "EUR"}
+        await post(marketing, NewEvent("order.placed", winner, properties=order))
+        await running.relay()
+        (cohort,) = await marketing.cohorts(version)
+        await running.finished(cohort)
+    assert len(await marketing.messages()) == 1
+    assert await marketing.waiters() == []
+
+
+async def test_21_two_who_are_known_are_never_merged_and_no_consent_leaks(client: AsyncClient) -> None:
+    """Mautic: two people who signed in on one browser became one, with the consent of either."""
+    choice = {"channel": "email", "topic": "news"}
+    ann = {"email": "ann@shop.example", "anonymous_id": "library", "consent": [choice | {"status": "opted_in"}]}
+    bob = {"email": "bob@shop.example", "consent": [choice | {"status": "opted_out"}]}
+    ids = [(await client.post("/v1/people", json=person)).json()["id"] for person in (ann, bob)]
+    shared = {"email": "bob@shop.example", "anonymous_id": "library"}
+    for path, body in (("people", shared), ("events", {"type": "signed.in", "person": shared})):
+        refused = await client.post(f"/v1/{path}", json=body)
+        assert (refused.status_code, sorted(refused.json()["person_ids"])) == (409, sorted(ids))
+    for person_id, status in zip(ids, ("opted_in", "opted_out"), strict=True):
+        (consent,) = (await client.get(f"/v1/people/{person_id}")).json()["consent"]
+        assert consent["status"] == status
+    merged = await client.post("/v1/people/merge", json={"winner_id": ids[0], "loser_id": ids[1]})
+    (consent,) = (await client.get(f"/v1/people/{ids[1]}")).json()["consent"]
+    assert consent["status"] == "opted_out", "of both the stricter holds"
+    assert (await client.post(f"/v1/people/merges/{merged.json()['id']}/undo")).status_code == 200
+    (consent,) = (await client.get(f"/v1/people/{ids[0]}")).json()["consent"]
+    assert consent["status"] == "opted_in"
+
+
 async def test_22_an_import_has_no_row_limit_makes_no_duplicates_and_resumes(
     client: AsyncClient, running: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:

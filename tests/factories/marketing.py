@@ -243,6 +243,14 @@ class Marketing:
             )
             return list(found)
 
+    async def until_waiting(self, count: int) -> None:
+        """Return once so many wait for an event."""
+
+        async def waiting() -> bool:
+            return len(await self.waiters()) == count
+
+        await eventually(waiting)
+
     async def messages(self) -> list[Message]:
         """Return all messages, oldest first."""
         async with self.session() as session:

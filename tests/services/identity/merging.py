@@ -1,6 +1,6 @@
 """People with something in every table that names one, and what the store holds of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -38,14 +38,18 @@ async def contents(session: TenantSession, *, without: Sequence[str] = ()) -> di
     return found
 
 
-async def orphans(session: TenantSession) -> dict[str, int]:
-    """Return how many rows name somebody who is not a living person, by table and column; the log is read by alias."""
+async def orphans(session: TenantSession, *, gone: Collection[UUID] = ()) -> dict[str, int]:
+    """Return how many rows name somebody who is not a living person, by table and column.
+
+    The log is read by the ids of those merged away too, and keeps the ids of those in `gone`.
+    """
     found: dict[str, int] = {}
     for table, rule in RULES:
         person = f"r.{rule.column}"
         of_people = "r.subject_type = 'person'" if "subject_type" in table.columns else "true"
         alias = (
-            "AND NOT EXISTS (SELECT FROM person_alias a WHERE a.tenant_id = :tenant AND a.id = " + person + ")"
+            f"AND {person} <> ALL(CAST(:gone AS uuid[])) AND NOT EXISTS"
+            f" (SELECT FROM person_alias a WHERE a.tenant_id = :tenant AND a.id = {person})"
             if rule.merge == "stay"
             else ""
         )
@@ -55,7 +59,7 @@ async def orphans(session: TenantSession) -> dict[str, int]:
                 f" AND {person} IS NOT NULL AND NOT EXISTS"
                 f" (SELECT FROM person p WHERE p.tenant_id = :tenant AND p.id = {person}) {alias}"
             ),
-            {"tenant": session.tenant_id},
+            {"tenant": session.tenant_id} | ({"gone": list(gone)} if alias else {}),
         )
         if count:
             found[f"{table.name}.{rule.column}"] = count

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
@@ -13,7 +13,18 @@ from core.actor import CLI
 from core.database import Database, TenantSession
 from core.ids import new_id
 from models import Person, Tenant
-from services.identity import directory, forms, lifecycle, people, profile, reading, timeline, visitors
+from services.identity import (
+    directory,
+    forms,
+    lifecycle,
+    merging,
+    people,
+    profile,
+    reading,
+    timeline,
+    unmerging,
+    visitors,
+)
 from services.identity.directory import Filter
 from services.identity.people import PersonChange
 from services.shared import audit
@@ -71,6 +82,10 @@ async def crowd(database: Database, database_url: str) -> AsyncGenerator[tuple[U
     await connection.close()
 
 
+def _first(parameters: Any) -> list[Any]:  # noqa: ANN401 - one set of values, or a list of such
+    return cast("list[Any]", parameters)[:1] if isinstance(parameters, list) else [parameters]
+
+
 async def plans(
     database: Database, tenant: UUID, ask: Callable[[TenantSession], Awaitable[object]]
 ) -> list[dict[str, Any]]:
@@ -80,8 +95,9 @@ async def plans(
             await ask(session)
     async with database.hot(tenant) as connection:
         return [
-            json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters))[0]["Plan"]
+            json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values))[0]["Plan"]
             for statement, parameters in statements
+            for values in _first(parameters)
             if not statement.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK"))
         ]
 
@@ -220,3 +236,23 @@ async def test_a_profile_and_a_lookup_read_nothing_but_what_they_show(
             if node.get("Relation Name") in large:
                 assert node["Node Type"] != "Seq Scan", json.dumps(node, indent=1)
                 assert node["Actual Rows"] <= 200, json.dumps(node, indent=1)
+
+
+async def test_a_merge_and_its_undoing_find_their_rows_by_indexes(database: Database, crowd: tuple[UUID, UUID]) -> None:
+    tenant, person = crowd
+    async with database.tenant(tenant) as session:
+        statement = select(Person.id).where(Person.tenant_id == tenant, Person.id != person).limit(2)
+        winner, loser = await session.scalars(statement)
+    found: list[UUID] = []
+
+    async def merge(session: TenantSession) -> None:
+        found.append((await merging.merge(session, winner, loser, by=CLI)).id)
+
+    seen = await plans(database, tenant, merge)
+    seen += await plans(database, tenant, lambda session: unmerging.undo(session, found[0], by=CLI))
+    large = {"person", "person_identifier", "event", "activity", "message"}
+    for plan in seen:
+        read = {node.get("Relation Name") for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
+        assert not read & large, json.dumps(plan, indent=1)
+    moved = {index for plan in seen for index in indexes(plan)}
+    assert {"event_person_idx", "message_person_idx", "person_identifier_tenant_id_person_id_idx"} <= moved
