@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import httpx
 
+from stack import demo_people
 from stack.demo_tenant import JOURNEYS, LEAD_FORM, TEMPLATES
 from stack.dev import DevInfo
 from stack.processes import StackError
@@ -63,7 +64,8 @@ class Demo:
         cart_id = self._leave_cart(person_id)
         self._buy(person_id, cart_id)
         self._retain(person_id)
-        profile: dict[str, Any] = self._until("the record of his mails", lambda: self._told_profile(person_id))
+        demo_people.play(self, run=self._run, person_id=person_id)
+        profile: dict[str, Any] = self.until("the record of his mails", lambda: self._told_profile(person_id))
         self._report("\nThe profile, all of it from one record (of each activity just what and when):\n")
         activities = [{"type": activity["type"], "at": activity["at"]} for activity in profile["activities"]]
         self._report(_shown({**profile, "activities": activities}))
@@ -72,68 +74,68 @@ class Demo:
 
     def _prepare_tenant(self) -> None:
         settings = {"postal_address": POSTAL_ADDRESS, "from_address": "Demo <hello@shop.example>"}
-        self._call("PATCH", "/tenant", {**settings, "allowed_origins": [WEBSITE]})
-        keys = [key["key"] for key in self._get("/write-keys")["items"] if key["revoked_at"] is None]
-        self._write_key = keys[0] if keys else self._call("POST", "/write-keys", {"name": "Demo shop"}).json()["key"]
-        self._call("POST", "/forms", LEAD_FORM, fine=(409,))
-        form = next(form for form in self._get("/forms")["items"] if form["key"] == LEAD_FORM["key"])
+        self.call("PATCH", "/tenant", {**settings, "allowed_origins": [WEBSITE]})
+        keys = [key["key"] for key in self.get("/write-keys")["items"] if key["revoked_at"] is None]
+        self._write_key = keys[0] if keys else self.call("POST", "/write-keys", {"name": "Demo shop"}).json()["key"]
+        self.call("POST", "/forms", LEAD_FORM, fine=(409,))
+        form = next(form for form in self.get("/forms")["items"] if form["key"] == LEAD_FORM["key"])
         self._form_path = f"/forms/{form['public_key']}"
         for template in TEMPLATES:
-            self._call("POST", "/templates", template, fine=(409,))
+            self.call("POST", "/templates", template, fine=(409,))
         for key, name, definition in JOURNEYS:
-            made = self._call("POST", "/journeys", {"key": key, "name": name, "definition": definition}, fine=(409,))
+            made = self.call("POST", "/journeys", {"key": key, "name": name, "definition": definition}, fine=(409,))
             if made.is_success:  # else it was made by an earlier run
-                self._call("POST", f"/journeys/{key}/publish", {})
-        self._tell(
+                self.call("POST", f"/journeys/{key}/publish", {})
+        self.tell(
             f"Tenant ready: {len(TEMPLATES)} templates, {len(JOURNEYS)} journeys published, a form and a write key."
         )
 
     def _arrive(self) -> None:
-        self._tell("1. A visitor comes to the website. Its script tells of the page he sees.")
+        self.tell("1. A visitor comes to the website. Its script tells of the page he sees.")
         self._visit({"type": "page.viewed", "properties": {"path": "/pricing", "utm_source": "organic"}})
-        self._tell("   event page.viewed, of nobody known")
+        self.tell("   event page.viewed, of nobody known")
 
     def _become_lead(self) -> str:
-        self._tell("2. He fills in the lead form and opts in to news.")
+        self.tell("2. He fills in the lead form and opts in to news.")
         answers = {"email": self._email, "first_name": "John", "news": "true", "tl_anonymous_id": self._browser}
         sent = self._site.post(self._form_path, data=answers, headers={"Accept": "application/json"})
         if not sent.is_success:
             raise StackError(f"the form answered {sent.status_code}: {sent.text}")
-        person_id = str(self._get("/people", email=self._email)["items"][0]["id"])
-        person = self._until("the lead", lambda: self._person_if(person_id, "is_lead"))
-        self._tell(f"   {self._email}: is_lead: {person['is_lead']}, stage {person['lifecycle_stage']}")
-        types = {item["type"] for item in self._get(f"/people/{person_id}/timeline")["items"]}
-        self._tell(f"   The page he saw before is in his record: {'page.viewed' in types}")
+        person_id = str(self.get("/people", email=self._email)["items"][0]["id"])
+        person = self.until("the lead", lambda: self._person_if(person_id, "is_lead"))
+        self.tell(f"   {self._email}: is_lead: {person['is_lead']}, stage {person['lifecycle_stage']}")
+        types = {item["type"] for item in self.get(f"/people/{person_id}/timeline")["items"]}
+        self.tell(f"   The page he saw before is in his record: {'page.viewed' in types}")
         self._mail("Welcome")
-        self._tell("   Journey `welcome` sent its mail.")
+        self.tell("   Journey `welcome` sent its mail.")
         return person_id
 
     def _leave_cart(self, person_id: str) -> str:
-        self._tell("3. He fills a cart and walks away.")
+        self.tell("3. He fills a cart and walks away.")
         cart_id = f"cart-{self._run}"
         self._event("cart.updated", {"cart_id": cart_id, "total": "100.00", "currency": "EUR"})
-        passage = self._until("the cart's journey", lambda: self._passage("abandoned_cart", person_id))
-        self._tell(f"   Journey `abandoned_cart` waits at `{passage['node']}` for this cart's order.")
+        passage = self.until("the cart's journey", lambda: self._passage("abandoned_cart", person_id))
+        self.tell(f"   Journey `abandoned_cart` waits at `{passage['node']}` for this cart's order.")
         mail = self._mail("Your cart")
-        self._tell("   3 seconds without an order: the reminder went out. He opens it.")
+        self.tell("   3 seconds without an order: the reminder went out. He opens it.")
         self._open(mail)
         return cart_id
 
     def _buy(self, person_id: str, cart_id: str) -> None:
-        self._tell("4. He buys after all: 100.00 EUR.")
+        self.tell("4. He buys after all: 100.00 EUR.")
         order = {"order_id": f"order-{self._run}", "cart_id": cart_id, "total": "100.00", "currency": "EUR"}
         self._event("order.placed", order)
-        passage = self._until("the goal", lambda: self._ended("abandoned_cart", person_id))
-        self._tell(f"   `abandoned_cart` {passage['status']}: {passage['reason']}.")
-        person = self._until("the customer", lambda: self._person_if(person_id, "is_customer"))
-        self._tell(f"   is_customer: {person['is_customer']}, stage {person['lifecycle_stage']}")
+        passage = self.until("the goal", lambda: self._ended("abandoned_cart", person_id))
+        self.tell(f"   `abandoned_cart` {passage['status']}: {passage['reason']}.")
+        person = self.until("the customer", lambda: self._person_if(person_id, "is_customer"))
+        self.tell(f"   is_customer: {person['is_customer']}, stage {person['lifecycle_stage']}")
 
     def _retain(self, person_id: str) -> None:
-        self._tell("5. Marketing enrolls him in `customer_retention`.")
-        done = self._call("POST", "/journeys/customer_retention/enrollments", {"person_id": person_id}).json()
-        self._tell(f"   enrolled: {done['enrolled']}")
+        self.tell("5. Marketing enrolls him in `customer_retention`.")
+        done = self.call("POST", "/journeys/customer_retention/enrollments", {"person_id": person_id}).json()
+        self.tell(f"   enrolled: {done['enrolled']}")
         self._mail("Thank you")
-        self._tell("   The thank-you mail is out; the journey waits 30 days for the next order, restart or not.")
+        self.tell("   The thank-you mail is out; the journey waits 30 days for the next order, restart or not.")
 
     def _say_goodbye(self, person_id: str) -> None:
         base, key = self._info.base_url, self._info.api_key
@@ -154,21 +156,32 @@ class Demo:
 
     # -- The API --
 
-    def _call(self, method: str, path: str, body: dict[str, Any], fine: tuple[int, ...] = ()) -> httpx.Response:
+    def call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, fine: tuple[int, ...] = ()
+    ) -> httpx.Response:
+        """Call a route; an answer that is neither success nor fine ends the demo."""
         answer = self._api.request(method, path, json=body)
         if not answer.is_success and answer.status_code not in fine:
             raise StackError(f"{method} {path} answered {answer.status_code}: {answer.text}")
         return answer
 
-    def _get(self, path: str, **parameters: str) -> dict[str, Any]:
+    def get(self, path: str, **parameters: str) -> dict[str, Any]:
+        """Read a route."""
         answer = self._api.get(path, params=parameters)
         if not answer.is_success:
             raise StackError(f"GET {path} answered {answer.status_code}: {answer.text}")
         return answer.json()
 
+    def upload(self, path: str, name: str, content: str) -> dict[str, Any]:
+        """Send a file of people, and have it imported."""
+        answer = self._api.post(path, files={"file": (name, content)}, data={"start": "true"})
+        if not answer.is_success:
+            raise StackError(f"POST {path} answered {answer.status_code}: {answer.text}")
+        return answer.json()
+
     def _event(self, kind: str, properties: dict[str, Any]) -> None:
-        self._call("POST", "/events", {"type": kind, "person": {"email": self._email}, "properties": properties})
-        self._tell(f"   event {kind}")
+        self.call("POST", "/events", {"type": kind, "person": {"email": self._email}, "properties": properties})
+        self.tell(f"   event {kind}")
 
     def _visit(self, event: dict[str, Any]) -> None:
         """Send what the visitor does, as the website's script would."""
@@ -180,16 +193,16 @@ class Demo:
     # -- Waiting for what should happen --
 
     def _person_if(self, person_id: str, flag: str) -> dict[str, Any] | None:
-        person = self._get(f"/people/{person_id}")
+        person = self.get(f"/people/{person_id}")
         return person if person[flag] else None
 
     def _told_profile(self, person_id: str) -> dict[str, Any] | None:
         """The profile, once it tells of all three mails: a mail is there a moment before its record."""
-        profile = self._get(f"/people/{person_id}/profile")
+        profile = self.get(f"/people/{person_id}/profile")
         return profile if profile["campaigns"]["email_engagement"]["sent"] == MAILS else None
 
     def _passage(self, journey: str, person_id: str) -> dict[str, Any] | None:
-        passages = self._get(f"/journeys/{journey}/enrollments", person_id=person_id)["items"]
+        passages = self.get(f"/journeys/{journey}/enrollments", person_id=person_id)["items"]
         return passages[-1] if passages else None
 
     def _ended(self, journey: str, person_id: str) -> dict[str, Any] | None:
@@ -211,7 +224,7 @@ class Demo:
                         return body.get_content() if body else ""
             return None
 
-        return self._until(f"the mail {subject!r}", found)
+        return self.until(f"the mail {subject!r}", found)
 
     def _open(self, html: str) -> None:
         pixel = _PIXEL.search(html)
@@ -220,7 +233,8 @@ class Demo:
             if not answer.is_success:
                 raise StackError(f"the picture that tells of opening answered {answer.status_code}")
 
-    def _until(self, what: str, look: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever `look` finds
+    def until(self, what: str, look: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever `look` finds
+        """Wait until `look` returns something, a minute at most."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (found := look()) is None:
             if time.monotonic() > deadline:
@@ -228,7 +242,8 @@ class Demo:
             time.sleep(POLL_SECONDS)
         return found
 
-    def _tell(self, line: str) -> None:
+    def tell(self, line: str) -> None:
+        """Say what happens, and when."""
         self._report(f"{time.monotonic() - self._began:6.1f} s  {line}")
 
 

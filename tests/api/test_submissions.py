@@ -313,6 +313,11 @@ async def test_machines_are_thanked_and_forgotten(
     assert await site.people() == []
 
 
+async def test_a_shops_own_server_may_pass_a_form_on(site: Website, form: dict[str, Any], visitor: AsyncClient) -> None:
+    await visitor.post(path(form), json=ANN, headers={"User-Agent": "python-requests/2.32"})
+    assert len(await site.people()) == 1
+
+
 async def test_haste_is_asked_to_send_again(
     site: Website, form: dict[str, Any], visitor: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
