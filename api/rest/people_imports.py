@@ -29,6 +29,7 @@ WRITE = [requires("people:write")]
 
 Status = Literal["uploading", "uploaded", "checking", "checked", "queued", "running", "finished", "failed", "cancelled"]
 _FORM_FIELDS: Final = 8
+SHOWN_REJECTS: Final = 20
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -109,13 +110,6 @@ def _rate(found: PeopleImport) -> float | None:
     return round(rows / seconds, 1) if seconds > 0 else None
 
 
-class StartIn(Strict):
-    """What to change before it starts; what is left out stays."""
-
-    mapping: dict[str, str | None] | None = None
-    options: dict[str, Any] | None = None
-
-
 class RejectOut(Strict):
     """A row that was not taken."""
 
@@ -125,6 +119,20 @@ class RejectOut(Strict):
     reason: str
     content: str
     """The row, at most its first 10,000 characters."""
+
+
+class ImportWithRejectsOut(ImportOut):
+    """An import and the first rows that were not taken."""
+
+    rejects: list[RejectOut]
+    """Up to 20; the rest at `.../rejects`."""
+
+
+class StartIn(Strict):
+    """What to change before it starts; what is left out stays."""
+
+    mapping: dict[str, str | None] | None = None
+    options: dict[str, Any] | None = None
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=WRITE, openapi_extra=_BODY)
@@ -137,12 +145,13 @@ async def upload(  # noqa: PLR0913 - what may be said about a raw body stands in
     options: Annotated[str | None, Query(description="JSON, for a raw body")] = None,
     file_name: Annotated[str | None, Query(max_length=200)] = None,
     *,
-    start: Annotated[bool, Query(description="Begin at once")] = False,
+    start: Annotated[bool, Query(description="Begin at once; false to look at it first")] = True,
 ) -> ImportOut:
     """Upload a CSV or NDJSON file, as `multipart/form-data` or as the body itself.
 
-    The answer has the columns found and what each is taken for. Nothing is imported before `start`, unless `start` is
-    given here. With `Idempotency-Key` the body may have at most 2 MiB.
+    The answer has the columns found and what each is taken for. With `start=false` nothing is imported before
+    `POST .../start`, so that both can be looked at and checked first. With `Idempotency-Key` the body may have at most
+    2 MiB.
     """
     claimed: TenantSession | None = getattr(request.state, "claimed_session", None)
 
@@ -160,7 +169,7 @@ async def upload(  # noqa: PLR0913 - what may be said about a raw body stands in
                 content_type=file.content_type,
                 mapping=_mapping(_text(form.get("mapping"), mapping)),
                 options=parsed_object(_text(form.get("options"), options), "options") or {},
-                start=start or str(form.get("start", "")).lower() in {"true", "1", "yes"},
+                start=_flag(form.get("start"), otherwise=start),
             )
             made = await import_upload.receive(begin, _pieces(file), given, by=actor)
     else:
@@ -177,6 +186,14 @@ async def upload(  # noqa: PLR0913 - what may be said about a raw body stands in
 
 def _text(given: object, otherwise: str | None) -> str | None:
     return given if isinstance(given, str) else otherwise
+
+
+def _flag(given: object, *, otherwise: bool) -> bool:
+    if given is None:
+        return otherwise
+    if given not in {"true", "false"}:
+        raise InvalidError.of("start", "must be true or false")
+    return given == "true"
 
 
 def _mapping(text: str | None) -> dict[str, str | None] | None:
@@ -204,9 +221,11 @@ async def find(session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: C
 
 
 @router.get("/{import_id}", dependencies=READ)
-async def get(import_id: UUID, session: SessionDep) -> ImportOut:
-    """Return an import and how far it has come."""
-    return ImportOut.of(await imports.get(session, import_id))
+async def get(import_id: UUID, session: SessionDep) -> ImportWithRejectsOut:
+    """Return an import, how far it has come, and the first rows that were not taken, with the reasons."""
+    found = ImportOut.of(await imports.get(session, import_id))
+    rejects = await imports.rejects(session, import_id, limit=SHOWN_REJECTS, after=0)
+    return ImportWithRejectsOut(**found.model_dump(), rejects=[RejectOut.model_validate(reject) for reject in rejects])
 
 
 @router.post("/{import_id}/check", status_code=status.HTTP_202_ACCEPTED, dependencies=WRITE)

@@ -17,6 +17,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, InvalidError, NotFoundError
 from core.ids import new_id
 from models import ImportChunk, ImportReject, PeopleImport
+from models.identity import IDENTIFIER_KINDS
 from services.identity import import_options, import_presets
 from services.identity.import_files import Detected, detect
 from services.identity.import_mapping import Columns
@@ -25,6 +26,8 @@ from services.shared import activity, starts
 STARTABLE: Final = frozenset({"uploaded", "checked", "failed"})
 CHECKABLE: Final = frozenset({"uploaded", "checked"})
 ENDED: Final = frozenset({"finished", "cancelled"})
+NAMING: Final = frozenset({*IDENTIFIER_KINDS, "id", "other_identifiers", "first_name", "last_name"})
+"""Fields of which a row must have one."""
 REJECTS_KEPT_DAYS: Final = 30
 ABANDONED_DAYS: Final = 7
 """A file that was never imported is deleted after so long."""
@@ -177,6 +180,8 @@ async def start(
     found = await _locked(session, import_id)
     _allow(found, STARTABLE, "started")
     configure(found, mapping=mapping, options=options)
+    if found.format == "csv" and NAMING.isdisjoint(found.mapping.values()):
+        raise InvalidError.of("mapping", "takes no column for a name, an email address or another identifier")
     first = found.started_at is None
     found.status = "queued"
     found.error = None

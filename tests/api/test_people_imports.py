@@ -386,3 +386,19 @@ async def test_the_command_line_takes_a_file_in_and_writes_one(
     assert "1 people" in await run("export", "--tenant", tenant, "-o", str(target))
     (line,) = target.read_text().splitlines()
     assert (json.loads(line)["email"], json.loads(line)["attributes"]) == ("ann@shop.example", {"n": "1"})
+
+
+async def test_a_file_begins_at_once_unless_told_otherwise(importing: Importing, client: AsyncClient) -> None:
+    async def post(query: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
+        answer = await client.post(f"/v1/people/imports{query}", content=body, headers={"Content-Type": "text/csv"})
+        return answer.json()
+
+    assert (await post("", b"email\nann@shop.example\n"))["status"] == "queued"
+    assert (await post("?start=false", b"email\nann@shop.example\n"))["status"] == "uploaded"
+    refused = await post("", b"colour,size\nred,7\n")
+    assert refused["status"] == 422
+    assert refused["errors"][0]["field"] == "mapping"
+    form = await client.post("/v1/people/imports", files={"file": ("a.csv", b"email\n")}, data={"start": "maybe"})
+    assert form.json()["errors"][0]["field"] == "start"
+    statuses = [item["status"] for item in (await importing.call("GET", "/imports"))["items"]]
+    assert sorted(statuses) == ["queued", "uploaded"]  # what was refused is not kept

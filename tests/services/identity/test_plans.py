@@ -62,6 +62,14 @@ WITH kept AS (
 INSERT INTO message (tenant_id, id, person_id, channel, template_version_id, dedupe_key)
 SELECT :tenant, tl_uuid7(), id, 'email', :template, 'message-' || id FROM person WHERE tenant_id = :tenant LIMIT 5000
 """
+_CHOICES = """
+INSERT INTO consent (tenant_id, person_id, channel, topic, status)
+SELECT :tenant, id, 'email', 'news', 'opted_out' FROM person WHERE tenant_id = :tenant
+"""
+_ORDERS = """
+INSERT INTO order_fact (tenant_id, order_key, person_id, currency, total_minor, refunded_minor, placed_at)
+SELECT :tenant, id, id, 'EUR', 1000, 1000, now() FROM person WHERE tenant_id = :tenant
+"""
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +84,12 @@ async def crowd(database: Database, database_url: str) -> AsyncGenerator[tuple[U
         for statement in (_EVENTS, _ACTIVITIES):
             await session.execute(text(statement), {"tenant": tenant, "person": person})
         await session.execute(text(_MESSAGES), {"tenant": tenant, "template": new_id()})
+        for statement in (_CHOICES, _ORDERS):
+            await session.execute(text(statement), {"tenant": tenant})
     connection = await asyncpg.connect(database_url)
-    await connection.execute("ANALYZE person, person_identifier, event, activity, message")
+    await connection.execute(
+        "ANALYZE person, person_identifier, event, activity, message, consent, order_fact, organization_person"
+    )
     yield tenant, person
     await connection.close()
 
