@@ -70,6 +70,12 @@ _ORDERS = """
 INSERT INTO order_fact (tenant_id, order_key, person_id, currency, total_minor, refunded_minor, placed_at)
 SELECT :tenant, id, id, 'EUR', 1000, 1000, now() FROM person WHERE tenant_id = :tenant
 """
+_PASSAGES = """
+INSERT INTO enrollment (tenant_id, id, journey_id, version_id, cohort_id, slot, subject_type, subject_id, person_id,
+                        node)
+SELECT :tenant, tl_uuid7(), :tenant, :tenant, :tenant, row_number() OVER (), 'person', id, id, 'nap'
+FROM person WHERE tenant_id = :tenant
+"""
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +90,11 @@ async def crowd(database: Database, database_url: str) -> AsyncGenerator[tuple[U
         for statement in (_EVENTS, _ACTIVITIES):
             await session.execute(text(statement), {"tenant": tenant, "person": person})
         await session.execute(text(_MESSAGES), {"tenant": tenant, "template": new_id()})
-        for statement in (_CHOICES, _ORDERS):
+        for statement in (_CHOICES, _ORDERS, _PASSAGES):
             await session.execute(text(statement), {"tenant": tenant})
     connection = await asyncpg.connect(database_url)
     await connection.execute(
-        "ANALYZE person, person_identifier, event, activity, message, consent, order_fact, organization_person"
+        "ANALYZE person, person_identifier, event, activity, message, consent, order_fact, enrollment"
     )
     yield tenant, person
     await connection.close()
