@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger, DateTime, Text, Uuid
 
-from contracts.events import ORDER_PLACED, ORDER_REFUNDED
+from contracts.events import ORDER_PLACED, ORDER_REFUNDED, PERSON_UNMERGED
 from core.database import TenantSession
 from models import OrderFact
 from services.events.bus import Consumer, EventRow
@@ -34,6 +34,15 @@ _SAVE: Final = text("""
     bindparam("refunds", type_=ARRAY(BigInteger)),
     bindparam("placed", type_=ARRAY(DateTime(timezone=True))),
 )
+
+# An order folded while its buyer was part of another person is in no merge's journal; its placement tells whose it is.
+_GIVE_BACK: Final = text("""
+    UPDATE order_fact o SET person_id = e.person_id
+    FROM event e
+    WHERE e.tenant_id = :tenant AND e.person_id = :loser AND e.type = 'order.placed'
+      AND o.tenant_id = :tenant AND o.order_key = coalesce(e.properties ->> 'order_id', e.id::text)
+      AND o.person_id = :winner AND o.placed_at = e.occurred_at
+""").bindparams(bindparam("loser", type_=Uuid), bindparam("winner", type_=Uuid))
 
 
 @dataclass(slots=True)
@@ -62,6 +71,8 @@ class _Order:
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     """Fold orders' events into their facts, and bring the roles and stages of their people in line.
 
+    Where a merge was taken back, orders follow their events to the person who is there again.
+
     Raises:
         InvalidError: an event has no proper amount.
         ValueError: a refund is in another currency than its order.
@@ -69,7 +80,7 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     keyed = [
         (order_id(event.properties) or str(event.id), event.person_id, event)
         for event in events
-        if event.person_id is not None
+        if event.person_id is not None and event.type != PERSON_UNMERGED
     ]
     orders = await _load(session, {key for key, _, _ in keyed})
     touched = {order.person_id for order in orders.values() if order.person_id is not None}
@@ -86,15 +97,26 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     live = {person for _, person, event in keyed if event.live}
     await lifecycle.recompute(session, sorted(touched), quiet=touched - live)
     await scoring.recompute(session, sorted(touched), quiet=touched - live)
+    await _give_back(session, [event for event in events if event.type == PERSON_UNMERGED])
 
 
-CONSUMER: Final = Consumer("orders", handle, frozenset({ORDER_PLACED, ORDER_REFUNDED}))
+CONSUMER: Final = Consumer("orders", handle, frozenset({ORDER_PLACED, ORDER_REFUNDED, PERSON_UNMERGED}))
+
+
+async def _give_back(session: TenantSession, events: Sequence[EventRow]) -> None:
+    parted = {(UUID(event.properties["winner_id"]), UUID(event.properties["loser_id"])) for event in events}
+    for winner, loser in sorted(parted):
+        await session.execute(_GIVE_BACK, {"tenant": session.tenant_id, "winner": winner, "loser": loser})
+        await lifecycle.recompute(session, [winner, loser], quiet=[winner, loser])
+        await scoring.recompute(session, [winner, loser], quiet=[winner, loser])
 
 
 async def _load(session: TenantSession, keys: set[str]) -> dict[str, _Order]:
     rows = await session.scalars(
         select(OrderFact)
         .where(OrderFact.tenant_id == session.tenant_id, OrderFact.order_key.in_(keys))
+        .order_by(OrderFact.order_key)
+        .with_for_update()  # a merge, or one taken back, may be moving them
         .execution_options(populate_existing=True)
     )
     return {

@@ -107,7 +107,11 @@ async def _lock(session: TenantSession, person_id: UUID) -> bool:
     """Keep everybody else from the person, also those who would only refer to it; whether there is one."""
     await person_rows.lock_kept_elsewhere(session, person_id)
     person = select(Person.id).where(Person.tenant_id == session.tenant_id, Person.id == person_id)
-    return await session.scalar(person.with_for_update()) is not None
+    if await session.scalar(person.with_for_update()) is None:
+        return False
+    # and those that came while we waited
+    await person_rows.lock_kept_elsewhere(session, person_id)
+    return True
 
 
 async def _erase(session: TenantSession, person_id: UUID, *, by: Actor, hashes: AddressHashes) -> Erasure:

@@ -138,7 +138,8 @@ async def upsert(session: TenantSession, change: PersonChange, *, by: Actor) -> 
                 return person, True
             continue  # another request has just created a person with one of these identifiers
         person = await _locked(session, next(iter(owners.values())))
-        if person is not None:
+        # Asked again under the lock: what pointed to the person may have been taken from it while we waited.
+        if person is not None and await _owners(session, keys) == owners:
             new = [key for key in keys if key not in owners]
             await _attach(session, person, new)
             if new:

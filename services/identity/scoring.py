@@ -84,19 +84,20 @@ async def recompute(
     person_ids: Sequence[UUID],
     *,
     quiet: Collection[UUID] = (),
-    known: Sequence[Rule] | None = None,
+    even_without_rules: bool = False,
 ) -> None:
     """Bring the scores of these people in line with the rules, and their stages with the scores.
 
-    Publishes `person.score_changed` `{from, to}`; not live for people in `quiet`. `known` are the rules, where they
-    were read already; else, where there are none, nothing is done: dropping the last has everybody recomputed.
+    Publishes `person.score_changed` `{from, to}`; not live for people in `quiet`. Where there are no rules nothing is
+    done unless told so: dropping the last has everybody recomputed.
     """
-    found = await rules(session) if known is None else known
-    if known is None and not found:
+    if not even_without_rules and not await rules(session):
         return
     people = await lifecycle.lock(session, person_ids)
     if not people:
         return
+    # Read under the lock: whoever changed the rules meanwhile has the people recomputed after us.
+    found = await rules(session)
     person = _PERSON.alias("p")
     scored = (
         select(person.c.id, person.c.score.label("old"), _points(found, _scope(session, person)).label("score"))
@@ -170,7 +171,7 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     heard = [event for event in events if event.person_id is not None and event.type in wanted] if found else []
     people = {event.person_id for event in heard if event.person_id is not None}
     live = {event.person_id for event in heard if event.live}
-    await recompute(session, sorted(people), quiet=people - live, known=found)
+    await recompute(session, sorted(people), quiet=people - live)
 
 
 CONSUMER: Final = Consumer("scores", handle)
@@ -183,7 +184,7 @@ async def recompute_page(session: TenantSession, after: UUID | None, *, quiet: b
         statement = statement.where(Person.id > after)
     people = list(await session.scalars(statement))
     silent = people if quiet else ()
-    await recompute(session, people, quiet=silent, known=await rules(session))
+    await recompute(session, people, quiet=silent, even_without_rules=True)
     # the score that qualifies may be another one
     await lifecycle.recompute(session, people, quiet=silent)
     return people[-1] if len(people) == PAGE else None

@@ -21,6 +21,11 @@ _OTHER_SIDES: Final = text("""
     FROM person_merge m, unnest(ARRAY[m.winner_id, m.loser_id]) AS side(id)
     WHERE m.tenant_id = :tenant AND (m.winner_id = ANY(:people) OR m.loser_id = ANY(:people))
       AND side.id <> ALL(:people)
+    UNION
+    SELECT a.person_id
+    FROM person_merge m JOIN person_alias a ON a.tenant_id = :tenant AND a.id IN (m.winner_id, m.loser_id)
+    WHERE m.tenant_id = :tenant AND (m.winner_id = ANY(:people) OR m.loser_id = ANY(:people))
+      AND a.person_id <> ALL(:people)
 """).bindparams(_people)
 
 # Of what can be large, only the last day's answers and a month's refused rows are kept: each is read as a whole.

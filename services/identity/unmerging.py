@@ -16,7 +16,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, NotFoundError
 from models import PersonAlias, PersonMerge
 from services.events.publish import NewEvent, publish
-from services.identity import aliases, lifecycle, merge_people, merge_rows
+from services.identity import aliases, lifecycle, merge_people, merge_rows, scoring
 from services.identity.merge_fields import (
     Changes,
     as_json,
@@ -108,6 +108,7 @@ async def _undo(session: TenantSession, merge_id: UUID, *, by: Actor) -> PersonM
     merge_people.forget(session, winner, merged.loser_id)
     await _report(session, merged, winner, changes, by=by)
     both = [winner, merged.loser_id]
+    await scoring.recompute(session, both, quiet=both, even_without_rules=True)
     await lifecycle.recompute(session, both, quiet=both)
     return merged
 

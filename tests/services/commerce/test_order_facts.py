@@ -1,6 +1,7 @@
 """Orders folded from their events, and what they make of their people."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
@@ -9,11 +10,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from core.actor import CLI
 from core.database import Database
 from core.ids import new_id
 from models import Person
 from services.commerce import order_facts
 from services.events.bus import EventRow
+from services.events.publish import NewEvent, publish
+from services.identity import merging, unmerging
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -182,3 +186,23 @@ async def test_imported_orders_count_without_setting_anything_off(shop: Shop) ->
 async def test_an_event_about_nobody_is_left_alone(shop: Shop) -> None:
     await shop.handle(shop.event("placed", None, 1))
     assert await shop.orders() == {}
+
+
+async def test_an_order_folded_while_its_buyer_was_merged_goes_back_with_the_buyer(shop: Shop) -> None:
+    winner, loser = await shop.person(), await shop.person()
+    async with shop.database.tenant(shop.tenant_id) as session:
+        placed = {"total": "10", "currency": "EUR", "order_id": "L1"}
+        await publish(session, [NewEvent("order.placed", loser, properties=placed, occurred_at=START)])
+        merged = await merging.merge(session, winner, loser, by=CLI)
+    # the relay comes to the event only now, when it is the winner's
+    await shop.handle(
+        shop.event("placed", winner, "10", order_id="L1"), shop.event("placed", winner, "5", order_id="W1")
+    )
+    async with shop.database.tenant(shop.tenant_id) as session:
+        await unmerging.undo(session, merged.id, by=CLI)
+    assert await shop.stage(loser) == (False, "visitor")
+    parted = shop.event("unmerged", winner, 0, winner_id=str(winner), loser_id=str(loser))
+    await shop.handle(replace(parted, type="person.unmerged"))
+    owners = await shop.rows("SELECT order_key, person_id FROM order_fact WHERE tenant_id = :tenant ORDER BY order_key")
+    assert [tuple(row) for row in owners] == [("L1", loser), ("W1", winner)]
+    assert [await shop.stage(each) for each in (loser, winner)] == [(True, "customer")] * 2

@@ -11,11 +11,12 @@ from sqlalchemy import insert, select, text, update
 from core.actor import CLI
 from core.errors import ConflictError, InvalidError, NotFoundError
 from core.ids import new_id
-from models import Consent, ConsentChange, DuplicateCandidate, Event, Person, PersonAlias, PersonMerge
-from services.identity import aliases, anonymous, identifiers, merging, people, timeline, unmerging
+from models import Consent, ConsentChange, DuplicateCandidate, Event, Person, PersonAlias, PersonMerge, ScoreRule
+from services.identity import aliases, anonymous, identifiers, merging, people, scoring, timeline, unmerging
 from services.identity.consent import Choice
 from services.identity.people import PersonChange
 from services.identity.resolve import MAX_OF_KIND, MAX_VISITORS
+from tests.eventually import eventually
 from tests.factories.marketing import Marketing, walk
 from tests.services.identity.merging import HISTORY, RULES, contents, fill, orphans
 
@@ -401,3 +402,47 @@ async def test_merges_that_overlap_all_end_in_one_person(marketing: Marketing) -
 async def test_a_hundred_who_come_at_once_with_one_address_are_one_person(marketing: Marketing) -> None:
     found = await asyncio.gather(*(person(marketing, email="one@shop.example") for _ in range(100)))
     assert len(set(found)) == 1
+
+
+async def test_an_identifier_given_up_meanwhile_makes_somebody_new(marketing: Marketing) -> None:
+    """The upsert finds the owner, then waits for it; when it gets it, the address is nobody's."""
+    first = await person(marketing, email="old@shop.example")
+    changed = PersonChange(identifiers={"email": "new@shop.example"})
+    async with marketing.session() as session:
+        await people.update(session, first, changed, by=CLI)
+        pid = await session.scalar(text("SELECT pg_backend_pid()"))
+        waiting = asyncio.create_task(person(marketing, email="old@shop.example"))
+
+        async def blocked() -> bool | None:
+            async with marketing.session() as other:
+                waits = text("SELECT 1 FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
+                return await other.scalar(waits, {"pid": pid}) == 1 or None
+
+        await eventually(blocked)
+    second = await waiting
+    assert second != first
+    assert (await load(marketing, first)).email == "new@shop.example"
+    async with marketing.session() as session:
+        assert await orphans(session) == {}
+
+
+async def test_an_undo_scores_anew_by_the_rules_of_today(marketing: Marketing) -> None:
+    rule = ScoreRule(
+        tenant_id=marketing.tenant_id,
+        id=new_id(),
+        key="red",
+        name="Red",
+        condition={"field": "person.attributes.colour", "op": "=", "value": "red"},
+        points=60,
+    )
+    async with marketing.session() as session:
+        session.add(rule)
+    winner, loser = await person(marketing), await person(marketing, attributes={"colour": "red"})
+    async with marketing.session() as session:
+        await scoring.recompute(session, [loser])
+    assert (await load(marketing, loser)).score == 60
+    merged = await merge(marketing, winner, loser)
+    async with marketing.session() as session:
+        await session.execute(update(ScoreRule).where(ScoreRule.tenant_id == marketing.tenant_id).values(enabled=False))
+    await undo(marketing, merged)
+    assert [(await load(marketing, each)).score for each in (winner, loser)] == [0, 0]
