@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import JsonValue
 from sqlalchemy import Boolean, Integer, Select, Text, Uuid, bindparam, func, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.exc import IntegrityError
 
 from core.actor import Actor
 from core.database import TenantSession
@@ -116,6 +117,10 @@ async def _hold_open(session: TenantSession, journey_id: UUID) -> bool:
     return status == "active"
 
 
+ATTEMPTS: Final = 5
+"""How often a page is looked at anew because people of it vanished meanwhile."""
+_FOREIGN_KEY: Final = "23503"
+
 _ELIGIBLE = """
 SELECT c.n,
   CASE
@@ -141,7 +146,13 @@ ORDER BY c.n
 
 
 async def _enroll_page(
-    session: TenantSession, version: LoadedVersion, page: Sequence[Candidate], *, again: Again, source: str
+    session: TenantSession,
+    version: LoadedVersion,
+    page: Sequence[Candidate],
+    *,
+    again: Again,
+    source: str,
+    attempts: int = ATTEMPTS,
 ) -> Enrolled:
     gap = again.min_gap
     checked = await session.execute(
@@ -182,7 +193,14 @@ async def _enroll_page(
             done.skipped[refused] += 1
     if not entering:
         return done
-    ids = await _insert(session, version, entering, mode=again.mode, source=source)
+    try:
+        async with session.begin_nested():
+            ids = await _insert(session, version, entering, mode=again.mode, source=source)
+    except IntegrityError as error:
+        if attempts == 1 or getattr(error.orig, "sqlstate", None) != _FOREIGN_KEY:
+            raise
+        # somebody of them was merged or erased since they were looked at
+        return await _enroll_page(session, version, page, again=again, source=source, attempts=attempts - 1)
     done.enrollment_ids = ids
     # Who entered at the same moment elsewhere, and was first: the unique indexes decide.
     done.skipped["already_entered" if again.mode == "never" else "already_active"] += len(entering) - len(ids)

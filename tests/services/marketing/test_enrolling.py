@@ -6,14 +6,16 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from core.actor import CLI
 from core.ids import new_id
 from journeys.definition import Again, ApiEntry, EventEntry
 from models import Enrollment
+from services.identity import merging
 from services.marketing import enrollments, journeys
 from services.marketing.enrollments import COHORT_SIZE, Candidate
+from tests.eventually import eventually
 from tests.factories.marketing import EXIT, Marketing, walk
 
 NEVER = Again()
@@ -280,3 +282,21 @@ def test_a_key_that_is_no_text_reads_alike_in_memory_and_in_the_store() -> None:
     entry = ApiEntry.model_validate({"api": True, "key": "entry.n"})
     assert enrollments.key_of(entry, {"n": True}) == "true"
     assert enrollments.key_of(entry, {"n": 1.5}) == "1.5"
+
+
+async def test_who_is_merged_while_entering_enters_as_the_winner(marketing: Marketing) -> None:
+    version = await marketing.journey(walk(wait=WAIT))
+    winner, loser, third = await marketing.people(3)
+    async with marketing.session() as session:
+        await merging.merge(session, winner, loser, by=CLI)
+        pid = await session.scalar(text("SELECT pg_backend_pid()"))
+        entering = asyncio.create_task(marketing.enroll(version, [loser, third], again=NEVER))
+
+        async def blocked() -> bool:
+            async with marketing.session() as other:
+                waits = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
+                return await other.scalar(waits, {"pid": pid}) == 1
+
+        await eventually(blocked)
+    assert len((await entering).enrollment_ids) == 2
+    assert {enrollment.person_id for enrollment in await marketing.enrollments(version)} == {winner, third}
