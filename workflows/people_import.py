@@ -24,6 +24,8 @@ with workflow.unsafe.imports_passed_through():
 
 SLICE = timedelta(minutes=30)
 """An activity returns after some minutes, so that no worker is held for as long as a file lasts."""
+WHOLE = timedelta(hours=12)
+"""A check has to read the largest file in one go."""
 LOST_AFTER = timedelta(seconds=15)
 """A worker that has not been heard of for so long is taken for dead."""
 STORE_RETRY = RetryPolicy(
@@ -32,14 +34,14 @@ STORE_RETRY = RetryPolicy(
 """An outage of our own store ends, so these never give up; a permanent fault is a non-retryable error."""
 
 
-async def _until_done(activity: str, ref: ImportRef) -> None:
+async def _until_done(activity: str, ref: ImportRef, *, within: timedelta) -> None:
     try:
         while True:
             progress = await workflow.execute_activity(
                 activity,
                 ref,
                 result_type=ImportProgress,
-                start_to_close_timeout=SLICE,
+                start_to_close_timeout=within,
                 heartbeat_timeout=LOST_AFTER,
                 retry_policy=STORE_RETRY,
             )
@@ -65,7 +67,7 @@ class PeopleImportWorkflow:
     @workflow.run
     async def run(self, ref: ImportRef) -> None:
         """Go on until the file is at its end, the import is cancelled, or it cannot go on."""
-        await _until_done(RUN, ref)
+        await _until_done(RUN, ref, within=SLICE)
 
 
 @workflow.defn(name=CHECK_WORKFLOW)
@@ -75,4 +77,4 @@ class PeopleImportCheckWorkflow:
     @workflow.run
     async def run(self, ref: ImportRef) -> None:
         """Read all of it; a worker's death means reading it again."""
-        await _until_done(CHECK, ref)
+        await _until_done(CHECK, ref, within=WHOLE)

@@ -73,7 +73,7 @@ async def uploaded(
     Raises:
         InvalidError: the file's beginning cannot be read, or the mapping does not fit it.
     """
-    found = await _locked(session, import_id)
+    found = await locked(session, import_id)
     options = import_options.parse(found.options)
     detected = detect(head, options, file_name=found.file_name, content_type=content_type)
     found.format = detected.format
@@ -150,7 +150,7 @@ async def check(
         ConflictError: it has been started, or is over.
         InvalidError: the mapping does not fit the file, or an option is not acceptable.
     """
-    found = await _locked(session, import_id)
+    found = await locked(session, import_id)
     _allow(found, CHECKABLE, "checked")
     configure(found, mapping=mapping, options=options)
     found.status = "checking"
@@ -177,7 +177,7 @@ async def start(
         ConflictError: it is running, or is over.
         InvalidError: the mapping does not fit the file, or an option is not acceptable.
     """
-    found = await _locked(session, import_id)
+    found = await locked(session, import_id)
     _allow(found, STARTABLE, "started")
     configure(found, mapping=mapping, options=options)
     if found.format == "csv" and NAMING.isdisjoint(found.mapping.values()):
@@ -223,7 +223,7 @@ async def cancel(session: TenantSession, import_id: UUID, *, by: Actor) -> Peopl
         NotFoundError: no such import.
         ConflictError: it is over.
     """
-    found = await _locked(session, import_id)
+    found = await locked(session, import_id)
     if found.status == "cancelled":
         return found
     if found.status in ENDED:
@@ -286,7 +286,7 @@ async def purge(session: AsyncSession) -> None:
         text("""
         WITH abandoned AS (
           UPDATE people_import SET status = 'cancelled', error = 'abandoned', finished_at = now(), updated_at = now()
-          WHERE status IN ('uploading', 'uploaded', 'checked', 'failed')
+          WHERE status IN ('uploading', 'uploaded', 'checking', 'checked', 'failed')
             AND updated_at < now() - make_interval(days => :days)
           RETURNING tenant_id, id
         )
@@ -296,7 +296,12 @@ async def purge(session: AsyncSession) -> None:
     )
 
 
-async def _locked(session: TenantSession, import_id: UUID) -> PeopleImport:
+async def locked(session: TenantSession, import_id: UUID) -> PeopleImport:
+    """Return the import as it is now, which it stays until the transaction ends, but for what that does.
+
+    Raises:
+        NotFoundError: no such import in this tenant.
+    """
     found = await session.get(
         PeopleImport, (session.tenant_id, import_id), with_for_update={"key_share": True}, populate_existing=True
     )

@@ -347,20 +347,24 @@ async def test_refused_rows_and_files_never_imported_are_forgotten(
 ) -> None:
     found = await importing.take(csv_of("email", ["bad"]))
     left = await importing.upload("email\nann@shop.example\n")
+    lost = await importing.upload("email\nann@shop.example\n")
+    await importing.call("POST", f"/imports/{lost['id']}/check", 202, json={})
     kept = await importing.upload("email\nann@shop.example\n")
     connection = await asyncpg.connect(database_url)
     await connection.execute(
         "UPDATE people_import"
         " SET finished_at = finished_at - interval '31 days', updated_at = now() - interval '8 days'"
         " WHERE id = ANY($1::uuid[])",
-        [found["id"], left["id"]],
+        [found["id"], left["id"], lost["id"]],
     )
     await forget_imports(database)
     assert await importing.rejects(found) == []
-    assert (await importing.call("GET", f"/imports/{left['id']}"))["status"] == "cancelled"
+    for abandoned in (left, lost):
+        assert (await importing.call("GET", f"/imports/{abandoned['id']}"))["status"] == "cancelled"
     assert (await importing.call("GET", f"/imports/{kept['id']}"))["status"] == "uploaded"
     held = await connection.fetch(
-        "SELECT DISTINCT import_id FROM import_chunk WHERE import_id = ANY($1::uuid[])", [left["id"], kept["id"]]
+        "SELECT DISTINCT import_id FROM import_chunk WHERE import_id = ANY($1::uuid[])",
+        [left["id"], lost["id"], kept["id"]],
     )
     await connection.close()
     assert [str(row["import_id"]) for row in held] == [kept["id"]]

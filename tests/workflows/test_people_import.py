@@ -4,6 +4,7 @@ import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -16,7 +17,7 @@ from temporalio.worker import Replayer, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.people_import import ImportActivities
-from contracts.people_import import WORKFLOW, ImportRef
+from contracts.people_import import CHECK, CHECK_WORKFLOW, FAIL, WORKFLOW, ImportRef
 from core.actor import CLI
 from core.database import Database
 from services.identity import import_run, import_upload, imports
@@ -97,6 +98,27 @@ async def test_an_import_whose_store_fails_for_good_says_so_and_goes_on_when_sta
     assert await state(database, ref) == ("finished", 35, None)
     history = (await handle.fetch_history()).to_json()
     assert "example.com" not in history
+
+
+async def test_a_check_has_half_a_day_to_read_a_file_in_one_go(
+    database: Database, tenant_id: UUID, temporal_client: Client
+) -> None:
+    ref = ImportRef(tenant_id=tenant_id, import_id=uuid4())
+    queue = f"test-{uuid4().hex}"
+    workflows = [PeopleImportCheckWorkflow]
+    activities = ImportActivities(database).all()
+    async with Worker(temporal_client, task_queue=queue, workflows=workflows, activities=activities):
+        handle = await temporal_client.start_workflow(CHECK_WORKFLOW, ref, id=f"test/{uuid4()}", task_queue=queue)
+        await handle.result()
+    scheduled = [
+        event.activity_task_scheduled_event_attributes
+        for event in (await handle.fetch_history()).events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert [(each.activity_type.name, each.start_to_close_timeout.ToTimedelta()) for each in scheduled] == [
+        (CHECK, timedelta(hours=12)),
+        (FAIL, timedelta(minutes=1)),  # there is no such import
+    ]
 
 
 @pytest.mark.usefixtures("small_pages")
