@@ -85,8 +85,8 @@ class Outcome:
     """Whose roles or stage may be others now."""
 
 
-Row = tuple[Change, UUID, list[Identifier]]
-"""What it says, whom it means, and which of its identifiers nobody had before it."""
+Row = tuple[Change, UUID]
+"""What it says, and whom it means."""
 
 
 def assigned(changes: Sequence[Change], directory: Directory, outcome: Outcome) -> list[Row]:
@@ -94,9 +94,8 @@ def assigned(changes: Sequence[Change], directory: Directory, outcome: Outcome) 
     rows: list[Row] = []
     for change in changes:
         identifiers = change.identifiers()
-        fresh = [identifier for identifier in identifiers if identifier not in directory.known]
         try:
-            rows.append((change, directory.assign(_named(change, directory), identifiers), fresh))
+            rows.append((change, directory.assign(_named(change, directory), identifiers)))
         except PlatformError as error:
             outcome.refused.append(Refused(change.line, "identifiers", error.errors[0].reason))
             if isinstance(error, SeveralPeopleError) and any(kind == "anonymous_id" for kind, _ in identifiers):
@@ -112,6 +111,7 @@ def _named(change: Change, directory: Directory) -> UUID | None:
         person_id = UUID(change.person_id)
     except ValueError:
         return None
+    person_id = directory.aliases.get(person_id, person_id)
     return person_id if person_id in directory.people else None
 
 
@@ -128,7 +128,9 @@ class Page:
         """Take the rows in, counting them, and fill in what is to be written."""
         if self._existing == "skip":
             directory.attached.clear()
-        for change, person_id, fresh in rows:
+        added = [*directory.created.values(), *directory.attached.values()]
+        unclaimed = {identifier for identifiers in added for identifier in identifiers}
+        for change, person_id in rows:
             state = self._states.get(person_id)
             new = state is None
             if state is None:
@@ -136,12 +138,13 @@ class Page:
             elif self._existing == "skip" and state.known:
                 outcome.unchanged += 1
                 continue
+            fresh = [identifier for identifier in change.identifiers() if identifier in unclaimed]
             try:
                 changed = self._merge(state, change, fresh)
             except PlatformError as error:
                 _refuse(error, change, outcome)
-                _forget(directory, person_id, fresh)
                 continue
+            unclaimed.difference_update(fresh)
             self._states[person_id] = state
             if new:
                 outcome.created += 1
@@ -150,6 +153,8 @@ class Page:
             else:
                 outcome.unchanged += 1
             outcome.incoming.extend((person_id, event) for event in change.events)
+        for identifiers in added if unclaimed else ():  # only rows that were refused had these
+            identifiers[:] = [identifier for identifier in identifiers if identifier not in unclaimed]
         for state in self._states.values():
             _write(state, outcome)
 
@@ -235,12 +240,6 @@ def _identify(state: State, fresh: Sequence[Identifier]) -> bool:
 def _refuse(error: PlatformError, change: Change, outcome: Outcome) -> None:
     problem = error.errors[0] if error.errors else FieldProblem("attributes", error.detail)
     outcome.refused.append(Refused(change.line, problem.field, problem.reason))
-
-
-def _forget(directory: Directory, person_id: UUID, fresh: Sequence[Identifier]) -> None:
-    for added in (directory.created.get(person_id), directory.attached.get(person_id)):
-        if added is not None:
-            added[:] = [identifier for identifier in added if identifier not in fresh]
 
 
 def _merged(current: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

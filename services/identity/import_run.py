@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 from uuid import UUID
 
-import asyncpg
 from sqlalchemy import CursorResult, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
@@ -34,7 +33,7 @@ from services.identity.import_mapping import Change, Columns
 from services.identity.import_options import Options
 from services.identity.import_pages import Outcome, Page, Refused, Row, assigned
 from services.identity.import_rows import MAX_ROW_BYTES, Format, RawRow, endless, read
-from services.identity.import_write import connection_of, directory, states, write
+from services.identity.import_write import VanishedError, connection_of, directory, states, write
 from services.identity.resolve import MAX_VISITORS, Directory
 from services.shared import activity
 
@@ -96,7 +95,7 @@ async def load(session: TenantSession, import_id: UUID, *, whole: bool = False) 
 
     Sets a queued import running.
     """
-    found = await imports.get(session, import_id)
+    found = await imports.locked(session, import_id)
     if found.status not in ({"checking"} if whole else {"queued", "running"}):
         return None
     detected = Detected.of(found.detected)
@@ -193,11 +192,16 @@ async def apply(session: TenantSession, job: Job, page: ParsedPage) -> bool:
     if done != page.position:
         raise StalePageError
     connection = await connection_of(session)
-    known, outcome, rows = await _resolved(connection, job, page)
+    stored = await directory(connection, job.tenant_id, page.changes)
+    known, outcome, rows = _resolved(stored, page)
     if outcome.visitors and await anonymous.unite(session, outcome.visitors, by=job.actor):
-        known, outcome, rows = await _resolved(connection, job, page)
-    people = {person_id for _, person_id, _ in rows if person_id not in known.created}
-    found = await states(connection, job.tenant_id, people, consent=any(change.consent for change, _, _ in rows))
+        stored = await directory(connection, job.tenant_id, page.changes)
+        known, outcome, rows = _resolved(stored, page)
+    people = {person_id for _, person_id in rows if person_id not in known.created}
+    found = await states(connection, job.tenant_id, people, consent=any(change.consent for change, _ in rows))
+    # Only now are the people locked: an identifier may have left them since it was looked up.
+    if people and await directory(connection, job.tenant_id, page.changes) != stored:
+        raise VanishedError
     Page(found, job.options.existing, resubscribe=job.options.resubscribe).apply(rows, known, outcome)
     await write(connection, job.tenant_id, outcome, known.additions(), live=job.options.live, by=job.actor)
     for person_id in _overrun(known):
@@ -214,11 +218,9 @@ async def apply(session: TenantSession, job: Job, page: ParsedPage) -> bool:
     return await _move(session, job, page, outcome)
 
 
-async def _resolved(
-    connection: "asyncpg.Connection[Any]", job: Job, page: ParsedPage
-) -> tuple[Directory, Outcome, list[Row]]:
-    """Return whom the rows mean, by what is stored now."""
-    known = await directory(connection, job.tenant_id, page.changes)
+def _resolved(stored: Directory, page: ParsedPage) -> tuple[Directory, Outcome, list[Row]]:
+    """Return whom the rows mean, by what is stored, and what they add to that."""
+    known = Directory(stored.people, dict(stored.known), stored.aliases, stored.counts)
     outcome = Outcome(refused=list(page.refused))
     return known, outcome, assigned(page.changes, known, outcome)
 
@@ -311,9 +313,9 @@ class Check:
     async def page(self, session: TenantSession, job: Job, page: ParsedPage) -> bool:
         """Add a page; return whether there is more to read, and nobody has cancelled the check."""
         connection = await connection_of(session)
-        known, outcome, rows = await _resolved(connection, job, page)
-        people = {person_id for _, person_id, _ in rows if person_id not in known.created}
-        consent = any(change.consent for change, _, _ in rows)
+        known, outcome, rows = _resolved(await directory(connection, job.tenant_id, page.changes), page)
+        people = {person_id for _, person_id in rows if person_id not in known.created}
+        consent = any(change.consent for change, _ in rows)
         found = await states(connection, job.tenant_id, people, consent=consent, lock=False)
         Page(found, job.options.existing, resubscribe=job.options.resubscribe).apply(rows, known, outcome)
         again = sum(self._again(identifiers) for identifiers in known.created.values() if identifiers)

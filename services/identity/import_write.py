@@ -25,6 +25,8 @@ FROM unnest($2::text[], $3::text[]) AS g(kind, value)
 JOIN person_identifier i ON i.tenant_id = $1 AND i.kind = g.kind AND i.value = g.value
 UNION ALL
 SELECT 'id', NULL, id FROM person WHERE tenant_id = $1 AND id = ANY($4::uuid[])
+UNION ALL
+SELECT 'alias', id::text, person_id FROM person_alias WHERE tenant_id = $1 AND id = ANY($4::uuid[])
 """
 COUNT: Final = """
 SELECT person_id, kind, count(*) AS number FROM person_identifier
@@ -108,18 +110,20 @@ async def directory(connection: "asyncpg.Connection[Any]", tenant_id: UUID, chan
         [value for _, value in identifiers],
         list(_ids(changes)),
     )
-    known = {(row["kind"], row["value"]): row["id"] for row in rows if row["kind"] != "id"}
-    people = {row["id"] for row in rows if row["kind"] == "id"}
+    known = {(row["kind"], row["value"]): row["id"] for row in rows if row["kind"] not in {"id", "alias"}}
+    aliases = {UUID(row["value"]): row["id"] for row in rows if row["kind"] == "alias"}
+    people = {row["id"] for row in rows if row["kind"] in {"id", "alias"}}
     growing: set[UUID] = set()
     for change in changes:
         owners = [known.get(identifier) for identifier in change.identifiers()]
         if None in owners:
-            growing.update(owner for owner in (*owners, *_ids([change])) if owner is not None)
+            named = (aliases.get(person_id, person_id) for person_id in _ids([change]))
+            growing.update(owner for owner in (*owners, *named) if owner is not None)
     counts: dict[UUID, dict[str, int]] = {}
     if growing:
         for row in await connection.fetch(COUNT, tenant_id, list(growing)):
             counts.setdefault(row["person_id"], {})[row["kind"]] = row["number"]
-    return Directory(people, known, counts=counts)
+    return Directory(people, known, aliases, counts)
 
 
 def _ids(changes: Sequence[Change]) -> Iterable[UUID]:
