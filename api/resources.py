@@ -21,6 +21,9 @@ VISITS_AT_ONCE = 200
 SUBMISSIONS_PER_SECOND = 5
 SUBMISSIONS_AT_ONCE = 50
 """Submissions of one address by one form."""
+SIGN_INS_PER_SECOND = 0.5
+SIGN_INS_AT_ONCE = 20
+"""Attempts of one address, whomever it claims to be."""
 
 _log = get_logger(__name__)
 
@@ -68,6 +71,8 @@ class Resources:
     """What an address may send with a write key."""
     submissions: Buckets
     """What an address may send to a form."""
+    sign_ins: Buckets
+    """How often an address may try to sign in."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Resources":
@@ -81,6 +86,7 @@ class Resources:
             websites=Websites(database),
             visits=Buckets(rate=VISITS_PER_SECOND, burst=VISITS_AT_ONCE),
             submissions=Buckets(rate=SUBMISSIONS_PER_SECOND, burst=SUBMISSIONS_AT_ONCE),
+            sign_ins=Buckets(rate=SIGN_INS_PER_SECOND, burst=SIGN_INS_AT_ONCE),
         )
 
     async def close(self) -> None:

@@ -71,7 +71,7 @@ async def change_password(
     if not await passwords.fits(body.current.get_secret_value(), user.password_hash):
         raise InvalidError.of("current", "is not your password")
     async with database.system() as system:
-        await throttle.forgive(system, user.email)
+        await throttle.succeeded(system, user.email, 1)
     chosen = body.new.get_secret_value()
     passwords.check(chosen, user.email, "new")
     password_hash = await passwords.hash_of(chosen)

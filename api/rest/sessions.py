@@ -9,10 +9,11 @@ from uuid import UUID
 from fastapi import Request, Response
 from pydantic import Field, SecretStr
 
-from api.dependencies import AuthenticatorDep, DatabaseDep, NowDep, SessionDep, SignedInDep
+from api.dependencies import AuthenticatorDep, NowDep, ResourcesDep, SessionDep, SignedInDep
 from api.fields import Strict
 from api.rest.users import UserOut, refuse_after_commit
 from api.routing import Router
+from api.tracking.rates import network_of
 from core.actor import Actor
 from core.database import Database
 from core.errors import ConflictError, FieldProblem, UnauthorizedError
@@ -66,18 +67,23 @@ class NewSession(Strict):
 
 
 @router.post("", status_code=201)
-async def sign_in(body: SignIn, request: Request, response: Response, database: DatabaseDep, now: NowDep) -> NewSession:
+async def sign_in(
+    body: SignIn, request: Request, response: Response, resources: ResourcesDep, now: NowDep
+) -> NewSession:
     """Sign in by address and password. No key is needed.
 
     401 says no more than that the two do not fit. After five failures an address has to wait (429, `Retry-After`), a
-    minute at first and up to a quarter of an hour, whether or not anybody has it. Where the password fits in two
-    tenants and none is named, 409 lists their keys.
+    minute at first and up to a quarter of an hour, whether or not anybody has it; so does who tries too often, for a
+    few seconds. Where the password fits in two tenants and none is named, 409 lists their keys.
     """
     response.headers["Cache-Control"] = "no-store"
+    resources.sign_ins.take(network_of(request.client))
     email = normalize.email(body.email)
     password = body.password.get_secret_value()
-    account = await _checked(database, email, password, body.tenant, now)
-    async with database.tenant(account.tenant_id) as session:
+    account = await _checked(resources.database, email, password, body.tenant, now)
+    async with resources.database.tenant(account.tenant_id) as session:
+        if not await users.still_opens(session, account):
+            raise _refused()
         await users.rehash(session, account, password)
         actor = Actor.user(account.user_id, request.state.request_id)
         started, token = await sessions.start(session, account.user_id, origin_of(request), by=actor, now=now)
@@ -97,9 +103,9 @@ async def _checked(
     fits = [await passwords.fits(password, known) for known in [*hashes, None, None][:work]]
     opened = [account for account, fit in zip(accounts, fits, strict=False) if fit]
     if not opened:
-        raise UnauthorizedError("The email address and the password do not fit.")
+        raise _refused()
     async with database.system() as session:
-        await throttle.forgive(session, email)
+        await throttle.succeeded(session, email, len(opened))
     if len(opened) > 1:
         raise ConflictError(
             "You are in several tenants; name the one to sign in to.",
@@ -107,6 +113,10 @@ async def _checked(
             extra={"tenants": sorted(account.tenant_key for account in opened)},
         )
     return opened[0]
+
+
+def _refused() -> UnauthorizedError:
+    return UnauthorizedError("The email address and the password do not fit.")
 
 
 def origin_of(request: Request) -> sessions.Origin:

@@ -22,6 +22,7 @@ from api.resources import Resources
 from api.routing import MalformedError, parse_json
 from api.tracking import websites
 from api.tracking.machines import is_machine
+from api.tracking.rates import network_of
 from contracts.events import FORM_SUBMITTED
 from core.actor import Actor
 from core.errors import FieldProblem, InvalidError, PlatformError, TooLargeError
@@ -163,7 +164,7 @@ async def collect(request: Request) -> Response:
     website = await resources.websites.of_key(visit.key)
     origin = websites.check_origin(request.headers.get("origin"), website.allowed_origins)
     try:
-        resources.visits.take(f"{visit.key} {request.client.host if request.client else ''}")
+        resources.visits.take(f"{visit.key} {network_of(request.client)}")
         answer = await _take_in(resources, website, visit, body, request.state.request_id)
     except PlatformError as error:
         answer = respond(request.scope, error)

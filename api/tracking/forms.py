@@ -22,6 +22,7 @@ from api.routing import MalformedError, parse_json
 from api.tracking import form_pages, websites
 from api.tracking.form_pages import ANONYMOUS, HONEYPOT, SUBMISSION, TOKEN, URL, State
 from api.tracking.machines import is_machine
+from api.tracking.rates import network_of
 from core.errors import FieldProblem, InvalidError, NotFoundError, PlatformError, TooLargeError
 from core.logging import get_logger
 from core.tokens import BadTokenError, FormView, Tokens
@@ -102,7 +103,7 @@ async def _submit(
     resources: Resources, form: PublicForm, public_key: str, request: Request, *, navigated: bool
 ) -> Response:
     client = request.client.host if request.client else None
-    resources.submissions.take(f"{public_key} {client}")
+    resources.submissions.take(f"{public_key} {network_of(request.client)}")
     posted = await _posted(request)
     # A program that plays the browser. A shop's own server that passes a form on does not: its lead must not vanish.
     if posted.get(HONEYPOT) or (navigated and is_machine(request.headers)):

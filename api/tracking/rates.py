@@ -1,15 +1,35 @@
 """How much one caller may send: a token bucket for each, in this process."""
 
+import ipaddress
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from starlette.datastructures import Address
+
 from core.errors import TooManyRequestsError
 
 CAPACITY: Final = 20_000
 """Callers remembered at most; who was seen longest ago starts with a full bucket again."""
+
+
+def network_of(client: Address | None) -> str:
+    """Return what a caller is counted by: its IPv4 address, or the /64 of IPv6, of which one caller has every address.
+
+    What is no address of either stands for itself.
+    """
+    host = client.host if client else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
 
 
 class Buckets:

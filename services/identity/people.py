@@ -110,12 +110,15 @@ class Key:
     value: str
 
 
-async def upsert(session: TenantSession, change: PersonChange, *, by: Actor) -> tuple[Person, bool]:
+async def upsert(
+    session: TenantSession, change: PersonChange, *, by: Actor, keep_shown: bool = False
+) -> tuple[Person, bool]:
     """Create the person, or change the one that an identifier points to; return it, and whether it is new.
 
-    Identifiers it did not have are attached, and become the ones it shows; those it had still point to it. A `source`
-    is kept from the first time. Requests that race with the same new identifier make one person. Where the identifiers
-    point to a person and to anonymous visitors, these are merged into the person first.
+    Identifiers it did not have are attached, and become the ones it shows; those it had still point to it. With
+    `keep_shown` it goes on showing those it shows. A `source` is kept from the first time. Requests that race with the
+    same new identifier make one person. Where the identifiers point to a person and to anonymous visitors, these are
+    merged into the person first.
 
     Raises:
         InvalidError: a value is not acceptable, or the person would have too many identifiers of a kind.
@@ -146,7 +149,9 @@ async def upsert(session: TenantSession, change: PersonChange, *, by: Actor) -> 
                 await limits.check_added(session, person.id, [key.kind for key in new])
             known = replace(
                 change,
-                identifiers={key.kind: key.value for key in keys},
+                identifiers={
+                    key.kind: key.value for key in keys if not (keep_shown and getattr(person, key.kind, None))
+                },
                 fields={
                     name: value
                     for name, value in change.fields.items()

@@ -1,8 +1,9 @@
 """Who a visitor of a website is: people found, made and named by what a public page says.
 
 Anybody can write to a public key, with anybody's address. So here an identifier finds a person as everywhere, and a
-browser is joined to whom it names; but nobody who is known gains an address by it (see `_GAINS`), two people who are
-known are never merged, and nothing is refused for pointing to two people: the browser could do nothing about it.
+browser is joined to whom it names; but nobody who is known gains an address by it (see `_GAINS`) or shows another, two
+people who are known are never merged, and nothing is refused for pointing to two people: the browser could do nothing
+about it.
 """
 
 from collections.abc import Mapping
@@ -85,7 +86,8 @@ async def recognise(session: TenantSession, change: PersonChange, *, by: Actor) 
         identifiers = _plan(given, owners, keep_browser=attempt == 0)
         try:
             async with session.begin_nested():
-                person, _ = await people.upsert(session, replace(change, identifiers=identifiers), by=by)
+                planned = replace(change, identifiers=identifiers)
+                person, _ = await people.upsert(session, planned, by=by, keep_shown=True)
         except ConflictError:
             continue  # an identifier was taken meanwhile
         return Visitor(person, identifiers.get(_ANONYMOUS), frozenset(identifiers))

@@ -16,6 +16,7 @@ from core.errors import FieldProblem, ForbiddenError, InvalidError, NotFoundErro
 from core.ids import new_id
 from models import ApiKey
 from services.shared import activity
+from services.tenancy import withdrawal
 
 PREFIX = "tl_live_"
 SECRET_BYTES = 32
@@ -141,6 +142,8 @@ async def list_keys(session: TenantSession, *, limit: int, before: UUID | None =
 async def revoke(session: TenantSession, key_id: UUID, *, by: Actor) -> bytes:
     """Revoke a key for good and return its hash, so that caches can drop it. Revoking twice changes nothing.
 
+    The open invitations that were sent with it are closed.
+
     Raises:
         NotFoundError: the tenant has no such key.
     """
@@ -159,4 +162,5 @@ async def revoke(session: TenantSession, key_id: UUID, *, by: Actor) -> bytes:
             type="api_key.revoked",
             changes={"revoked_at": (None, now.isoformat())},
         )
+        await withdrawal.withdraw(session, Actor.api_key(key.id, None).name, now=now)
     return key.secret_hash

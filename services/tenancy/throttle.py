@@ -5,12 +5,12 @@ import math
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.errors import TooManyRequestsError
-from models import SignInAttempts
+from models import SignInAttempts, UserAccount
 
 FREE: Final = 5
 """Attempts that may fail before the first wait."""
@@ -25,7 +25,7 @@ PURGE_PAGE: Final = 5_000
 async def begin(session: AsyncSession, email: str, *, now: datetime) -> None:
     """Count an attempt as failed before it is made, so that attempts at the same time count too; needs tl_system.
 
-    Call `forgive` once it has succeeded.
+    Call `succeeded` once it has.
 
     Args:
         session: of tl_system; must be committed before the password is looked at.
@@ -59,8 +59,25 @@ async def begin(session: AsyncSession, email: str, *, now: datetime) -> None:
         await session.flush()
 
 
+async def succeeded(session: AsyncSession, email: str, opened: int) -> None:
+    """Count an attempt no longer, as it opened `opened` accounts; needs a session of tl_system.
+
+    Earlier failures are forgotten where the address has no other account: whoever runs a tenant of his own can make an
+    account of any address there, and must not clear by it what he fails elsewhere.
+    """
+    statement = select(func.count()).where(UserAccount.email == email, UserAccount.disabled_at.is_(None))
+    if await session.scalar(statement) == opened:
+        await forgive(session, email)
+        return
+    await session.execute(
+        update(SignInAttempts)
+        .where(SignInAttempts.address_hash == _key(email))
+        .values(failed=func.greatest(SignInAttempts.failed - 1, 0), locked_until=None)
+    )
+
+
 async def forgive(session: AsyncSession, email: str) -> None:
-    """Forget the failures of an address: its password was given; needs a session of tl_system."""
+    """Forget all failures of an address; needs a session of tl_system."""
     await session.execute(delete(SignInAttempts).where(SignInAttempts.address_hash == _key(email)))
 
 

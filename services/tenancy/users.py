@@ -14,11 +14,11 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
-from models import Invitation, Tenant, UserAccount
+from models import Tenant, UserAccount
 from models.users import USER_ROLES
 from services.identity import normalize
 from services.shared import activity
-from services.tenancy import passwords, roles, sessions
+from services.tenancy import passwords, roles, sessions, withdrawal
 from services.tenancy.api_keys import Credential
 
 MAX_ACCOUNTS: Final = 2
@@ -36,12 +36,15 @@ class Account:
 
 
 async def accounts(session: AsyncSession, email: str, tenant_key: str | None) -> list[Account]:
-    """Return the accounts that an address may sign in to, the newest `MAX_ACCOUNTS`; needs a session of tl_system."""
+    """Return the accounts that an address may sign in to, the oldest `MAX_ACCOUNTS`; needs a session of tl_system.
+
+    The oldest, so that nobody else can push them out by making accounts of the address.
+    """
     statement = (
         select(UserAccount.tenant_id, Tenant.key, UserAccount.id, UserAccount.password_hash)
         .join(Tenant, Tenant.id == UserAccount.tenant_id)
         .where(UserAccount.email == email, UserAccount.disabled_at.is_(None))
-        .order_by(UserAccount.created_at.desc(), UserAccount.id)
+        .order_by(UserAccount.created_at, UserAccount.id)
         .limit(MAX_ACCOUNTS)
     )
     if tenant_key is not None:
@@ -177,7 +180,7 @@ async def update_user(  # noqa: PLR0913 - what can be changed, by whom and when
         changes["disabled"] = (before is not None, after is not None)
     await _log(session, user, "updated", changes, by)
     if user.disabled_at is not None or "role" in changes:
-        await _withdraw_invitations(session, user.id, now)
+        await withdrawal.withdraw(session, Actor.user(user.id, None).name, now=now)
     ended = await sessions.end_all(session, user.id, now=now) if user.disabled_at is not None else []
     return user, ended
 
@@ -213,6 +216,23 @@ async def set_password(
     return await sessions.end_all(session, user.id, now=now, but=keep_session)
 
 
+async def still_opens(session: TenantSession, account: Account) -> bool:
+    """Return whether the password is the one that was checked, and keep it so until the transaction ends.
+
+    A session begun in this transaction is thus seen, and ended, by whoever changes the password after it.
+    """
+    statement = (
+        select(UserAccount.id)
+        .where(
+            UserAccount.tenant_id == session.tenant_id,
+            UserAccount.id == account.user_id,
+            UserAccount.password_hash == account.password_hash,
+        )
+        .with_for_update(key_share=True)
+    )
+    return await session.scalar(statement) is not None
+
+
 async def rehash(session: TenantSession, account: Account, password: str) -> None:
     """Keep the password's hash in the parameters used now, where it was made with others."""
     if passwords.is_outdated(account.password_hash):
@@ -243,18 +263,6 @@ async def _locked_with_owners(session: TenantSession, user_id: UUID) -> tuple[Us
         raise NotFoundError("There is no such user.")
     owners = {user.id for user in locked.values() if user.role == "owner" and user.disabled_at is None}
     return locked[user_id], owners
-
-
-async def _withdraw_invitations(session: TenantSession, user_id: UUID, now: datetime) -> None:
-    await session.execute(
-        update(Invitation)
-        .where(
-            Invitation.tenant_id == session.tenant_id,
-            Invitation.invited_by == Actor.user(user_id, None).name,
-            Invitation.closed_at.is_(None),
-        )
-        .values(closed_at=now)
-    )
 
 
 async def _log(session: TenantSession, user: UserAccount, verb: str, changes: Mapping[str, Any], by: Actor) -> None:

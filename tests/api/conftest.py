@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 
 from api.app import create_app
+from api.tracking.rates import Buckets
 from core.actor import CLI
 from core.database import Database
 from core.settings import Settings
@@ -16,10 +18,11 @@ from services.tenancy import api_keys
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, secret: str | None = None) -> AsyncGenerator[AsyncClient]:
-    """A client of the app that sends this key."""
+async def serving(app: FastAPI, secret: str | None = None, host: str = "127.0.0.1") -> AsyncGenerator[AsyncClient]:
+    """A client of the app that sends this key, from this address."""
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
-    async with AsyncClient(transport=ASGITransport(app), base_url="http://api.test", headers=headers) as client:
+    transport = ASGITransport(app, client=(host, 123))
+    async with AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as client:
         yield client
 
 
@@ -27,6 +30,8 @@ async def serving(app: FastAPI, secret: str | None = None) -> AsyncGenerator[Asy
 async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
     """The application, opened."""
     app = create_app(settings)
+    # All tests sign in from one address.
+    app.state.resources = replace(app.state.resources, sign_ins=Buckets(rate=1, burst=10_000))
     async with app.router.lifespan_context(app):
         yield app
 

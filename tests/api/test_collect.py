@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -246,6 +247,19 @@ async def test_who_sends_too_much_is_told_to_wait(app: FastAPI, site: Website, m
     assert answers[2].headers["access-control-allow-origin"] == ORIGIN
 
 
+async def test_a_caller_is_counted_by_the_network_he_has_all_addresses_of(
+    app: FastAPI, site: Website, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buckets = app.state.resources.visits
+    monkeypatch.setattr(buckets, "_burst", 1)
+    monkeypatch.setattr(buckets, "_rate", 0.001)
+    answers: list[int] = []
+    for host in ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1", "192.0.2.1", "192.0.2.2", "::ffff:192.0.2.1"):
+        async with serving(app, host=host) as public:
+            answers.append((await replace(site, public=public).send(browser(), viewed())).status_code)
+    assert answers == [202, 429, 202, 202, 202, 429]
+
+
 async def test_a_visitor_who_says_who_he_is_keeps_his_history(site: Website) -> None:
     visitor = browser()
     await site.send(visitor, viewed("/before"))
@@ -335,6 +349,18 @@ async def test_a_page_cannot_change_where_a_known_person_is_reached(site: Websit
     await site.identify(browser(), phone="+493012345678", email="new@shop.example")
     emails = {person["email"] for person in await site.people()}
     assert emails == {"ann@shop.example", None, "new@shop.example"}
+
+
+async def test_a_person_goes_on_showing_the_address_it_shows(site: Website) -> None:
+    older = {"email": "old@shop.example", "phone": "+493012345678", "external_id": "42"}
+    await site.api.post("/v1/people", json=older)
+    newer = {"email": "new@shop.example", "phone": "+493087654321"}
+    ann = (await site.api.post("/v1/people", json={"external_id": "42", **newer})).json()
+    for kind in newer:
+        await site.identify(browser(), **{kind: older[kind]})
+    (now,) = await site.people()
+    assert {kind: now[kind] for kind in newer} == newer
+    assert now["id"] == ann["id"]
 
 
 async def test_identifiers_of_two_people_are_no_conflict_for_a_browser(site: Website) -> None:

@@ -104,6 +104,18 @@ async def test_what_is_revoked_replaced_or_too_old_opens_nothing(
     assert (await accept(anonymous, "tl_join_nothing")).status_code == 404
 
 
+async def test_a_key_that_is_revoked_takes_its_invitations_with_it(
+    client: AsyncClient, anonymous: AsyncClient, app: FastAPI
+) -> None:
+    key = (await client.post("/v1/api-keys", json={"name": "staff", "scopes": ["*"]})).json()
+    async with serving(app, key["secret"]) as other:
+        theirs = await invite(other)
+    ours = await invite(client)
+    assert (await client.delete(f"/v1/api-keys/{key['id']}")).status_code == 204
+    assert (await accept(anonymous, theirs["token"])).status_code == 404
+    assert (await accept(anonymous, ours["token"])).status_code == 201
+
+
 async def test_an_address_is_invited_once_at_a_time(client: AsyncClient) -> None:
     email = address()
     body = {"email": email, "role": "sales"}

@@ -12,13 +12,15 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.authentication import TTL, Authenticator
 from api.dependencies import get_now
+from core.actor import CLI
 from core.database import Database
 from core.errors import UnauthorizedError
 from models import Activity, UserAccount, UserSession
-from services.tenancy import passwords, sessions, tenants
+from services.tenancy import passwords, sessions, tenants, throttle, users
 from tests.api.conftest import serving
 from tests.factories.teammates import PASSWORD, add_user, address, password_hash, token_of
 
@@ -134,6 +136,77 @@ async def test_after_the_wait_the_password_opens_again_and_all_is_forgiven(
         assert (await sign_in(anonymous, user.email)).status_code == 201
     finally:
         del app.dependency_overrides[get_now]
+
+
+async def test_an_account_that_anybody_can_make_clears_no_guesses_at_another(
+    anonymous: AsyncClient, app: FastAPI, database: Database, user: UserAccount
+) -> None:
+    async with database.tenant(user.tenant_id) as session:
+        key = (await tenants.get(session)).key
+    async with database.system() as session:
+        evil = await tenants.create(session, f"test-{uuid4().hex}", "Evil")
+    theirs = await add_user(database, evil.id, email=user.email)
+    async with database.tenant(evil.id) as session:
+        await users.set_password(
+            session, theirs, await passwords.hash_of("a password of evil"), by=CLI, now=datetime.now(UTC)
+        )
+
+    async def guess() -> int:
+        return (await sign_in(anonymous, user.email, "not the password", key)).status_code
+
+    assert [await guess() for _ in range(3)] == [401] * 3
+    opened = await sign_in(anonymous, user.email, "a password of evil", evil.key)
+    assert opened.status_code == 201
+    assert await guess() == 401
+    async with serving(app, opened.json()["token"]) as client:
+        body = {"current": "a password of evil", "new": "another password of evil"}
+        assert (await client.post("/v1/me/password", json=body)).status_code == 204
+    assert [await guess(), await guess()] == [401, 429]
+
+
+async def test_who_tries_too_often_waits_whomever_he_claims_to_be(
+    app: FastAPI, user: UserAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buckets = app.state.resources.sign_ins
+    monkeypatch.setattr(buckets, "_burst", 2)
+    monkeypatch.setattr(buckets, "_rate", 0.001)
+    codes: list[int] = []
+    for host in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.1"):
+        async with serving(app, host=host) as client:
+            answer = await sign_in(client, user.email if host == "192.0.2.1" else address())
+            codes.append(answer.status_code)
+            assert ("retry-after" in answer.headers) == (answer.status_code == 429)
+    assert codes == [401, 401, 429, 201]
+
+
+async def test_an_old_password_opens_nothing_once_it_was_changed(
+    anonymous: AsyncClient, database: Database, user: UserAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    succeeded = throttle.succeeded
+
+    async def changed_meanwhile(session: AsyncSession, email: str, opened: int) -> None:
+        await succeeded(session, email, opened)
+        async with database.tenant(user.tenant_id) as other:
+            fresh = await passwords.hash_of("another password")
+            await users.set_password(other, user, fresh, by=CLI, now=datetime.now(UTC))
+
+    monkeypatch.setattr(throttle, "succeeded", changed_meanwhile)
+    assert (await sign_in(anonymous, user.email)).status_code == 401
+    async with database.tenant(user.tenant_id) as session:
+        assert await sessions.of_user(session, user.id, now=datetime.now(UTC)) == []
+
+
+async def test_later_accounts_of_an_address_do_not_keep_the_first_from_signing_in(
+    anonymous: AsyncClient, database: Database, user: UserAccount
+) -> None:
+    for name in ("One", "Two"):
+        async with database.system() as session:
+            evil = await tenants.create(session, f"test-{uuid4().hex}", name)
+        theirs = await add_user(database, evil.id, email=user.email)
+        async with database.tenant(evil.id) as session:
+            fresh = await passwords.hash_of("a password of evil")
+            await users.set_password(session, theirs, fresh, by=CLI, now=datetime.now(UTC))
+    assert (await sign_in(anonymous, user.email)).json()["user"]["id"] == str(user.id)
 
 
 async def test_somebody_in_two_tenants_is_asked_which_once_the_password_fits(

@@ -248,6 +248,16 @@ async def test_a_form_fills_in_a_phone_number_that_was_unknown(
     assert person["phone"] == "+493012345678"
 
 
+async def test_a_form_by_an_older_address_leaves_the_one_that_is_shown(
+    site: Website, form: dict[str, Any], visitor: AsyncClient
+) -> None:
+    for email in ("ann@shop.example", "new@shop.example"):
+        await site.api.post("/v1/people", json={"external_id": "42", "email": email})
+    assert (await visitor.post(path(form), data=ANN, headers=SERVER)).status_code == 200
+    (person,) = await site.people()
+    assert (person["email"], person["first_name"]) == ("new@shop.example", "Ann")
+
+
 async def test_an_unticked_box_takes_nothing_back(site: Website, form: dict[str, Any], visitor: AsyncClient) -> None:
     for news in ("true", ""):
         await visitor.post(path(form), data={**ANN, "news": news}, headers=SERVER)
@@ -403,3 +413,6 @@ async def test_who_submits_too_much_is_told_to_wait(
     monkeypatch.setattr(buckets, "_rate", 0.001)
     assert [(await visitor.post(path(form), data=ANN, headers=SERVER)).status_code for _ in range(2)] == [200, 429]
     assert (await visitor.post(path(form), data=ANN, headers=PAGE)).status_code == 429
+    for host, status in (("2001:db8::1", 200), ("2001:db8::2", 429)):
+        async with serving(app, host=host) as elsewhere:
+            assert (await elsewhere.post(path(form), data=ANN, headers=SERVER)).status_code == status
