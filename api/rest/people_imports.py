@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 
 from api.dependencies import ActorDep, DatabaseDep, PrincipalDep, SessionDep, requires
 from api.fields import Strict
+from api.form_data import form_data
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.routing import Router
 from core.database import TenantSession
@@ -160,7 +161,7 @@ async def upload(  # noqa: PLR0913 - what may be said about a raw body stands in
 
     content_type = request.headers.get("content-type")
     if content_type is not None and content_type.startswith("multipart/form-data"):
-        async with request.form(max_files=1, max_fields=_FORM_FIELDS) as form:
+        async with form_data(request, max_files=1, max_fields=_FORM_FIELDS) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise InvalidError.of("file", "is needed")

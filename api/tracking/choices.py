@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from starlette.datastructures import UploadFile
 
 from api.dependencies import DatabaseDep
+from api.form_data import form_data
 from api.tracking import pages, preference_page
 from api.tracking.routes import TokenPath, TokensDep
 from core.database import Database
@@ -76,7 +77,7 @@ async def save_preferences(
     """Save the choice: of what the page showed, what was ticked is wanted and the rest is not; or end everything."""
     try:
         ref = tokens.read_preferences(token)
-        async with request.form(max_files=0, max_fields=_MAX_FIELDS) as form:
+        async with form_data(request, max_files=0, max_fields=_MAX_FIELDS) as form:
             wanted, seen = (
                 {_pair(value) for value in form.getlist(name) if not isinstance(value, UploadFile)}
                 for name in (preference_page.TOPIC, preference_page.SEEN)

@@ -17,6 +17,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from api.errors import respond
+from api.form_data import form_data
 from api.resources import Resources
 from api.routing import MalformedError, parse_json
 from api.tracking import form_pages, websites
@@ -168,7 +169,7 @@ async def _posted(request: Request) -> Answers:
         return cast("Answers", body)
     if kind not in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         raise HTTPException(415, "Send form fields, or a JSON object as application/json.")
-    async with request.form(max_files=0, max_fields=MAX_POSTED) as form:
+    async with form_data(request, max_files=0, max_fields=MAX_POSTED) as form:
         return {name: value for name, value in form.items() if not isinstance(value, UploadFile)}
 
 

@@ -164,7 +164,7 @@ def _parsed(text: bytes) -> tuple[Mapping[str, Any] | None, str | None]:
         return None, _too_long()
     try:
         item: object = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-        unsound = b"\\u" in text and not _storable(item)
+        unsound = b"\\u" in text and not storable(item)
     except UnicodeDecodeError:
         return None, "is not UTF-8"
     except RecursionError:
@@ -209,6 +209,7 @@ def _finite(text: str) -> float:
     return value if abs(value) != float("inf") else _refuse(text)
 
 
-def _storable(value: object) -> bool:
+def storable(value: object) -> bool:
+    """Return whether Postgres can hold the JSON value: no NUL in it, no half of a surrogate pair."""
     text = json.dumps(value, ensure_ascii=False)
     return "\\u0000" not in text and _HALVES.search(text) is None

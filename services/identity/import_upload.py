@@ -12,6 +12,7 @@ from core.database import TenantSession
 from core.errors import InvalidError
 from models import PeopleImport
 from services.identity import import_files, imports
+from services.identity.import_rows import storable
 
 Begin = Callable[[], AbstractAsyncContextManager[TenantSession]]
 """Opens a transaction that commits when its block ends."""
@@ -88,8 +89,13 @@ def parsed_object(text: str | None, name: str) -> dict[str, Any] | None:
         return None
     try:
         value: object = json.loads(text)
+        sound = storable(value)
+    except RecursionError as error:
+        raise InvalidError.of(name, "nests too deeply") from error
     except ValueError as error:
         raise InvalidError.of(name, "is not JSON") from error
+    if not sound:
+        raise InvalidError.of(name, "holds a character that cannot be stored (NUL or half a pair)")
     if not isinstance(value, dict):
         raise InvalidError.of(name, "must be a JSON object")
     return {str(key): item for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # JSON

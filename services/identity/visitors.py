@@ -1,9 +1,9 @@
 """Who a visitor of a website is: people found, made and named by what a public page says.
 
 Anybody can write to a public key, with anybody's address. So here an identifier finds a person as everywhere, and a
-browser is joined to whom it names; but nobody who is known gains an address by it (see `_GAINS`) or shows another, two
-people who are known are never merged, and nothing is refused for pointing to two people: the browser could do nothing
-about it.
+browser is joined to whom it names; but nobody who is known gains an address by it (see `_GAINS`) or shows another one
+than before, a customer's id is not tied to an address, two people who are known are never merged, and nothing is
+refused for pointing to two people: the browser could do nothing about it.
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,12 @@ _ORDER: Final = ("external_id", "email", "phone")
 """By which identifier a person is found, where those given point to several."""
 _GAINS: Final[Mapping[str, frozenset[str]]] = {
     "external_id": frozenset(),
-    "email": frozenset({"external_id", "phone"}),
-    "phone": frozenset({"external_id"}),
+    "email": frozenset({"phone"}),
+    "phone": frozenset(),
 }
 """What a known person may gain, by how it was found, where it has none of the kind: never an email address, or whoever
-can guess a customer's id could have the customer's mail sent to himself."""
+can guess a customer's id could have the customer's mail sent to himself; nor such an id, which he could take before the
+customer has it."""
 _ANONYMOUS: Final = "anonymous_id"
 
 _OWNERS: Final = text("""
@@ -53,7 +54,7 @@ class Visitor:
     anonymous_id: str | None
     """What the browser is to be called from now on: a new one where the old is somebody else's."""
     named_by: frozenset[str]
-    """The kinds of identifier given that are the person's; of another kind the person may have one, but another."""
+    """The kinds of identifier given that the person shows; of another kind it may show one, but another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ async def recognise(session: TenantSession, change: PersonChange, *, by: Actor) 
                 person, _ = await people.upsert(session, planned, by=by, keep_shown=True)
         except ConflictError:
             continue  # an identifier was taken meanwhile
-        return Visitor(person, identifiers.get(_ANONYMOUS), frozenset(identifiers))
+        named_by = frozenset(kind for kind, value in identifiers.items() if getattr(person, kind, None) == value)
+        return Visitor(person, identifiers.get(_ANONYMOUS), named_by)
     raise UnavailableError("Other requests keep changing the same people; try again in a moment.")
 
 
@@ -105,6 +107,8 @@ def _plan(given: Mapping[str, str], owners: Mapping[str, _Owner], *, keep_browse
     found = _found_by(given, owners)
     if found is None:
         planned = {kind: given[kind] for kind in _ORDER if kind in given and kind not in owners}
+        if len(planned) > 1:
+            planned.pop("external_id", None)  # or the server's events of that customer would find whoever took it first
     else:
         person = owners[found]
         planned = {

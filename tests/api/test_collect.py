@@ -351,16 +351,35 @@ async def test_a_page_cannot_change_where_a_known_person_is_reached(site: Websit
     assert emails == {"ann@shop.example", None, "new@shop.example"}
 
 
-async def test_a_person_goes_on_showing_the_address_it_shows(site: Website) -> None:
-    older = {"email": "old@shop.example", "phone": "+493012345678", "external_id": "42"}
-    await site.api.post("/v1/people", json=older)
-    newer = {"email": "new@shop.example", "phone": "+493087654321"}
-    ann = (await site.api.post("/v1/people", json={"external_id": "42", **newer})).json()
-    for kind in newer:
-        await site.identify(browser(), **{kind: older[kind]})
-    (now,) = await site.people()
-    assert {kind: now[kind] for kind in newer} == newer
-    assert now["id"] == ann["id"]
+async def test_an_older_address_finds_a_person_who_still_shows_the_newer(site: Website) -> None:
+    for known in ({"email": "old@shop.example", "phone": "+493012345678"}, {"email": "new@shop.example"}):
+        await site.api.post("/v1/people", json={**known, "external_id": "42"})
+    visitor = browser()
+    assert await site.identify(visitor, email="old@shop.example", first_name="Ann") == visitor
+    (person,) = await site.people()
+    assert (person["email"], person["first_name"]) == ("new@shop.example", "Ann")
+
+
+@pytest.mark.parametrize("address", [{"email": "evil@evil.example"}, {"phone": "+493012345678"}])
+@pytest.mark.parametrize("known", [False, True])
+async def test_nobody_can_claim_the_id_of_a_customer_to_come(
+    site: Website, address: dict[str, str], *, known: bool
+) -> None:
+    if known:
+        await site.identify(browser(), **address)
+    await site.identify(browser(), **address, external_id="10432")
+    customer = await site.api.post("/v1/people", json={"external_id": "10432"})
+    assert customer.status_code == 201
+    assert len(await site.people()) == 2
+
+
+async def test_a_customers_id_alone_is_taken_and_then_gains_no_address(site: Website) -> None:
+    visitor = browser()
+    assert await site.identify(visitor, external_id="10432") == visitor
+    await site.identify(visitor, external_id="10432", email="evil@evil.example", phone="+493012345678")
+    await site.identify(visitor, email="evil@evil.example")
+    people = {person["external_id"]: person["email"] for person in await site.people()}
+    assert people == {"10432": None, None: "evil@evil.example"}
 
 
 async def test_identifiers_of_two_people_are_no_conflict_for_a_browser(site: Website) -> None:

@@ -302,6 +302,21 @@ async def test_what_cannot_be_read_is_refused_and_leaves_nothing(importing: Impo
     assert (await importing.call("GET", "/imports"))["items"] == []
 
 
+@pytest.mark.parametrize("name", ["mapping", "options"])
+@pytest.mark.parametrize(
+    "given", ["[" * 20_000, '{"a": ' + "[" * 5_000 + "]" * 5_000 + "}", r'{"\ud800": null}', r'{"\u0000": null}']
+)
+async def test_what_is_said_about_a_file_must_be_storable(importing: Importing, name: str, given: str) -> None:
+    problem = await importing.call("POST", "/imports", 422, content=b"email\nx", params={name: given})
+    assert problem["errors"][0]["field"] == name
+
+
+async def test_a_form_in_another_character_set_is_refused(importing: Importing) -> None:
+    kind = "multipart/form-data; boundary=x; charset=undefined"
+    content = b'--x\r\nContent-Disposition: form-data; name="start"\r\n\r\ntrue\r\n--x--\r\n'
+    await importing.call("POST", "/imports", 415, content=content, headers={"Content-Type": kind})
+
+
 async def test_an_import_goes_through_its_states_once(importing: Importing) -> None:
     made = await importing.upload("email\nann@shop.example\n")
     path = f"/imports/{made['id']}"

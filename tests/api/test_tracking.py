@@ -137,6 +137,10 @@ async def test_preferences_are_shown_and_changed_by_post_alone(
     assert ticked(saved.text) == {"email:offers"}
     assert await _consents(client, message) == {"general": "opted_out", "offers": "opted_in"}
 
+    content = b'--x\r\nContent-Disposition: form-data; name="everything"\r\n\r\n1\r\n--x--\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
+    assert (await anonymous.post(path, content=content, headers=kind)).status_code == 415
+
 
 async def test_a_bad_link_says_nothing(
     anonymous: AsyncClient, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens, consent_ref: ConsentRef
