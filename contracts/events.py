@@ -36,6 +36,20 @@ ADDRESS_CREATED: Final = "address.created"
 ADDRESS_UPDATED: Final = "address.updated"
 ADDRESS_DELETED: Final = "address.deleted"
 
+RECORD_CREATED: Final = "record.created"
+RECORD_UPDATED: Final = "record.updated"
+RECORD_DELETED: Final = "record.deleted"
+ASSOCIATION_CREATED: Final = "association.created"
+ASSOCIATION_DELETED: Final = "association.deleted"
+
+SEGMENT_ENTERED: Final = "segment.entered"
+SEGMENT_LEFT: Final = "segment.left"
+SEGMENT_COMPUTED: Final = "segment.computed"
+"""Everybody was looked at; with `quiet`, its counts stand for the changes of membership."""
+
+PERSON_ORDERS_CHANGED: Final = "person.orders_changed"
+"""What is known of a person's orders is another now: written once they were folded."""
+
 OPENED: Final = ".opened"
 CLICKED: Final = ".clicked"
 """Behind a channel (`email.opened`): the first time that a person did so with a message."""
@@ -44,6 +58,7 @@ RESERVED: Final = frozenset(
     {
         "activity",
         "address",
+        "association",
         "campaign",
         "consent",
         "deal",

@@ -21,9 +21,18 @@ from models.journeys import (
 )
 from models.merges import DuplicateBlock, DuplicateCandidate, DuplicateRun, PersonAlias, PersonMerge, PersonMergeRow
 from models.messages import Message, MessagePage, Template, TemplateVersion
+from models.objects import (
+    Association,
+    AssociationDefinition,
+    ObjectDefinition,
+    ObjectVersion,
+    Record,
+    RecordValue,
+)
 from models.organizations import Organization, OrganizationEntry, OrganizationPerson
 from models.privacy import Erasure
-from models.shared import Activity, WorkflowStart
+from models.segments import Segment, SegmentDependency, SegmentFlip, SegmentLag, SegmentMember, SegmentRefresh
+from models.shared import Activity, WorkflowSchedule, WorkflowStart
 from models.tenancy import ApiKey, IdempotencyKey, Tenant
 from models.users import Invitation, SignInAttempts, UserAccount, UserSession
 
@@ -31,6 +40,8 @@ __all__ = [
     "Activity",
     "Address",
     "ApiKey",
+    "Association",
+    "AssociationDefinition",
     "AttributeDefinition",
     "Base",
     "Cohort",
@@ -56,6 +67,8 @@ __all__ = [
     "JourneyVersion",
     "Message",
     "MessagePage",
+    "ObjectDefinition",
+    "ObjectVersion",
     "OrderFact",
     "Organization",
     "OrganizationEntry",
@@ -66,7 +79,15 @@ __all__ = [
     "PersonIdentifier",
     "PersonMerge",
     "PersonMergeRow",
+    "Record",
+    "RecordValue",
     "ScoreRule",
+    "Segment",
+    "SegmentDependency",
+    "SegmentFlip",
+    "SegmentLag",
+    "SegmentMember",
+    "SegmentRefresh",
     "SignInAttempts",
     "Suppression",
     "SuppressionHash",
@@ -77,6 +98,7 @@ __all__ = [
     "UserAccount",
     "UserSession",
     "Waiter",
+    "WorkflowSchedule",
     "WorkflowStart",
     "WriteKey",
 ]

@@ -79,7 +79,8 @@ class OfPerson:
     """What becomes of rows that name a person when the person is merged into another, and when it is erased.
 
     Each domain says it beside its table; `services.identity` carries it out. SQL here is over the row as `r`, and may
-    use `:tenant`; in `moves` and `settles` also `:loser` and `:winner`, in `rows` and `blanks` also `:person`.
+    use `:tenant`; in `moves`, `settles` and `doubles` also `:loser` and `:winner`, in `rows` and `blanks` also
+    `:person`.
     """
 
     column: str
@@ -91,6 +92,9 @@ class OfPerson:
     """Further columns to set when a row moves; an undo restores them."""
     settles: Mapping[str, str] = field(default_factory=dict[str, str])
     """As `moves`, but for good: what ends because winner and loser both had it, an undo cannot begin again."""
+    doubles: str | None = None
+    """Which rows that would move to the winner are deleted instead, as the winner has the like; an undo brings them
+    back."""
     rows: str | None = None
     """Which rows are of `:person`, where that is not just `r.column = :person`. Rows found through another table's are
     dealt with before that table's own."""

@@ -45,14 +45,8 @@ class Event(TenantRow):
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
         Index("event_person_idx", "tenant_id", "person_id", "occurred_at", "id"),
-        # a form submitted at any time makes a lead: found without reading all that the person ever did
-        Index(
-            "event_form_idx",
-            "tenant_id",
-            "person_id",
-            "occurred_at",
-            postgresql_where=text("type = 'form.submitted'"),
-        ),
+        # how often somebody did something, without reading all that the person ever did; and who did it
+        Index("event_type_idx", "tenant_id", "type", "person_id", "occurred_at"),
         Index("event_xid_idx", "xid"),
         Index("event_position_idx", "position"),
         {

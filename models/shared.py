@@ -1,10 +1,10 @@
-"""What every domain shares: the activity log, and workflows owed to Temporal."""
+"""What every domain shares: the activity log, and workflows and schedules owed to Temporal."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, func, text
+from sqlalchemy import Boolean, Index, Integer, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Created, OfPerson, TenantRow, of_person, of_tenant, system
@@ -58,3 +58,35 @@ class WorkflowStart(Created, TenantRow):
     queue: Mapped[str]
     domain: Mapped[str]
     input: Mapped[dict[str, Any]]
+
+
+class WorkflowSchedule(Created, TenantRow):
+    """A schedule as Temporal is to have it, committed with its cause; the relay brings Temporal in line.
+
+    Its id is that of the entity it is for; in Temporal it is called `workflow/tenant/entity`, as is what it starts,
+    with the time of each start behind.
+    """
+
+    __tablename__ = "workflow_schedule"
+    __table_args__ = (
+        of_tenant(),
+        Index(
+            "workflow_schedule_owed_idx",
+            "created_at",
+            postgresql_where=text("applied_revision IS DISTINCT FROM revision"),
+        ),
+        {"info": system("SELECT, UPDATE, DELETE")},
+    )
+
+    workflow: Mapped[str]
+    """The workflow type's name."""
+    queue: Mapped[str]
+    domain: Mapped[str]
+    input: Mapped[dict[str, Any]]
+    cron: Mapped[str]
+    time_zone: Mapped[str]
+    wanted: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+    """False when Temporal is to forget it; the row goes with it."""
+    revision: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    applied_revision: Mapped[int | None] = mapped_column(Integer)
+    """What Temporal has."""

@@ -93,7 +93,12 @@ def _restore(each: RuledTable) -> TextClause:
             table=each.name,
             column=each.rule.column,
             assignments=", ".join(f"{name} = {_from_json('before', columns[name])}" for name in changed),
-            same=" AND ".join(f"r.{name} = {_from_json('row_key', columns[name])}" for name in _key(each.table)),
+            # a key that names the person names whoever the winner is by now
+            same=" AND ".join(
+                f"r.{name} = {_from_json('row_key', columns[name])}"
+                for name in _key(each.table)
+                if name != each.rule.column
+            ),
         )
     )
 
@@ -119,8 +124,8 @@ def _revive(table: Table) -> TextClause:
     """Return the statement that writes deleted rows again, where whatever they refer to is still there."""
     columns = [column.name for column in table.columns if column.name != "tenant_id" and column.computed is None]
     exists = [
-        f"EXISTS (SELECT FROM {key.referred_table.name} f WHERE f.tenant_id = :tenant"
-        f" AND f.id = n.{key.column_keys[1]})"
+        f"(n.{key.column_keys[1]} IS NULL OR EXISTS (SELECT FROM {key.referred_table.name} f"
+        f" WHERE f.tenant_id = :tenant AND f.{key.elements[1].column.name} = n.{key.column_keys[1]}))"
         for key in table.foreign_key_constraints
         if key.referred_table.name != "tenant"
     ]
@@ -138,14 +143,19 @@ _MOVED: Final = [each for each in ruled_tables() if each.rule.merge == "move"]
 _DROPPED: Final = [each for each in ruled_tables() if each.rule.merge == "drop"]
 _IDENTIFIERS: Final = next(each for each in _MOVED if each.name == "person_identifier")
 
+_DOUBLED: Final = [each for each in _MOVED if each.rule.doubles is not None]
+
 _MERGE: Final = tuple(
-    (each.name, _move(each) if each in _MOVED else _drop(each))
+    (each.name, statement)
     for each in ruled_tables()
-    if each in _MOVED or each in _DROPPED
+    for statement in (
+        *([_drop(each, f"{each.found} AND ({each.rule.doubles})")] if each in _DOUBLED else []),
+        *([_move(each)] if each in _MOVED else [_drop(each)] if each in _DROPPED else []),
+    )
 )
 _UNMERGE: Final = (
     *(_restore(each) for each in _MOVED),
-    *(_revive(table) for table in dict.fromkeys(each.table for each in (*_DROPPED, _IDENTIFIERS))),
+    *(_revive(table) for table in dict.fromkeys(each.table for each in (*_DROPPED, *_DOUBLED, _IDENTIFIERS))),
 )
 _DROP_OLDEST: Final = _drop(
     _IDENTIFIERS,

@@ -30,6 +30,8 @@ NOUNS = (
     "organizations",
     "events",
     "forms",
+    "objects",
+    "segments",
     "templates",
     "journeys",
     "messages",

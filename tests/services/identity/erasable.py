@@ -182,6 +182,9 @@ async def everywhere(rows: Rows, journey: Mapping[str, UUID], template_version: 
         kind="employee",
         title=SECRET,
     )
+    await rows.add("association", label=SECRET, from_person_id=person, to_organization_id=organization)
+    for table, more in (("segment_member", {}), ("segment_flip", {"at": _now()})):
+        await rows.add(table, segment_id=new_id(), person_id=person, **more)
     low, high = sorted((person, other))
     await rows.add("duplicate_candidate", person_a=low, person_b=high, score=90, reasons=[])
     run = await rows.add("duplicate_run", created_by="cli")

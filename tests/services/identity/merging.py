@@ -117,4 +117,19 @@ _ROWS = (
     INSERT INTO message (tenant_id, id, person_id, channel, template_version_id, dedupe_key)
     VALUES (:tenant, tl_uuid7(), :person, 'email', :version, 'message-' || :key)
     """,
+    """
+    INSERT INTO segment_member (tenant_id, segment_id, person_id)
+    SELECT :tenant, segment_id, :person FROM unnest(ARRAY[tl_uuid7(), CAST(md5('both') AS uuid)]) AS segment_id
+    """,
+    """
+    INSERT INTO segment_flip (tenant_id, segment_id, person_id, at) VALUES (:tenant, tl_uuid7(), :person, now())
+    """,
+    """
+    INSERT INTO association (tenant_id, id, label, from_person_id, to_organization_id)
+    VALUES (:tenant, tl_uuid7(), 'fan', :person, :organization)
+    """,
+    """
+    INSERT INTO association (tenant_id, id, label, from_organization_id, to_person_id, to_once)
+    VALUES (:tenant, tl_uuid7(), 'contact', :organization, :person, true)
+    """,
 )

@@ -175,7 +175,7 @@ async def test_submissions_are_counted_without_reading_other_events(
 ) -> None:
     tenant, _ = crowd
     (plan,) = await plans(database, tenant, lambda session: forms.submissions(session, [new_id()]))
-    assert "event_form_idx" in indexes(plan), json.dumps(plan, indent=1)
+    assert "event_type_idx" in indexes(plan), json.dumps(plan, indent=1)
 
 
 async def test_a_timeline_reads_the_newest_rows_only(database: Database, crowd: tuple[UUID, UUID]) -> None:
@@ -199,7 +199,7 @@ async def test_a_recomputation_reads_no_history(database: Database, crowd: tuple
     tenant, person = crowd
     seen = await plans(database, tenant, lambda session: lifecycle.recompute(session, [person]))
     read = {index for plan in seen for index in indexes(plan)}
-    assert {"event_form_idx", "order_fact_tenant_id_person_id_idx", "consent_pkey", "person_pkey"} <= read
+    assert {"event_type_idx", "order_fact_tenant_id_person_id_idx", "consent_pkey", "person_pkey"} <= read
     assert "event_person_idx" not in read
 
 
