@@ -80,7 +80,7 @@ class Clock:
         """Return the instant `duration` before now, its calendar parts taken away in UTC."""
         # Without a zone, so that neither the session's nor its changes of the clocks count.
         wall = func.timezone("UTC", self.now, type_=DateTime)
-        return func.timezone("UTC", wall - _calendar(duration) - literal(duration.elapsed, Interval), type_=_TIMESTAMP)
+        return func.timezone("UTC", wall - calendar(duration) - literal(duration.elapsed, Interval), type_=_TIMESTAMP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +217,20 @@ def _if_date(value: Value, decide: Callable[[Instant], Bool]) -> Bool:
     return _guarded(fits_date(value.text), decide(_instant_of(value.text)))
 
 
+def as_instant(value: Value) -> Instant | None:
+    """Return the instant that a value is taken for, NULL where it is none; None where it never is one."""
+    if value.instant is not None or value.text is None:
+        return value.instant
+    return case((fits_date(value.text), _instant_of(value.text)))
+
+
+def as_day(value: Value, zone: ColumnElement[str]) -> ColumnElement[date] | None:
+    """Return the day that a value says, or that its time falls on in the zone; NULL and None as for `as_instant`."""
+    if value.instant is not None:
+        return date_in(zone, value.instant)
+    return None if value.text is None else case((fits_date(value.text), _day(value.text, zone)))
+
+
 def _contains_text(value: Value, given: object) -> Bool:
     if not isinstance(given, str):
         return false()
@@ -291,11 +305,13 @@ def _instant_of(text: ColumnElement[str]) -> Instant:
     )
 
 
-def _date_in(zone: ColumnElement[str], instant: Instant) -> ColumnElement[date]:
+def date_in(zone: ColumnElement[str], instant: Instant) -> ColumnElement[date]:
+    """Return the day of an instant in a zone."""
     return sql_cast(func.timezone(zone, instant, type_=DateTime), Date)
 
 
-def _calendar(duration: Duration) -> ColumnElement[Any]:
+def calendar(duration: Duration) -> ColumnElement[Any]:
+    """Return the calendar parts of a duration."""
     return func.make_interval(0, duration.months, 0, duration.days, type_=Interval)
 
 
@@ -308,10 +324,10 @@ def _anniversary_within(value: Value, duration: Duration, clock: Clock) -> Bool:
         return false()
     # OFFSET keeps the planner from putting each long expression into every place that names it.
     given = select(at.label("at"), clock.zone.label("zone")).offset(_NONE).correlate_except().subquery()
-    today = _date_in(given.c.zone, clock.now)
-    day = _day(given.c.at, given.c.zone) if value.instant is None else _date_in(given.c.zone, given.c.at)
+    today = date_in(given.c.zone, clock.now)
+    day = _day(given.c.at, given.c.zone) if value.instant is None else date_in(given.c.zone, given.c.at)
     days = select(day.label("day"), today.label("today")).select_from(given).offset(_NONE).subquery()
-    end = days.c.today + _calendar(duration)
+    end = days.c.today + calendar(duration)
     years = extract("year", days.c.today) - extract("year", days.c.day)
     rounds = [
         # Adding years makes the 28th of a 29 February, and leaves the 28th.

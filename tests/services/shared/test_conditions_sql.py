@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from core.database import Database, driver_url
 from core.ids import new_id
+from journeys.checking import ORGANIZATION_FIELDS
 from journeys.durations import zone_named
 from journeys.evaluate import Facts, evaluate
 from journeys.literals import as_date
-from journeys.validation import ORGANIZATION_FIELDS
 from models import Organization, OrganizationPerson, Tenant
 from services.identity.field_types import PERSON_FIELDS
 from services.shared.conditions_sql import Scope, UnsupportedCondition, compile_condition
