@@ -20,6 +20,7 @@ from sqlalchemy import (
     Interval,
     Numeric,
     Text,
+    all_,
     and_,
     any_,
     case,
@@ -53,7 +54,7 @@ _UNBOUNDED_NUMBER: Final = _NUMBER.replace("{1,30}", "+")
 _ALWAYS_IN_BOUNDS: Final = 30
 _DATE: Final = f"^(?:{DATE_PATTERN})$"
 # The end of the month in a pattern: a cast of 30 February fails, and PostgreSQL 15 cannot ask whether it would.
-_LAST_DAYS: Final = ("29", "30", "31")
+_LAST_DAYS: Final = literal_column("ARRAY['29', '30', '31']", ARRAY(Text))
 _LAST_DAY_OF_CALENDAR: Final = (
     r"^(?:[0-9]{4}-(?:(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
     r"|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
@@ -166,7 +167,7 @@ def _among(value: Value, literals: Sequence[object]) -> Bool:
     if numbers := [as_number(number) for number in by_kind["number"]]:
         parts.append(_if_number(value, lambda number: _one_of(number, numbers, Numeric())))
     if dates := [_instant(text) for text in by_kind["date"]]:
-        parts.append(_if_date(value, lambda instant: instant.in_(dates)))
+        parts.append(_if_date(value, lambda instant: or_(*(instant == date for date in dates))))
     parts += [_is_boolean(value, flag=flag) for flag in sorted(set(by_kind["boolean"]))]
     return or_(*parts)
 
@@ -293,7 +294,7 @@ def _fits_number(text: ColumnElement[str]) -> Bool:
 def fits_date(text: ColumnElement[str]) -> Bool:
     """Return whether a text is a date, or a date and a time; never NULL where the text is not."""
     day = func.substr(text, 9, 2, type_=Text)
-    return and_(text.regexp_match(_DATE), or_(day.not_in(_LAST_DAYS), text.regexp_match(_LAST_DAY_OF_CALENDAR)))
+    return and_(text.regexp_match(_DATE), or_(day != all_(_LAST_DAYS), text.regexp_match(_LAST_DAY_OF_CALENDAR)))
 
 
 def _instant_of(text: ColumnElement[str]) -> Instant:

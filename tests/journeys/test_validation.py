@@ -146,7 +146,7 @@ def test_a_loop_with_a_wait_is_fine(pause: dict[str, Any]) -> None:
         (
             {"field": "record:car.age", "op": "exists"},
             "field",
-            "record is not available here; available are entry, organization, person",
+            "record:car is not available here; available are entry, organization, person",
         ),
         ({"all": [{"not": {"in_segment": "gone"}}]}, "all.0.not.in_segment", "there is no segment gone"),
         ({"any": [{"related": "deal"}]}, "any.0.related", "what is related as deal is not available"),
