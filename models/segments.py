@@ -132,7 +132,7 @@ class SegmentRefresh(Created, TenantRow):
             "updated_at",
             postgresql_where=text("status = 'queued' OR status = 'running'"),
         ),
-        {"info": system("SELECT, UPDATE")},
+        {"info": system("SELECT, UPDATE, DELETE")},
     )
 
     segment_id: Mapped[UUID]
