@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -62,12 +63,12 @@ class ScheduleKeeper:
     is gone is gone. Rows are not locked meanwhile, so whoever changes one never waits for Temporal.
     """
 
-    def __init__(self, database: Database, client: Client) -> None:
-        """Keep the schedules of `database` at `client`'s namespace."""
+    def __init__(self, database: Database, client: Client, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Keep the schedules of `database` at `client`'s namespace; `clock` counts seconds."""
         self._database = database
         self._client = client
         self._woken = asyncio.Event()
-        self._refusals = Refusals[_Key]()
+        self._refusals = Refusals[_Key](clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; an outage of Postgres or Temporal only delays."""

@@ -63,8 +63,9 @@ def next_time(cron: str, zone: str, after: datetime) -> datetime | None:
     """Return when a valid expression next comes after a moment, in UTC, by the clocks of an IANA zone.
 
     As Temporal does, a time that a clock skips in spring is left out. A time that it repeats in autumn comes twice west
-    of Greenwich and at the second elsewhere. There an expression of several times an hour may differ from Temporal's
-    choice during that hour; so may any for clocks that move by half an hour (Lord Howe).
+    of Greenwich and at the second elsewhere. In that night Temporal may do what is due in the hour before once more an
+    hour later, which is not shown here; nor are its choices for expressions of several times an hour, and for clocks
+    that move by half an hour.
     """
     clock = ZoneInfo(zone)
     wall = after.astimezone(clock).replace(tzinfo=None, fold=0)
