@@ -11,6 +11,7 @@ from core.database import Database
 from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
+from relay.schedules import ScheduleKeeper
 from relay.starts import WorkflowStarter
 from services.identity import imports, organization_people, scoring
 from services.tenancy import idempotency, sessions, throttle
@@ -19,7 +20,7 @@ PURGE_PAGE: Final = 5_000
 
 
 async def run(database: Database, client: Client, stop: asyncio.Event, *, eager: bool) -> None:
-    """Feed the consumers, start workflows and deliver signals until `stop` is set.
+    """Feed the consumers, start workflows, keep schedules and deliver signals until `stop` is set.
 
     `eager` where the worker runs in this process and with this client: it gets the first task without polling.
     """
@@ -40,6 +41,7 @@ async def run(database: Database, client: Client, stop: asyncio.Event, *, eager:
         group.create_task(relay.run(stop), name="relay")
         group.create_task(starter.run(stop), name="cohorts")
         group.create_task(WorkflowStarter(database, client).run(stop), name="starts")
+        group.create_task(ScheduleKeeper(database, client).run(stop), name="schedules")
 
 
 async def forget_answers(database: Database) -> None:
