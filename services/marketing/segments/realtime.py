@@ -1,8 +1,9 @@
 """Keeping segments fresh by the bus: from what happened to the segments it may concern, for the people it concerns."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
@@ -39,7 +40,25 @@ from services.events.bus import Consumer, EventRow
 from services.marketing.segments import freshness, membership, refreshing
 from services.marketing.segments.rules import EVERYBODY, ORDER, ORGANIZATION, Dependency
 
-_LINKS: Final = frozenset({PERSON_LINKED, LINK_UPDATED, PERSON_UNLINKED})
+_ALWAYS: Final[Mapping[str, Sequence[Dependency]]] = MappingProxyType(
+    {
+        **dict.fromkeys((PERSON_CREATED, PERSON_MERGED, PERSON_UNMERGED), (EVERYBODY,)),
+        **dict.fromkeys((PERSON_LINKED, LINK_UPDATED, PERSON_UNLINKED), (ORGANIZATION,)),
+        PERSON_UPDATED: (Dependency("field", "updated_at"),),
+        PERSON_STAGE_CHANGED: (Dependency("field", "lifecycle_stage"), Dependency("field", "qualified_at")),
+        PERSON_SCORE_CHANGED: (Dependency("field", "score"),),
+        PERSON_SEEN: (Dependency("field", "last_seen_at"),),
+        PERSON_ORDERS_CHANGED: (ORDER,),
+    }
+)
+"""What an event of the type changes of its person, whatever else it says."""
+_NAMING: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        **dict.fromkeys((ASSOCIATION_CREATED, ASSOCIATION_DELETED), ("record", "object")),
+        **dict.fromkeys((SEGMENT_ENTERED, SEGMENT_LEFT), ("segment", "segment")),
+    }
+)
+"""Kind of what changed, and the property that names it."""
 _OF_LINKED: Final = text("""
     SELECT organization_id AS thing, person_id FROM organization_person
     WHERE tenant_id = :tenant AND organization_id = ANY(:things)
@@ -96,31 +115,14 @@ async def _heard(session: TenantSession, events: Sequence[EventRow]) -> Heard:
 def _changed(event: EventRow) -> Iterator[Dependency]:
     """Yield what an event about a person may have changed."""
     yield Dependency("event", event.type)
-    match event.type:
-        case _ if event.type in {PERSON_CREATED, PERSON_MERGED, PERSON_UNMERGED}:
-            yield EVERYBODY
-        case _ if event.type == PERSON_UPDATED:
-            yield Dependency("field", "updated_at")
-            for field in event.properties.get("fields", ()):
-                # Below an attribute, it is the attribute that changed.
-                yield Dependency("field", ".".join(str(field).split(".")[:2]))
-        case _ if event.type == PERSON_STAGE_CHANGED:
-            yield Dependency("field", "lifecycle_stage")
-            yield Dependency("field", "qualified_at")
-        case _ if event.type == PERSON_SCORE_CHANGED:
-            yield Dependency("field", "score")
-        case _ if event.type == PERSON_ORDERS_CHANGED:
-            yield ORDER
-        case _ if event.type in _LINKS:
-            yield ORGANIZATION
-        case _ if event.type in {ASSOCIATION_CREATED, ASSOCIATION_DELETED}:
-            yield Dependency("record", str(event.properties.get("object")))
-        case _ if event.type in {SEGMENT_ENTERED, SEGMENT_LEFT}:
-            yield Dependency("segment", str(event.properties.get("segment")))
-        case _ if event.type == PERSON_SEEN:
-            yield Dependency("field", "last_seen_at")
-        case _:
-            pass
+    yield from _ALWAYS.get(event.type, ())
+    if event.type == PERSON_UPDATED:
+        for field in event.properties.get("fields", ()):
+            # Below an attribute, it is the attribute that changed.
+            yield Dependency("field", ".".join(str(field).split(".")[:2]))
+    elif event.type in _NAMING:
+        kind, name = _NAMING[event.type]
+        yield Dependency(kind, str(event.properties.get(name)))
 
 
 async def _concerned(session: TenantSession, heard: Heard) -> tuple[dict[UUID, set[UUID]], dict[UUID, list[EventRow]]]:
