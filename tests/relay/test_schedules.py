@@ -1,14 +1,16 @@
 """Temporal has the schedules that rows say, whatever dies in between and whatever Temporal refuses or forgets."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, text, update
 from temporalio import workflow
 from temporalio.client import (
     Client,
@@ -32,6 +34,7 @@ from relay.schedules import CATCH_UP, PAGE, ScheduleKeeper
 from services.shared import schedules
 from services.tenancy import tenants
 from tests.eventually import eventually
+from tests.services.identity.statements import indexes, recorded
 
 
 class Order(BaseModel):
@@ -408,3 +411,27 @@ async def test_a_tenant_neither_sees_nor_changes_another_tenants_schedule(owing:
         )
         assert seen == 0
     assert [(row.tenant_id, row.wanted) for row in await owing.rows()] == [(owing.tenant_id, True)]
+
+
+async def test_what_is_owed_is_found_by_its_index_among_many(owing: Owing, empty_database_url: str) -> None:
+    async with owing.database.tenant(owing.tenant_id) as session:
+        await session.execute(
+            text("""
+                INSERT INTO workflow_schedule (tenant_id, id, workflow, queue, domain, input, cron, time_zone,
+                                               applied_revision)
+                SELECT :tenant, tl_uuid7(), 'w', 'q', 'd', '{}', '* * * * *', 'UTC', 1 FROM generate_series(1, 5000)
+            """),
+            {"tenant": owing.tenant_id},
+        )
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("ANALYZE workflow_schedule")
+    await connection.close()
+    keeper = owing.keeper()
+    with recorded() as statements:
+        await keeper.once()
+    (statement, values) = next(each for each in statements if "FROM workflow_schedule" in each[0])
+    async with owing.database.hot_system() as connection:
+        plan = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values))[0]["Plan"]
+    assert "workflow_schedule_owed_idx" in indexes(plan), json.dumps(plan, indent=1)
+    async with owing.database.system() as session:
+        await session.execute(delete(WorkflowSchedule))
