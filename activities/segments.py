@@ -77,9 +77,7 @@ class SegmentActivities:
 
     async def _by_sql(self, job: Job, sql: str) -> RefreshProgress:
         after = job.position
-        async for found in criteria.pages(
-            self._database, job.tenant_id, criteria.parse(sql), after=after, size=PAGE
-        ):
+        async for found in criteria.pages(self._database, job.tenant_id, criteria.parse(sql), after=after, size=PAGE):
             # Behind the last one found are people too, who may be members still.
             upto = found[-1] if len(found) == PAGE else LAST
             await self._take(job, after, upto, found)

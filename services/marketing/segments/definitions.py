@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import Uuid, bindparam, delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from contracts.segments import WORKFLOW, RefreshInput
@@ -19,11 +19,18 @@ from models import Segment, SegmentDependency, SegmentFlip, SegmentMember, Tenan
 from services.marketing import criteria, vocabulary
 from services.marketing.segments import membership, refreshing, rules, usage
 from services.marketing.segments.rules import Dependency
-from services.shared import activity, schedules, starts
+from services.shared import activity, cron, schedules, starts
 
 MAX_SEGMENTS: Final = 1_000
 """Of a tenant: each event asks which of them it may concern."""
-_DEFINING: Final = text("SELECT pg_advisory_xact_lock(:space, hashtext(CAST(:tenant AS text)))")
+_DEFINING: Final = text("SELECT pg_advisory_xact_lock(:space, hashtext(CAST(:tenant AS text)))").bindparams(
+    bindparam("tenant", type_=Uuid)
+)
+_COPY: Final = text("""
+    INSERT INTO segment_member (tenant_id, segment_id, person_id, source)
+    SELECT :tenant AS tenant_id, :copy, m.person_id, 'snapshot'
+    FROM segment_member m WHERE m.tenant_id = :tenant AND m.segment_id = :source
+""").bindparams(bindparam("copy", type_=Uuid), bindparam("source", type_=Uuid))
 _DECIDING: Final = ("rules", "sql")
 
 
@@ -146,18 +153,7 @@ async def snapshot(session: TenantSession, source: Segment, *, key: str, name: s
         ConflictError: the key is taken, or there are too many segments.
     """
     made = await create(session, {"key": key, "name": name, "kind": "static"}, by=by)
-    member = SegmentMember.__table__
-    await session.execute(
-        insert(SegmentMember).from_select(
-            ["tenant_id", "segment_id", "person_id", "source"],
-            select(
-                member.c.tenant_id,
-                func.cast(made.id, member.c.segment_id.type),
-                member.c.person_id,
-                func.cast("snapshot", member.c.source.type),
-            ).where(member.c.tenant_id == session.tenant_id, member.c.segment_id == source.id),
-        )
-    )
+    await session.execute(_COPY, {"tenant": session.tenant_id, "source": source.id, "copy": made.id})
     return made
 
 
@@ -195,7 +191,7 @@ def _by_sql(sql: str, refresh: str) -> Criteria:
 def _check_refresh(refresh: str) -> None:
     if refresh in {"realtime", "manual"}:
         return
-    problem = schedules.problem_with_cron(refresh)
+    problem = cron.problem_with_cron(refresh)
     if problem is not None:
         raise InvalidError.of("refresh", f"must be realtime, manual, or a cron expression: {problem}")
 

@@ -28,6 +28,7 @@ PAGE: Final = 50_000
 """People of a page; well under a second."""
 STUCK_AFTER: Final = timedelta(minutes=10)
 """A computation that has not moved for so long has lost its workflow."""
+KEPT: Final = timedelta(days=90)
 LAST: Final = UUID(int=2**128 - 1)
 FIRST: Final = UUID(int=0)
 ACTIVE: Final = ("queued", "running")
@@ -325,6 +326,17 @@ async def runs(
     return (await session.scalars(statement.order_by(SegmentRefresh.id.desc()).limit(limit))).all()
 
 
+async def last_runs(session: TenantSession, segment_ids: Sequence[UUID]) -> dict[UUID, SegmentRefresh]:
+    """Return by segment its last computation where that is under way or failed."""
+    found = await session.scalars(
+        select(SegmentRefresh)
+        .where(SegmentRefresh.tenant_id == session.tenant_id, SegmentRefresh.segment_id.in_(segment_ids))
+        .distinct(SegmentRefresh.segment_id)
+        .order_by(SegmentRefresh.segment_id, SegmentRefresh.id.desc())
+    )
+    return {run.segment_id: run for run in found if run.status in {*ACTIVE, "failed"}}
+
+
 async def resume_stuck(database: Database) -> int:
     """Start again what has not moved for long: its workflow is gone. Return how many.
 
@@ -353,6 +365,6 @@ async def _stuck(session: AsyncSession) -> list[tuple[UUID, UUID]]:
     return [(row.tenant_id, row.id) for row in rows]
 
 
-async def forget_old(session: AsyncSession, *, days: int) -> None:
+async def forget_old(session: AsyncSession) -> None:
     """Delete computations that ended long ago; needs a session of tl_system."""
-    await session.execute(delete(SegmentRefresh).where(SegmentRefresh.finished_at < func.now() - timedelta(days=days)))
+    await session.execute(delete(SegmentRefresh).where(SegmentRefresh.finished_at < func.now() - KEPT))

@@ -36,12 +36,14 @@ async def of(session: TenantSession, key: str) -> list[tuple[str, str]]:
     using = [
         journey_key
         for journey_key, *definitions in journeys
-        if any(definition is not None and key in _named(definition) for definition in definitions)
+        if any(key in _named(definition) for definition in definitions)
     ]
     return [*(("segment", each) for each in segments), *(("journey", each) for each in using)]
 
 
 def _named(definition: object) -> frozenset[str]:
+    if definition is None:
+        return frozenset()  # never published
     try:
         return segments_named(JourneyDefinition.model_validate(definition))
     except ValidationError:
