@@ -8,7 +8,7 @@ from sqlglot import exp
 from sqlglot.expressions.core import Expression
 
 from services.marketing.criteria.catalog import Kind
-from services.marketing.criteria.literals import TYPES, UnfitLiteralError, number_kind, path_of
+from services.marketing.criteria.literals import TYPES, UnfitLiteralError, is_duration, number_kind, path_of
 from services.marketing.criteria.scope import Expr
 from services.marketing.criteria.site import NUMBERS, TIMES, Rule, Site, called
 
@@ -254,10 +254,11 @@ def _arithmetic(node: Expression, at: Site, _want: Kind | None) -> Expr:
 
 
 def _operands(left: Expression, right: Expression, at: Site) -> tuple[Expr, Expr]:
-    """Write both sides; a literal in quotes beside a time is a duration, beside anything else of its kind."""
+    """Write both sides; a literal in quotes beside a time is a duration, if it can be, and else of the other's kind."""
 
     def beside(node: Expression, other: Kind) -> Expr:
-        return at.write(node, Kind.INTERVAL if other in TIMES else other)
+        duration = other in TIMES and type(node) is exp.Literal and is_duration(str(node.this))
+        return at.write(node, Kind.INTERVAL if duration else other)
 
     if type(right) is exp.Literal and right.is_string:
         first = at.write(left)

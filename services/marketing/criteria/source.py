@@ -3,7 +3,7 @@
 What the tree means and whether it is allowed is `queries` and `expressions`; no part of the text gets past them.
 """
 
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 from sqlglot import exp
 from sqlglot.dialects import Postgres
@@ -123,7 +123,7 @@ def _tree(source: Source, tokens: list[Token]) -> Expression:
 def _parsed(source: Source, tokens: list[Token], into: Any) -> Expression:  # noqa: ANN401 - a class of the parser's tree
     if not tokens:
         source.refuse("is empty")
-    parser = _DIALECT.parser()
+    parser = _Parser(dialect=_DIALECT)
     try:
         trees = parser.parse(tokens, source.text) if into is None else parser.parse_into(into, tokens, source.text)
     except ParseError as error:
@@ -164,6 +164,12 @@ def _measure(source: Source, tree: Expression) -> None:
 def _start(node: Expression) -> int | None:
     starts = [found.meta["start"] for found in node.walk() if found.meta and "start" in found.meta]
     return min(starts, default=None)
+
+
+class _Parser(Postgres.Parser):
+    """Knows no lambdas, which PostgreSQL has not: in `f(a -> 'b')` the arrow is an operator."""
+
+    LAMBDAS: ClassVar[dict[Any, Any]] = {}
 
 
 _DIALECT: Final = Postgres()
