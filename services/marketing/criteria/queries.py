@@ -10,13 +10,14 @@ from sqlglot.expressions.core import Expression
 from services.marketing.criteria.catalog import PREFIX, SEGMENT_KEY, SEGMENT_MEMBERS, VIEWS
 from services.marketing.criteria.expressions import EXPRESSIONS, conjuncts
 from services.marketing.criteria.functions import FUNCTIONS, ordering
+from services.marketing.criteria.patterns import PATTERNS
 from services.marketing.criteria.scope import MAX_RELATIONS, Expr, Query, Relation, Scope, name_of, view_named
 from services.marketing.criteria.site import Rule, Site, called
 
 MAX_LIMIT: Final = 1_000_000_000
 MAX_OFFSET: Final = 1_000_000
 
-RULES: Final[Mapping[type, Rule]] = MappingProxyType({**EXPRESSIONS, **FUNCTIONS})
+RULES: Final[Mapping[type, Rule]] = MappingProxyType({**EXPRESSIONS, **PATTERNS, **FUNCTIONS})
 
 _COMBINED: Final[Mapping[type, str]] = {exp.Union: "UNION", exp.Intersect: "INTERSECT", exp.Except: "EXCEPT"}
 _JOINS: Final = frozenset(

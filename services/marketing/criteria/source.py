@@ -44,6 +44,14 @@ _STATEMENTS: Final = frozenset(
     " VALUES".split()
 )
 
+FUNCTION_NAMES: Final = frozenset(
+    "abs age avg bool_and bool_or btrim cast ceil ceiling char_length coalesce count date_part date_trunc dense_rank"  # noqa: SIM905 - as above
+    " every extract first_value floor greatest jsonb_array_length jsonb_typeof lag last_value lead least left length"
+    " lower ltrim max min mod now nullif position rank right round row_number rtrim split_part starts_with strpos"
+    " substr substring sum trim upper".split()
+)
+"""All that criteria may call; what each takes is in `functions`."""
+
 
 class Source:
     """The text of criteria: it tells where in it a node of the tree came from."""
@@ -167,8 +175,22 @@ def _start(node: Expression) -> int | None:
 
 
 class _Parser(Postgres.Parser):
-    """Knows no lambdas, which PostgreSQL has not: in `f(a -> 'b')` the arrow is an operator."""
+    """Knows the functions that criteria may call, and none of the other systems' names that the parser has for them.
 
+    It knows no lambdas either, which PostgreSQL has not: in `f(a -> 'b')` the arrow is an operator.
+    """
+
+    FUNCTIONS: ClassVar[dict[Any, Any]] = {
+        name: build for name, build in Postgres.Parser.FUNCTIONS.items() if name.lower() in FUNCTION_NAMES
+    }
+    FUNCTION_PARSERS: ClassVar[dict[Any, Any]] = {
+        name: parse for name, parse in Postgres.Parser.FUNCTION_PARSERS.items() if name.lower() in FUNCTION_NAMES
+    }
+    NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {
+        token: node
+        for token, node in Postgres.Parser.NO_PAREN_FUNCTIONS.items()
+        if token in {TokenType.CURRENT_DATE, TokenType.CURRENT_TIMESTAMP}
+    }
     LAMBDAS: ClassVar[dict[Any, Any]] = {}
 
 

@@ -12,10 +12,10 @@ from services.marketing import criteria
 
 _ROWS = """
 WITH people AS (
-  INSERT INTO person (tenant_id, id, email, first_name, last_name, time_zone, locale, attributes, score, lifecycle_stage,
-                      is_customer, is_lead, created_at, last_seen_at)
-  VALUES ($1, $2, 'ann@shop.example', 'Ann', 'Ace', 'Europe/Berlin', 'de', '{"plan": "pro", "age": 41, "born": "1985-02-03",
-          "tags": ["a", "b"], "address": {"city": "Bonn"}}', 10, 'customer', true, false, '2026-01-05T10:00Z', now()),
+  INSERT INTO person (tenant_id, id, email, first_name, last_name, time_zone, locale, attributes, score,
+                      lifecycle_stage, is_customer, is_lead, created_at, last_seen_at)
+  VALUES ($1, $2, 'ann@shop.example', 'Ann', 'Ace', 'Europe/Berlin', 'de', '{"plan": "pro", "age": 41,
+          "born": "1985-02-03", "tags": ["a", "b"], "address": {"city": "Bonn"}}', 10, 'customer', true, false, '2026-01-05T10:00Z', now()),
          ($1, $3, 'ben@shop.example', 'Ben', NULL, NULL, 'en', '{"plan": "free", "age": 17}', 0, 'lead',
           false, true, '2026-02-05T10:00Z', NULL),
          ($1, $4, NULL, NULL, NULL, NULL, NULL, '{}', -3, 'visitor', false, false, '2026-03-05T10:00Z', NULL),
@@ -47,7 +47,8 @@ WITH people AS (
 ), enrollments AS (
   INSERT INTO enrollment (tenant_id, id, journey_id, version_id, cohort_id, slot, subject_type, subject_id, person_id,
                           node, status)
-  VALUES ($1, $6, $6, $6, $6, 0, 'person', $2, $2, 'a', 'waiting'), ($1, $7, $6, $6, $6, 1, 'person', $3, $3, 'b', 'active')
+  VALUES ($1, $6, $6, $6, $6, 0, 'person', $2, $2, 'a', 'waiting'),
+         ($1, $7, $6, $6, $6, 1, 'person', $3, $3, 'b', 'active')
 ), organizations AS (
   INSERT INTO organization (tenant_id, id, name, name_key, domain, currency, balance_minor, is_customer)
   VALUES ($1, $6, 'Acme', 'acme', 'acme.example', 'KWD', 1500, true)
@@ -61,9 +62,11 @@ WITH people AS (
   VALUES ($1, $6, $6, '{"state": "open"}', 1), ($1, $7, $6, '{"state": "done"}', 1)
 ), associations AS (
   INSERT INTO association (tenant_id, id, label, from_person_id, from_record_id, to_record_id, to_person_id)
-  VALUES ($1, $6, 'asked', $2, NULL, $6, NULL), ($1, $7, 'of', NULL, $7, NULL, $3), ($1, $8, 'knows', $2, NULL, NULL, $3)
+  VALUES ($1, $6, 'asked', $2, NULL, $6, NULL), ($1, $7, 'of', NULL, $7, NULL, $3),
+         ($1, $8, 'knows', $2, NULL, NULL, $3)
 ), segments AS (
-  INSERT INTO segment (tenant_id, id, key, name, kind) VALUES ($1, $6, 'vip', 'VIP', 'static'), ($1, $7, 'b', 'B', 'static')
+  INSERT INTO segment (tenant_id, id, key, name, kind)
+  VALUES ($1, $6, 'vip', 'VIP', 'static'), ($1, $7, 'b', 'B', 'static')
 )
 INSERT INTO segment_member (tenant_id, segment_id, person_id) VALUES ($1, $6, $2), ($1, $7, $3)
 """
@@ -79,14 +82,14 @@ class Store:
 
     async def found(self, sql: str) -> str:
         """The first letters of those whom criteria find."""
-        return self.letters([id async for page in self.pages(sql) for id in page])
+        return self.letters([person_id async for page in self.pages(sql) for person_id in page])
 
     def pages(self, sql: str, **options: Any) -> Any:  # noqa: ANN401
         return criteria.pages(self.database, self.tenant_id, criteria.parse(sql), **options)
 
     def letters(self, ids: list[UUID]) -> str:
-        names = {id: name for name, id in self.people.items()}
-        return "".join(sorted(names[id][0] for id in ids))
+        names = {person_id: name for name, person_id in self.people.items()}
+        return "".join(sorted(names[person_id][0] for person_id in ids))
 
 
 async def fill(database: Database, database_url: str, tenant_id: UUID) -> Store:
