@@ -181,7 +181,7 @@ async def test_the_reader_may_read_what_the_views_for_criteria_are_made_of_and_n
         " AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class AND d.refobjsubid > 0"
         " JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid"
     )
-    assert granted == {tuple(row) for row in rows}
+    assert granted == {tuple(row) for row in rows if not row[0].startswith("criteria_")}
 
 
 async def test_the_reader_may_call_no_function_of_ours(admin: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -97,6 +97,7 @@ WORDS = frozenset(
         "precision",
         "range",
         "rank",
+        "right",
         "round",
         "row",
         "row_number",
@@ -130,7 +131,9 @@ WORDS = frozenset(
 
 def spelled_from_known_words(statement: str) -> bool:
     """Whether a statement has nothing in it but our words, names of views and columns, parameters and signs."""
-    names = {name for columns in VIEWS.values() for name in columns} | {f"criteria_{view}" for view in VIEWS}
+    names = {name for columns in VIEWS.values() for name in columns} | {
+        f"criteria_{view}" for view in (*VIEWS, "persons")
+    }
     rest = re.sub(r"'(?:second|minute|hour|day|week|month|quarter|year)'", "", statement)
     rest = re.sub(r'"(?:left|right|substring)"', "", rest)
     rest = re.sub(r"\$\d+|\b[tqc]\d+\b|numeric\(38, 10\)", "", rest)

@@ -15,7 +15,8 @@ WITH people AS (
   INSERT INTO person (tenant_id, id, email, first_name, last_name, time_zone, locale, attributes, score,
                       lifecycle_stage, is_customer, is_lead, created_at, last_seen_at)
   VALUES ($1, $2, 'ann@shop.example', 'Ann', 'Ace', 'Europe/Berlin', 'de', '{"plan": "pro", "age": 41,
-          "born": "1985-02-03", "tags": ["a", "b"], "address": {"city": "Bonn"}}', 10, 'customer', true, false, '2026-01-05T10:00Z', now()),
+          "born": "1985-02-03", "tags": ["a", "b"], "address": {"city": "Bonn"}}',
+          10, 'customer', true, false, '2026-01-05T10:00Z', now()),
          ($1, $3, 'ben@shop.example', 'Ben', NULL, NULL, 'en', '{"plan": "free", "age": 17}', 0, 'lead',
           false, true, '2026-02-05T10:00Z', NULL),
          ($1, $4, NULL, NULL, NULL, NULL, NULL, '{}', -3, 'visitor', false, false, '2026-03-05T10:00Z', NULL),

@@ -42,7 +42,8 @@ FAILING = {
     "select person_id from people group by score": "neither in the GROUP BY",
     "select person_id from people having score > 1": "neither in the GROUP BY",
     "select distinct person_id from people order by score limit 1": "ORDER BY names",
-    "select coalesce(p.person_id, o.person_id) as person_id from people p full join orders o on o.total > p.score": "does not do",
+    "select coalesce(p.person_id, o.person_id) as person_id from people p full join orders o"
+    " on o.total > p.score": "does not do",
 }
 
 
