@@ -1,7 +1,6 @@
 """Criteria that are good by construction, as people write them: with no parenthesis that PostgreSQL does not need."""
 
 from collections.abc import Callable
-from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -21,14 +20,14 @@ _whole = st.integers(0, 20).map(str)
 
 def conditions(qualifier: str = "", depth: int = 3) -> Text:
     """Conditions over people; columns are named with the qualifier."""
-    return st.recursive(_simple(qualifier), lambda inner: _joined(inner), max_leaves=2**depth)
+    return st.recursive(_simple(qualifier), _joined, max_leaves=2**depth)
 
 
 def _column(kind: str, qualifier: str) -> Text:
     return st.sampled_from([qualifier + column for column in COLUMNS[kind]])
 
 
-def _filled(template: str, **parts: Any) -> Text:
+def _filled(template: str, **parts: Text) -> Text:
     return st.fixed_dictionaries(parts).map(lambda values: template.format(**values))
 
 
@@ -95,7 +94,7 @@ def _simple(qualifier: str) -> Text:
             "exists (select 1 from events e where e.person_id = {p} and e.type = '{t}' and {n})",
             p=st.just(person),
             t=st.sampled_from(["page.viewed", "form.submitted"]),
-            n=st.sampled_from(["true", "(e.properties->>'n')::int > 1", 'e.properties @> \'{{"path": "/a"}}\'']),
+            n=st.sampled_from(["true", "(e.properties->>'n')::int > 1", 'e.properties @> \'{"path": "/a"}\'']),
         ),
         _filled(
             "(select {f} from orders o where o.person_id = {p}) {op} {n}",
