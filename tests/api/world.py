@@ -351,6 +351,18 @@ async def _definition(world: World) -> str:
     return (await world.post("/v1/attributes", {"key": "plan", "label": MARK, "type": "text"}))["id"]
 
 
+async def _segment(world: World) -> str:
+    body = {"key": "vip", "name": MARK, "kind": "static"}
+    made = await world.post("/v1/segments", body)
+    await world.post(f"/v1/segments/{made['id']}/members", {"person_ids": [await world.get("person_id")]})
+    return made["id"]
+
+
+async def _dynamic_segment(world: World) -> str:
+    body = {"key": "readers", "name": MARK, "kind": "dynamic", "rules": {"event": "page.viewed"}}
+    return (await world.post("/v1/segments", body))["id"]
+
+
 async def _rule(world: World) -> str:
     body = {"key": "reader", "name": MARK, "condition": {"event": "page.viewed", "within": "P7D"}, "points": 5}
     return (await world.post("/v1/score-rules", body))["id"]
@@ -384,6 +396,8 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "value": _value,
     "definition_id": _definition,
     "rule_id": _rule,
+    "segment": _segment,
+    "dynamic_segment": _dynamic_segment,
     "import_id": _import,
     "topic_id": _topic,
 }
@@ -429,6 +443,12 @@ BODIES: Final[dict[str, Any]] = {
         "points": 10,
     },
     "PATCH /v1/score-rules/{rule_id}": {"points": 7},
+    "POST /v1/segments": {"key": "new", "name": "New", "kind": "dynamic", "rules": {"event": "order.placed"}},
+    "POST /v1/segments/preview": {"rules": {"event": "order.placed"}},
+    "PATCH /v1/segments/{segment}": {"description": "Ours"},
+    "POST /v1/segments/{segment}/members": {"person_ids": ["{person_id}"]},
+    "POST /v1/segments/{segment}/members/remove": {"person_ids": ["{person_id}"]},
+    "POST /v1/segments/{segment}/snapshot": {"key": "copy", "name": "Copy"},
     "POST /v1/people/imports": b"email\nnew@shop.example\n",
     "POST /v1/people/imports/{import_id}/check": {},
     "POST /v1/people/imports/{import_id}/start": {},
@@ -464,6 +484,7 @@ INSTEAD: Final[dict[str, dict[str, str]]] = {
     "POST /v1/enrollments/{enrollment_id}/resume": {"enrollment_id": "paused_enrollment"},
     "POST /v1/enrollments/{enrollment_id}/retry": {"enrollment_id": "parked_enrollment"},
     "DELETE /v1/write-keys/{key_id}": {"key_id": "write_key_id"},
+    "POST /v1/segments/{segment}/refresh": {"segment": "dynamic_segment"},
 }
 """What stands for a name in a path where the route needs another thing of that name, or one in another state."""
 BY_USERS: Final = frozenset(
