@@ -214,10 +214,22 @@ def _size_problems(below: dict[str, list[str]]) -> Iterator[FieldProblem]:
             if waiting[user] == 0:
                 ready.append(user)
     if len(sizes) < len(below):
-        circle = min((place for place in below if place not in sizes), key=len)
-        yield FieldProblem(_shown(circle), "refers to itself; say how deep it may go by naming each level")
+        yield FieldProblem(
+            _shown(_in_circle({place: below[place] for place in below if place not in sizes})),
+            "refers to itself; say how deep it may go by naming each level",
+        )
     elif sizes["#"] > MAX_PARTS:
         yield FieldProblem("schema", f"unfolds into {sizes['#']} schemas; {MAX_PARTS} at most may apply to a record")
+
+
+def _in_circle(below: Mapping[str, list[str]]) -> str:
+    """Return the first place of a circle, given places of which each leads to another of them."""
+    walked: list[str] = []
+    place = next(iter(below))
+    while place not in walked:
+        walked.append(place)
+        place = next(child for child in below[place] if child in below)
+    return min(walked[walked.index(place) :], key=lambda one: (len(one), one))
 
 
 def _parts(schema: Schema) -> Iterator[tuple[str, object]]:

@@ -47,12 +47,17 @@ class ObjectShape:
 
 def shape_of(object_id: UUID, schema: Schema) -> ObjectShape:
     """Return the shape of an object with this schema."""
-    properties = {name: _resolved(schema, part) for name, part in schema.get("properties", {}).items()}
+    parts: dict[str, object] = schema.get("properties", {})
     return ObjectShape(
         object_id,
-        {name: _defined(part) for name, part in properties.items()},
-        frozenset(name for name, part in properties.items() if may_be_object(part)),
+        shape_of_properties(schema),
+        frozenset(name for name, part in parts.items() if _may_be_object(_resolved(schema, part))),
     )
+
+
+def shape_of_properties(schema: Schema) -> dict[str, Defined | None]:
+    """Return the properties on the top level, each with what it holds where the schema says one thing."""
+    return {name: _defined(_resolved(schema, part)) for name, part in schema.get("properties", {}).items()}
 
 
 def kinds_of(schema: Schema, name: str) -> frozenset[str]:
@@ -60,8 +65,7 @@ def kinds_of(schema: Schema, name: str) -> frozenset[str]:
     return _kinds(_resolved(schema, schema.get("properties", {}).get(name, {})))
 
 
-def may_be_object(part: Schema) -> bool:
-    """Whether the value of a property may be an object."""
+def _may_be_object(part: Schema) -> bool:
     kinds = _kinds(part)
     return not kinds or "object" in kinds
 
