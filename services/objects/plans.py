@@ -1,6 +1,5 @@
-"""What a filter and an order of records become: a statement, made ready once for each state of a definition."""
+"""What a filter and an order of records become: statements, made ready once for each state of a definition."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -8,34 +7,33 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from pydantic_core import from_json
-from sqlalchemy import ColumnElement, DateTime, Integer, Table, Text, Uuid, bindparam, column, func, or_, select, true
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.sql.selectable import TableValuedAlias
-from sqlalchemy.types import BigInteger, Boolean
 
 from core.errors import InvalidError, NotFoundError
-from journeys.conditions import Condition
-from models import ObjectDefinition
-from services.objects import filters
+from services.objects import filters, statements
 from services.objects.entries import Kept, kept_of
 from services.objects.narrowing import Known, Narrowed, narrow
 from services.objects.shapes import shape_of
+from services.objects.statements import List, Sort
 from services.objects.values import NOTHING, Range, after
-from services.shared.conditions_sql import Scope, compile_condition
 from services.shared.prepared import Prepared, prepare
 
 BY_COLUMN: Final = ("id", "created_at", "updated_at")
 """What records can be sorted by beside their indexed properties."""
+STEPS: Final = (256, 1_024, 4_096, 16_384, 65_536)
+"""How many records are looked at in order; few numbers, as each is a statement of its own."""
 
 _VALUES: Final = Range("", NOTHING)
 _NO_VALUE: Final = Range(NOTHING, after(NOTHING))
-_MOMENT: Final = DateTime(timezone=True)
-_DEFINITION: Final[Table] = ObjectDefinition.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 _FIND: Final = """
     SELECT d.id, d.key, d.version, d.has_misfits, d.schema, d.unique_properties, d.indexed_properties
     FROM object_definition d WHERE d.tenant_id = $1 AND (d.key = $2 OR d.id = $3) ORDER BY d.key = $2 DESC LIMIT 1
 """
 _KEPT_PLANS: Final = 1_000
+
+
+def step_of(number: int) -> int:
+    """Return the least of `STEPS` that is not less than a number, or the greatest."""
+    return next((step for step in STEPS if step >= number), STEPS[-1])
 
 
 class Connection(Protocol):
@@ -59,30 +57,54 @@ class Asked:
     """Some filters become a range that moves with time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sort:
-    """An order of records."""
+@dataclass(slots=True)
+class Habit:
+    """How many records to look at in the order of the list before an index is asked for those of a kind.
 
-    by: str
-    """One of `BY_COLUMN`, or `value`."""
-    property: str | None
-    """Whose value."""
-    descending: bool
+    Where these are many the page is full soon; where they are few it is not, and they are found by the index at once.
+    Postgres cannot know which it is: under row-level security it has no statistics of what properties contain. So it
+    is learned, by the first pages of the same filter.
+    """
+
+    look: int = STEPS[1]
+    """0 where the index is asked at once."""
+    _raised: bool = False
+
+    def learn(self, number: int) -> None:
+        """Note that looking was not enough, and how many of the kind there are: to look at so many costs the same."""
+        if number <= self.look or self._raised:
+            self.look = 0
+        else:
+            self.look, self._raised = step_of(number), True
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A filter and an order, made ready for one state of a definition."""
 
-    object_id: UUID
-    key: str
+    list: "List"
     version: int
-    sort: Sort
     whole: bool
     """Whether the indexes answer the whole filter."""
-    phases: Sequence[Range]
-    """The values that are read one after the other; where sorted by a column there is one that says nothing."""
-    statement: Prepared
+    narrowed: Prepared | None
+    """Reads what the indexes find; None where they find nothing."""
+    habit: Habit = field(default_factory=Habit)
+    _walks: dict[tuple[int, int, bool], Prepared] = field(default_factory=dict[tuple[int, int, bool], Prepared])
+    _lasts: dict[tuple[int, int, bool], Prepared] = field(default_factory=dict[tuple[int, int, bool], Prepared])
+
+    def walk(self, phase: int, step: int, *, behind: bool) -> Prepared:
+        """Return the statement that looks at `step` records in order; with `behind`, from a place on."""
+        key = (phase, step, behind)
+        if key not in self._walks:
+            self._walks[key] = prepare(statements.walk(self.list, phase, step, behind=behind))
+        return self._walks[key]
+
+    def last(self, phase: int, step: int, *, behind: bool) -> Prepared:
+        """Return the statement that says which was the last of those that `walk` looked at."""
+        key = (phase, step, behind)
+        if key not in self._lasts:
+            self._lasts[key] = prepare(statements.last(self.list, phase, step, behind=behind))
+        return self._lasts[key]
 
 
 @dataclass(slots=True)
@@ -129,9 +151,11 @@ async def make(connection: Connection, asked: Asked) -> Plan:
         condition = filters.parse(asked.filter_text)
         filters.check(condition, key, shape)
     narrowed = narrow(condition, Known(types=shape.properties, kept=kept, has_misfits=row["has_misfits"]))
-    phases = _phases(sort, narrowed)
-    statement = _statement(asked.tenant_id, row["id"], key, condition, narrowed, sort)
-    return Plan(row["id"], key, row["version"], sort, narrowed.whole, phases, statement)
+    wanted = List(asked.tenant_id, row["id"], key, condition, sort, _phases(sort, narrowed))
+    by_index = None
+    if narrowed.contained or narrowed.ranges:
+        by_index = prepare(statements.narrowed(wanted, narrowed.contained, narrowed.ranges))
+    return Plan(wanted, row["version"], narrowed.whole, by_index)
 
 
 def _as_id(key: str) -> UUID | None:
@@ -163,57 +187,3 @@ def _phases(sort: Sort, narrowed: Narrowed) -> Sequence[Range]:
     lying = narrowed.ranges.pop(sort.property, None)
     # Who has no value comes last, whichever way.
     return [_VALUES, _NO_VALUE] if lying is None else [lying]
-
-
-def _statement(
-    tenant_id: UUID, object_id: UUID, key: str, condition: Condition | None, narrowed: Narrowed, sort: Sort
-) -> Prepared:
-    ranges = sorted(narrowed.ranges.items())
-    tenant, of_object = bindparam("tenant", tenant_id, Uuid), bindparam("object", object_id, Uuid)
-    row = _records(
-        tenant,
-        of_object,
-        bindparam("contained", json.dumps(narrowed.contained) if narrowed.contained else None, Text).cast(JSONB),
-        bindparam("range_properties", [name for name, _ in ranges], ARRAY(Text)),
-        bindparam("range_lows", [one.low for _, one in ranges], ARRAY(Text)),
-        bindparam("range_highs", [one.high for _, one in ranges], ARRAY(Text)),
-        bindparam("sorted_by", sort.by, Text),
-        bindparam("sort_property", sort.property, Text),
-        bindparam("sort_low", type_=Text),
-        bindparam("sort_high", type_=Text),
-        bindparam("descending", sort.descending, Boolean),
-        bindparam("after_value", type_=Text),
-        bindparam("after_id", type_=Uuid),
-        bindparam("size", type_=BigInteger),
-    )
-    holds = (
-        true()
-        if condition is None
-        else compile_condition(condition, Scope(tenant_id=tenant_id, rows={f"record:{key}": row}))
-    )
-    found = select(row, holds.label("holds"), func.count().over().label("number")).subquery("f")
-    definition = _DEFINITION.alias("d")
-    shown = (
-        select(definition.c.version.label("current"), found)
-        .select_from(definition.outerjoin(found, or_(found.c.holds, found.c.place == found.c.number)))
-        .where(definition.c.tenant_id == tenant, definition.c.id == of_object)
-        .order_by(found.c.place)
-        .limit(bindparam("limit", type_=BigInteger))
-    )
-    return prepare(shown)
-
-
-def _records(*arguments: ColumnElement[Any]) -> TableValuedAlias:
-    return (
-        func.tl_records(*arguments)
-        .table_valued(
-            column("id", Uuid),
-            column("properties", JSONB),
-            column("version", Integer),
-            column("created_at", _MOMENT),
-            column("updated_at", _MOMENT),
-            column("value", Text),
-            with_ordinality="place",
-        )
-        .render_derived("r")
-    )
