@@ -71,6 +71,11 @@ WHERE r.tenant_id = $1 AND r.object_id = $2 AND r.properties @> $3
                WHERE v.tenant_id = $1 AND v.object_id = $2 AND v.property = 'quantity' AND v.value >= $4)
 ORDER BY r.id LIMIT {PAGE}
 """  # noqa: S608 - as above
+WALK = f"""
+SELECT {COLUMNS} FROM record r
+WHERE r.tenant_id = $1 AND r.object_id = $2 AND r.properties @> $3 AND (r.properties ->> 'quantity')::int >= $4
+ORDER BY r.id LIMIT {PAGE}
+"""  # noqa: S608 - as above
 
 Ask = Callable[[], Awaitable[int]]
 
