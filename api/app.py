@@ -13,6 +13,8 @@ from api.resources import Resources
 from api.rest import (
     addresses,
     api_keys,
+    association_definitions,
+    associations,
     attributes,
     audit,
     consent,
@@ -65,6 +67,8 @@ V1: tuple[APIRouter, ...] = (
     identifiers.router,
     erasures.router,
     organizations.router,
+    association_definitions.router,
+    associations.router,
     attributes.router,
     score_rules.router,
     consent.router,

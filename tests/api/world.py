@@ -43,6 +43,13 @@ JOURNEY: Final[dict[str, Any]] = {
 
 PLACE: Final = {"street": "Weg 1", "city": "Bonn", "postal_code": "53111", "country": "DE"}
 
+LINKED: Final = {"from": "person", "to": "organization"}
+NEW_LINK: Final[dict[str, Any]] = {
+    "from": {"type": "organization", "id": "{organization_id}"},
+    "to": {"type": "person", "id": "{person_id}"},
+    "label": "supplier",
+}
+
 FORM: Final[dict[str, Any]] = {
     "fields": [{"name": "email", "label": "Email", "type": "email", "required": True, "maps_to": "email"}]
 }
@@ -356,6 +363,17 @@ async def _rule(world: World) -> str:
     return (await world.post("/v1/score-rules", body))["id"]
 
 
+async def _association(world: World) -> str:
+    ends = {side: {"type": kind, "id": await world.get(f"{kind}_id")} for side, kind in LINKED.items()}
+    return (await world.post("/v1/associations", ends | {"label": "fan"}))["id"]
+
+
+async def _association_definition(world: World) -> str:
+    body = {"label": "buyer", "inverse_label": "buys-for", "description": MARK}
+    ends = {"from_type": "person", "to_type": "organization"}
+    return (await world.post("/v1/association-definitions", body | ends))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -386,6 +404,8 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "rule_id": _rule,
     "import_id": _import,
     "topic_id": _topic,
+    "association_id": _association,
+    "association_definition_id": _association_definition,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -456,6 +476,10 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/write-keys": {"name": "new"},
     "POST /v1/forms": FORM | {"key": "new", "name": "New"},
     "PATCH /v1/forms/{form_id}": {"success_message": "Thanks"},
+    "POST /v1/associations": NEW_LINK,
+    "POST /v1/associations/batch": {"associations": [NEW_LINK]},
+    "POST /v1/association-definitions": {"label": "owner", "from_type": "person", "to_type": "order"},
+    "PATCH /v1/association-definitions/{association_definition_id}": {"cardinality": "one_to_many"},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
@@ -482,5 +506,6 @@ QUERIES: Final[dict[str, str]] = {
     "GET /v1/addresses": "subject_type=person&subject_id={person_id}",
     "GET /v1/activities": "subject_type=person&subject_id={person_id}",
     "GET /v1/messages": "person_id={person_id}",
+    "GET /v1/associations": "type=person&id={person_id}",
 }
 """Parameters that a route cannot do without, or by which it could be made to show another's."""
