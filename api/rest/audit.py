@@ -23,15 +23,17 @@ _NOUNS: Final = {
     "event": "events",
     "dead_event": "events",
     "form": "forms",
-    "object": "objects",
-    "record": "objects",
-    "association_definition": "objects",
     "template": "templates",
     "journey": "journeys",
     "enrollment": "journeys",
     "tenant": "tenant",
     "api_key": "api_keys",
     "user": "users",
+    "object": "objects",
+    "record": "objects",
+    "association": "objects",
+    "association_definition": "objects",
+    "segment": "segments",
 }
 """Whose scope also allows to read the history of such a thing."""
 

@@ -1,12 +1,12 @@
 """Both sides of associations in the order they are listed in.
 
-Revision: 0009, after 0006
+Revision: 0009, after 0007
 """
 
 from alembic import op
 
 revision = "0009"
-down_revision = "0006"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

@@ -12,7 +12,8 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
-from journeys.validation import Problem, check_condition, problems_of
+from journeys.checking import Problem, Vocabulary, check_condition
+from journeys.validation import problems_of
 from models import ScoreRule
 from services.identity import field_types, scoring
 from services.shared import activity
@@ -119,10 +120,8 @@ async def _check(session: TenantSession, raw: object) -> None:
         raise _invalid(problems_of(error)) from error
     found = check_condition(
         condition,
+        Vocabulary(person_fields=_FIELDS, segments=frozenset(), typed=await field_types.known(session)),
         roots={"person"},
-        person_fields=_FIELDS,
-        segments=frozenset(),
-        typed=await field_types.known(session),
     )
     if found:
         raise _invalid(found)

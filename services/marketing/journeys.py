@@ -8,16 +8,16 @@ from uuid import UUID
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from contracts.events import SEGMENT_ENTERED, SEGMENT_LEFT
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
-from journeys.definition import EventEntry, JourneyDefinition
-from journeys.validation import InvalidDefinition, Problem, parse, validate
+from journeys.checking import Problem
+from journeys.definition import EventEntry, JourneyDefinition, SegmentEntry
+from journeys.validation import InvalidDefinition, parse, validate
 from models import Journey, JourneyListener, JourneyVersion, Template, TemplateVersion
-from services.identity import field_types
-from services.identity.field_types import PERSON_FIELDS
-from services.marketing import endings
+from services.marketing import endings, vocabulary
 from services.marketing.members import ENROLLMENT
 from services.shared import activity
 
@@ -157,11 +157,14 @@ def _listeners(definition: JourneyDefinition) -> list[tuple[str, str, int]]:
     found = [(rule.event, "exit", ordinal) for ordinal, rule in enumerate(definition.exit_when)]
     if definition.goal is not None:
         found.append((definition.goal.event, "goal", 0))
-    found += [
-        (entry.event, "entry", ordinal)
-        for ordinal, entry in enumerate(definition.entries)
-        if isinstance(entry, EventEntry)
-    ]
+    for ordinal, entry in enumerate(definition.entries):
+        match entry:
+            case EventEntry():
+                found.append((entry.event, "entry", ordinal))
+            case SegmentEntry():
+                found.append((SEGMENT_ENTERED if entry.on == "entered" else SEGMENT_LEFT, "entry", ordinal))
+            case _:
+                pass
     return found
 
 
@@ -205,13 +208,8 @@ async def checked(session: TenantSession, raw: Mapping[str, Any]) -> JourneyDefi
         definition = parse(raw)
     except InvalidDefinition as error:
         raise _invalid(error.problems) from error
-    problems = validate(
-        definition,
-        person_fields=PERSON_FIELDS,
-        templates=await _templates(session),
-        segments=frozenset(),
-        typed=await field_types.known(session),
-    )
+    words = await vocabulary.load(session)
+    problems = validate(definition, words, templates=await _templates(session))
     if problems:
         raise _invalid(problems)
     return definition

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.database import TenantSession
 from journeys.conditions import Condition
-from journeys.definition import EventEntry, ExitRule, Goal, JourneyDefinition, WaitForEventNode
+from journeys.definition import EventEntry, ExitRule, Goal, JourneyDefinition, SegmentEntry, WaitForEventNode
 from journeys.durations import add
 from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, property_values
 from models import Journey, JourneyListener, Person
@@ -276,15 +276,24 @@ async def _let_in(session: TenantSession, events: Sequence[EventRow], entries: M
         version = await versions.load(session, listening.version_id)
         entry = version.definition.entries[listening.ordinal]
         subjects = [event for event in arrived if event.subject_type == version.definition.subject]
-        if not isinstance(entry, EventEntry):
-            continue
-        holding = await _holding(session, entry.where, subjects)
-        candidates: list[enrollments.Candidate] = []
-        for event in subjects:
-            key = enrollments.key_of(entry, event.properties)
-            if event.id in holding and key is not None:
-                candidates.append(_candidate(event, key))
+        match entry:
+            case EventEntry():
+                candidates = await _by_event(session, entry, subjects)
+            case SegmentEntry():
+                candidates = [
+                    _candidate(event, "") for event in subjects if event.properties.get("segment") == entry.segment
+                ]
+            case _:
+                continue
         await enrollments.enroll(session, version, candidates, again=entry.again, source="event")
+
+
+async def _by_event(
+    session: TenantSession, entry: EventEntry, events: Sequence[EventRow]
+) -> list[enrollments.Candidate]:
+    holding = await _holding(session, entry.where, events)
+    keyed = [(event, enrollments.key_of(entry, event.properties)) for event in events if event.id in holding]
+    return [_candidate(event, key) for event, key in keyed if key is not None]
 
 
 def _candidate(event: EventRow, key: str) -> enrollments.Candidate:

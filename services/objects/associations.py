@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, or_, select, text
+from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import Uuid
+from sqlalchemy.types import BigInteger, Text, Uuid
 
 from contracts.events import ASSOCIATION_DELETED
 from core.actor import Actor
@@ -29,6 +29,15 @@ _DELETE: Final = text("""
     DELETE FROM association a WHERE a.tenant_id = :tenant AND a.id = ANY(:ids)
     RETURNING a.id, a.label, a.from_end, a.to_end
 """).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
+# Each side by its own index; what links two of the ends is found twice.
+_OF: Final = text("""
+    SELECT a.id, a.label, a.from_end, a.to_end FROM association a
+    WHERE a.tenant_id = :tenant AND a.from_end = ANY(:ends)
+    UNION
+    SELECT a.id, a.label, a.from_end, a.to_end FROM association a
+    WHERE a.tenant_id = :tenant AND a.to_end = ANY(:ends)
+    LIMIT :limit
+""").bindparams(bindparam("ends", type_=ARRAY(Text)), bindparam("limit", type_=BigInteger))
 
 # In the order of an index on either side, so a page costs the same however much something is linked to.
 _SIDE: Final = """
@@ -146,19 +155,19 @@ async def remove(session: TenantSession, association_id: UUID, *, by: Actor) -> 
     raise UnavailableError("The people it links are merged again and again; try again in a moment.")
 
 
-async def people_of(session: TenantSession, end_type: EndType, end_id: UUID | str) -> set[UUID]:
-    """Return the people something is linked to, for whoever has other people to lock with them."""
-    links = await _of(session, End(end_type, str(end_id)), limit=None)
+async def people_of(session: TenantSession, end_type: EndType, *end_ids: UUID | str) -> set[UUID]:
+    """Return the people that things are linked to, for whoever has other people to lock with them."""
+    links = await _of(session, _ends(end_type, end_ids), limit=None)
     return {end.uuid for link in links for end in (link.start, link.end) if end.type == "person" and end.uuid}
 
 
-async def unlink_all(session: TenantSession, end_type: EndType, end_id: UUID | str, *, by: Actor) -> int:
-    """Part something that is about to be deleted from all it is linked to; return from how many.
+async def unlink_all(session: TenantSession, end_type: EndType, *end_ids: UUID | str, by: Actor) -> int:
+    """Part things that are about to be deleted from all they are linked to; return from how many.
 
-    The caller holds it `FOR UPDATE`, and deletes it afterwards in the same transaction.
+    The caller holds them `FOR UPDATE`, and deletes them afterwards in the same transaction.
     """
-    gone = End(end_type, str(end_id))
-    await lifecycle.lock(session, sorted(await people_of(session, end_type, end_id)))
+    gone = _ends(end_type, end_ids)
+    await lifecycle.lock(session, sorted(await people_of(session, end_type, *end_ids)))
     count = 0
     while links := await _of(session, gone):
         count += await _part(session, [link.id for link in links], by=by, gone=gone)
@@ -167,28 +176,24 @@ async def unlink_all(session: TenantSession, end_type: EndType, end_id: UUID | s
 
 async def tell_of_erasure(session: TenantSession, person_id: UUID) -> None:
     """Publish, for other people whom somebody about to be erased is linked to, that it no longer is."""
-    gone = End("person", str(person_id))
+    gone = _ends("person", [person_id])
     links = [link for link in await _of(session, gone, limit=None) if link.start.type == link.end.type]
-    await association_report.tell(session, ASSOCIATION_DELETED, links, {}, gone=frozenset({gone}))
+    await association_report.tell(session, ASSOCIATION_DELETED, links, {}, gone=gone)
 
 
-async def _of(session: TenantSession, end: End, *, limit: int | None = _PAGE) -> list[Link]:
-    rows = await session.execute(
-        select(Association.id, Association.label, Association.from_end, Association.to_end)
-        .where(
-            Association.tenant_id == session.tenant_id,
-            or_(Association.from_end == str(end), Association.to_end == str(end)),
-        )
-        .limit(limit)
-    )
-    return [Link.of(row) for row in rows]
+def _ends(end_type: EndType, end_ids: Sequence[UUID | str]) -> frozenset[End]:
+    return frozenset(End(end_type, str(each)) for each in end_ids)
 
 
-async def _part(session: TenantSession, ids: Sequence[UUID], *, by: Actor, gone: End | None = None) -> int:
+async def _of(session: TenantSession, ends_of: frozenset[End], *, limit: int | None = _PAGE) -> list[Link]:
+    values = {"tenant": session.tenant_id, "ends": sorted(map(str, ends_of)), "limit": limit}
+    return [Link.of(row) for row in await session.execute(_OF, values)]
+
+
+async def _part(session: TenantSession, ids: Sequence[UUID], *, by: Actor, gone: frozenset[End] = frozenset()) -> int:
     rows = await session.execute(_DELETE, {"tenant": session.tenant_id, "ids": ids})
     links = [Link.of(row) for row in rows]
-    leaving = frozenset[End]() if gone is None else frozenset({gone})
     objects = await ends.object_keys(session, {end for link in links for end in (link.start, link.end)})
-    await association_report.log(session, ASSOCIATION_DELETED, links, by=by, gone=leaving)
-    await association_report.tell(session, ASSOCIATION_DELETED, links, objects, gone=leaving)
+    await association_report.log(session, ASSOCIATION_DELETED, links, by=by, gone=gone)
+    await association_report.tell(session, ASSOCIATION_DELETED, links, objects, gone=gone)
     return len(links)

@@ -1,7 +1,6 @@
 """What is computed of a person and not stored with it: for conditions in SQL, as for the profile."""
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
@@ -15,10 +14,8 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    case,
     column,
     func,
-    literal,
     select,
     table,
     type_coerce,
@@ -26,10 +23,10 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.sql.elements import ColumnElement
 
-from core import currency
 from journeys.attributes import Defined
 from models import Tenant
 from services.shared.conditions_fields import Value, instant_value, number_value
+from services.shared.related import major
 
 TOTALS: Final = table(
     "commerce_customer_totals",
@@ -40,8 +37,6 @@ TOTALS: Final = table(
     column("spent_minor", BigInteger),
     column("last_order_at", DateTime(timezone=True)),
 )
-_USUAL_PLACES: Final = 2
-"""Of most currencies' amounts."""
 _TENANT: Table = Tenant.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 
 COMPUTED: Final[Mapping[str, Defined]] = MappingProxyType(
@@ -86,18 +81,13 @@ def _last_order_at(person: FromClause, tenant_id: UUID) -> Value:
     return instant_value(type_coerce(last, DateTime(timezone=True)))
 
 
-def _major(minor: ColumnElement[Any]) -> ColumnElement[Decimal]:
-    by_code = {code: 10**places for code, places in currency.EXPONENTS.items() if places != _USUAL_PLACES}
-    return sql_cast(minor, Numeric) / case(by_code, value=TOTALS.c.currency, else_=literal(10**_USUAL_PLACES))
-
-
 def _lifetime_value(person: FromClause, tenant_id: UUID) -> Value:
-    spent = _of(person, tenant_id, base=True, what=_major(TOTALS.c.spent_minor)).scalar_subquery()
+    spent = _of(person, tenant_id, base=True, what=major(TOTALS.c.spent_minor, TOTALS.c.currency)).scalar_subquery()
     return number_value(func.coalesce(spent, 0, type_=Numeric), nullable=False)
 
 
 def _average_order(person: FromClause, tenant_id: UUID) -> Value:
-    each = _major(TOTALS.c.spent_minor) / func.nullif(TOTALS.c.order_count, 0)
+    each = major(TOTALS.c.spent_minor, TOTALS.c.currency) / func.nullif(TOTALS.c.order_count, 0)
     return number_value(_of(person, tenant_id, base=True, what=each).scalar_subquery())
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Interval,
     Numeric,
     Text,
+    all_,
     and_,
     any_,
     case,
@@ -53,7 +54,7 @@ _UNBOUNDED_NUMBER: Final = _NUMBER.replace("{1,30}", "+")
 _ALWAYS_IN_BOUNDS: Final = 30
 _DATE: Final = f"^(?:{DATE_PATTERN})$"
 # The end of the month in a pattern: a cast of 30 February fails, and PostgreSQL 15 cannot ask whether it would.
-_LAST_DAYS: Final = ("29", "30", "31")
+_LAST_DAYS: Final = literal_column("ARRAY['29', '30', '31']", ARRAY(Text))
 _LAST_DAY_OF_CALENDAR: Final = (
     r"^(?:[0-9]{4}-(?:(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
     r"|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
@@ -80,7 +81,7 @@ class Clock:
         """Return the instant `duration` before now, its calendar parts taken away in UTC."""
         # Without a zone, so that neither the session's nor its changes of the clocks count.
         wall = func.timezone("UTC", self.now, type_=DateTime)
-        return func.timezone("UTC", wall - _calendar(duration) - literal(duration.elapsed, Interval), type_=_TIMESTAMP)
+        return func.timezone("UTC", wall - calendar(duration) - literal(duration.elapsed, Interval), type_=_TIMESTAMP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +167,7 @@ def _among(value: Value, literals: Sequence[object]) -> Bool:
     if numbers := [as_number(number) for number in by_kind["number"]]:
         parts.append(_if_number(value, lambda number: _one_of(number, numbers, Numeric())))
     if dates := [_instant(text) for text in by_kind["date"]]:
-        parts.append(_if_date(value, lambda instant: instant.in_(dates)))
+        parts.append(_if_date(value, lambda instant: or_(*(instant == date for date in dates))))
     parts += [_is_boolean(value, flag=flag) for flag in sorted(set(by_kind["boolean"]))]
     return or_(*parts)
 
@@ -215,6 +216,20 @@ def _if_date(value: Value, decide: Callable[[Instant], Bool]) -> Bool:
         return false()
     # No other JSON than a string has a text like a date.
     return _guarded(fits_date(value.text), decide(_instant_of(value.text)))
+
+
+def as_instant(value: Value) -> Instant | None:
+    """Return the instant that a value is taken for, NULL where it is none; None where it never is one."""
+    if value.instant is not None or value.text is None:
+        return value.instant
+    return case((fits_date(value.text), _instant_of(value.text)))
+
+
+def as_day(value: Value, zone: ColumnElement[str]) -> ColumnElement[date] | None:
+    """Return the day that a value says, or that its time falls on in the zone; NULL and None as for `as_instant`."""
+    if value.instant is not None:
+        return date_in(zone, value.instant)
+    return None if value.text is None else case((fits_date(value.text), _day(value.text, zone)))
 
 
 def _contains_text(value: Value, given: object) -> Bool:
@@ -279,7 +294,7 @@ def _fits_number(text: ColumnElement[str]) -> Bool:
 def fits_date(text: ColumnElement[str]) -> Bool:
     """Return whether a text is a date, or a date and a time; never NULL where the text is not."""
     day = func.substr(text, 9, 2, type_=Text)
-    return and_(text.regexp_match(_DATE), or_(day.not_in(_LAST_DAYS), text.regexp_match(_LAST_DAY_OF_CALENDAR)))
+    return and_(text.regexp_match(_DATE), or_(day != all_(_LAST_DAYS), text.regexp_match(_LAST_DAY_OF_CALENDAR)))
 
 
 def _instant_of(text: ColumnElement[str]) -> Instant:
@@ -291,11 +306,13 @@ def _instant_of(text: ColumnElement[str]) -> Instant:
     )
 
 
-def _date_in(zone: ColumnElement[str], instant: Instant) -> ColumnElement[date]:
+def date_in(zone: ColumnElement[str], instant: Instant) -> ColumnElement[date]:
+    """Return the day of an instant in a zone."""
     return sql_cast(func.timezone(zone, instant, type_=DateTime), Date)
 
 
-def _calendar(duration: Duration) -> ColumnElement[Any]:
+def calendar(duration: Duration) -> ColumnElement[Any]:
+    """Return the calendar parts of a duration."""
     return func.make_interval(0, duration.months, 0, duration.days, type_=Interval)
 
 
@@ -308,10 +325,10 @@ def _anniversary_within(value: Value, duration: Duration, clock: Clock) -> Bool:
         return false()
     # OFFSET keeps the planner from putting each long expression into every place that names it.
     given = select(at.label("at"), clock.zone.label("zone")).offset(_NONE).correlate_except().subquery()
-    today = _date_in(given.c.zone, clock.now)
-    day = _day(given.c.at, given.c.zone) if value.instant is None else _date_in(given.c.zone, given.c.at)
+    today = date_in(given.c.zone, clock.now)
+    day = _day(given.c.at, given.c.zone) if value.instant is None else date_in(given.c.zone, given.c.at)
     days = select(day.label("day"), today.label("today")).select_from(given).offset(_NONE).subquery()
-    end = days.c.today + _calendar(duration)
+    end = days.c.today + calendar(duration)
     years = extract("year", days.c.today) - extract("year", days.c.day)
     rounds = [
         # Adding years makes the 28th of a 29 February, and leaves the 28th.

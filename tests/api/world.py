@@ -54,6 +54,16 @@ FORM: Final[dict[str, Any]] = {
     "fields": [{"name": "email", "label": "Email", "type": "email", "required": True, "maps_to": "email"}]
 }
 
+PRODUCT_REQUEST: Final[dict[str, Any]] = {
+    "name": "Product request",
+    "schema": {
+        "type": "object",
+        "properties": {"productName": {"type": "string"}, "quantity": {"type": "integer"}},
+        "required": ["productName"],
+    },
+    "indexed": ["quantity"],
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -374,6 +384,21 @@ async def _association_definition(world: World) -> str:
     return (await world.post("/v1/association-definitions", body | ends))["id"]
 
 
+async def _object(world: World) -> str:
+    await world.post("/v1/objects", PRODUCT_REQUEST | {"key": "product_request", "name": MARK})
+    return "product_request"
+
+
+async def _empty_object(world: World) -> str:
+    await world.post("/v1/objects", PRODUCT_REQUEST | {"key": "empty", "name": MARK})
+    return "empty"
+
+
+async def _record(world: World) -> str:
+    path = f"/v1/objects/{await world.get('object_key')}/records"
+    return (await world.post(path, {"properties": {"productName": MARK, "quantity": 5}}))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -406,12 +431,15 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "topic_id": _topic,
     "association_id": _association,
     "association_definition_id": _association_definition,
+    "object_key": _object,
+    "record_id": _record,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "paused_journey": _paused_journey,
     "paused_enrollment": _paused_enrollment,
     "parked_enrollment": _parked_enrollment,
+    "empty_object": _empty_object,
 }
 """How some of them are brought into a state that a route needs; made for that route alone: others could
 not be called any more."""
@@ -480,6 +508,13 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/associations/batch": {"associations": [NEW_LINK]},
     "POST /v1/association-definitions": {"label": "owner", "from_type": "person", "to_type": "order"},
     "PATCH /v1/association-definitions/{association_definition_id}": {"cardinality": "one_to_many"},
+    "POST /v1/objects": PRODUCT_REQUEST | {"key": "new"},
+    "PUT /v1/objects/{object_key}": PRODUCT_REQUEST | {"name": "Request"},
+    "POST /v1/objects/{object_key}/check": PRODUCT_REQUEST,
+    "POST /v1/objects/{object_key}/records": {"properties": {"productName": "New", "quantity": 1}},
+    "POST /v1/objects/{object_key}/records/batch": {"records": [{"properties": {"productName": "New", "quantity": 2}}]},
+    "PATCH /v1/objects/{object_key}/records/{record_id}": {"properties": {"quantity": 3}},
+    "PUT /v1/objects/{object_key}/records/{record_id}": {"properties": {"productName": "X", "quantity": 4}},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
@@ -487,6 +522,7 @@ INSTEAD: Final[dict[str, dict[str, str]]] = {
     "POST /v1/journeys/{journey}/resume": {"journey": "paused_journey"},
     "POST /v1/enrollments/{enrollment_id}/resume": {"enrollment_id": "paused_enrollment"},
     "POST /v1/enrollments/{enrollment_id}/retry": {"enrollment_id": "parked_enrollment"},
+    "DELETE /v1/objects/{object_key}": {"object_key": "empty_object"},
     "DELETE /v1/write-keys/{key_id}": {"key_id": "write_key_id"},
 }
 """What stands for a name in a path where the route needs another thing of that name, or one in another state."""

@@ -19,6 +19,7 @@ import cli
 from core.actor import CLI
 from core.database import Database
 from core.settings import Settings
+from journeys.checking import Vocabulary
 from journeys.conditions import RootCondition
 from journeys.definition import EventEntry, JourneyDefinition
 from journeys.validation import parse, validate
@@ -65,7 +66,8 @@ def test_json_examples_are_valid() -> None:
         if "nodes" in value:
             definition = parse(value)
             known = {("email", "cart_reminder"): frozenset[str]()}
-            assert not validate(definition, person_fields=PERSON_FIELDS, templates=known, segments=frozenset()), name
+            words = Vocabulary(person_fields=PERSON_FIELDS, segments=frozenset())
+            assert not validate(definition, words, templates=known), name
             assert isinstance(definition.entries[0], EventEntry)
             assert isinstance(definition, JourneyDefinition)
         else:

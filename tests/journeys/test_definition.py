@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema.protocols import Validator
 
+from journeys.checking import Problem
 from journeys.definition import ApiEntry, JourneyDefinition, WaitNode, json_schema, successors
 from journeys.durations import zone_named
-from journeys.validation import InvalidDefinition, Problem, parse
+from journeys.validation import InvalidDefinition, parse
 from tests.journeys.examples import ABANDONED_CART
 from tests.journeys.strategies import definitions, json_values
 

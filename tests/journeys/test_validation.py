@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from journeys.checking import Problem, Vocabulary, check_condition
 from journeys.conditions import Condition, RootCondition
-from journeys.validation import Problem, check_condition, parse, validate
+from journeys.validation import parse, validate
 from tests.journeys.examples import ABANDONED_CART
 from tests.journeys.strategies import definitions
 
@@ -21,6 +22,7 @@ TEMPLATES = {
     ("email", "cart_reminder"): frozenset[str](),
 }
 SEGMENTS = frozenset({"vip"})
+WORDS = Vocabulary(person_fields=PERSON_FIELDS, segments=SEGMENTS)
 EXIT = {"type": "exit", "reason": "finished"}
 WAIT = {"type": "wait", "for": "PT1H"}
 SEND = {"type": "send", "channel": "email", "template": "cart_reminder"}
@@ -33,7 +35,8 @@ def problems_in(
     templates: Mapping[tuple[str, str], AbstractSet[str]] = TEMPLATES,
     segments: AbstractSet[str] = SEGMENTS,
 ) -> list[Problem]:
-    return validate(parse(raw), person_fields=person_fields, templates=templates, segments=segments)
+    words = Vocabulary(person_fields=person_fields, segments=segments)
+    return validate(parse(raw), words, templates=templates)
 
 
 def told(raw: dict[str, Any], templates: Mapping[tuple[str, str], AbstractSet[str]] = TEMPLATES) -> dict[str, str]:
@@ -143,7 +146,7 @@ def test_a_loop_with_a_wait_is_fine(pause: dict[str, Any]) -> None:
         (
             {"field": "record:car.age", "op": "exists"},
             "field",
-            "record is not available here; available are entry, organization, person",
+            "record:car is not available here; available are entry, organization, person",
         ),
         ({"all": [{"not": {"in_segment": "gone"}}]}, "all.0.not.in_segment", "there is no segment gone"),
         ({"any": [{"related": "deal"}]}, "any.0.related", "what is related as deal is not available"),
@@ -242,8 +245,8 @@ def test_only_some_fields_of_a_person_can_be_set(field: str, value: object, reas
 @pytest.mark.parametrize(
     ("entry", "paths"),
     [
-        ({"segment": "vip"}, ["entry"]),
-        ([{"api": True}, {"segment": "gone"}], ["entry.1", "entry.1.segment"]),
+        ({"segment": "vip"}, []),
+        ([{"api": True}, {"segment": "gone"}], ["entry.1.segment"]),
         ({"date": "person.birthday"}, ["entry", "entry.date"]),
         ({"cron": "0 9 * * 1", "segment": "gone"}, ["entry", "entry.segment"]),
         ({"manual": True}, []),
@@ -272,15 +275,13 @@ def test_a_journey_of_deals_has_no_person() -> None:
 def test_a_problem_names_its_node() -> None:
     [problem] = problems_in(graph({"a": {**SEND, "template": "gone", "next": "x"}, "x": EXIT}))
     assert problem == Problem("nodes.a.template", "a", "there is no email template gone")
-    [problem] = problems_in(example(entry={"segment": "vip"}))
+    [problem] = problems_in(example(entry={"segment": "gone"}))
     assert problem.node is None
 
 
 def test_a_condition_alone_is_checked_against_its_roots() -> None:
     condition: Condition = TypeAdapter(RootCondition).validate_python({"field": "person.shoe_size", "op": "exists"})
-    found = check_condition(
-        condition, roots={"person"}, person_fields=PERSON_FIELDS, segments=SEGMENTS, place=("rules",)
-    )
+    found = check_condition(condition, WORDS, roots={"person"}, place=("rules",))
     assert found == [Problem("rules.field", None, "there is no field person.shoe_size")]
 
 
@@ -296,7 +297,7 @@ def test_the_organization_is_known_where_the_person_is(field: str, reason: str |
     condition: Condition = TypeAdapter(RootCondition).validate_python({"field": field, "op": "exists"})
 
     def found(roots: set[str]) -> list[Problem]:
-        return check_condition(condition, roots=roots, person_fields=PERSON_FIELDS, segments=SEGMENTS)
+        return check_condition(condition, WORDS, roots=roots)
 
     assert [problem.reason for problem in found({"person", "event"})] == ([reason] if reason else [])
     assert [problem.reason for problem in found({"entry"})] == [

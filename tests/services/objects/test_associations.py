@@ -15,7 +15,7 @@ from core.errors import ConflictError, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Activity, Association
 from services.identity import erasing, merging, organizations, timeline, unmerging
-from services.objects import association_definitions, associations, ends, linking
+from services.objects import association_definitions, associations, definitions, ends, linking, records
 from services.objects.ends import End
 from tests.factories.erasing import HASHES
 from tests.factories.linking import KINDS, add, add_object, add_one, new, stored, told
@@ -419,3 +419,24 @@ async def test_a_merge_keeps_each_association_once_and_undoing_gives_all_back(
         await unmerging.undo(session, merged.id, by=CLI)
     async with database.tenant(tenant_id) as session:
         assert await stored(session) == before
+
+
+async def test_a_deleted_record_is_parted_from_all_and_they_hear_of_it(database: Database, tenant_id: UUID) -> None:
+    async with database.tenant(tenant_id) as session:
+        things = await one_of_each(session)
+        object_id = await add_object(session, "note")
+        notes = await add(session, "record", 2, object_id=object_id)
+        for note in notes:
+            await link(session, ("person", things["person"]), "wrote", ("record", note))
+        await link(session, ("record", notes[0]), "answers", ("record", notes[1]))
+        await link(session, ("record", notes[1]), "about", ("organization", things["organization"]))
+        kept = await link(session, ("person", things["person"]), "wrote", ("record", things["record"]))
+    async with database.tenant(tenant_id) as session:
+        await records.delete(session, "note", UUID(notes[0]), by=CLI)
+        gone = [event for event in await told(session) if event.type == "association.deleted"]
+        assert {(event.person_id, event.properties["label"], event.properties["object"]) for event in gone} == {
+            (UUID(things["person"]), "wrote", "note"), (None, "answers", "note"),
+        }  # fmt: skip
+        assert await definitions.delete(session, "note", force=True, by=CLI) == 0
+        assert await stored(session) == {(kept.from_end, "wrote", kept.to_end)}
+        assert len([event for event in await told(session) if event.type == "association.deleted"]) == 4

@@ -2,19 +2,20 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import DateTime, Table, Text, column, insert, literal, select, text, true, values
+from sqlalchemy import DateTime, FromClause, Table, Text, column, insert, literal, select, text, true, values
 from sqlalchemy.dialects.postgresql import JSONB
 
 from core.database import Database, TenantSession
 from core.ids import new_id
 from journeys.conditions import Condition, RootCondition
 from models import Event, Person
+from services.shared.conditions_counts import Counts
 from services.shared.conditions_sql import Scope, compile_condition
 from tests.journeys.condition_cases import NOW
 
@@ -68,9 +69,20 @@ class Store:
             event=None if event is None else trigger,
             now=literal(now, DateTime(timezone=True)),
         )
-        decided = [compile_condition(condition, scope) for condition in conditions]
-        statement = select(P.c.id, *decided).select_from(P).join(trigger, true())
-        rows = await self.session.execute(statement.where(P.c.tenant_id == self.session.tenant_id))
+        # Counting person by person, and for everybody at once, must come to the same.
+        counts = Counts(within=lambda person_id: person_id.is_not(None))
+        one_by_one = await self._decided(conditions, scope, trigger)
+        assert await self._decided(conditions, replace(scope, counts=counts), trigger) == one_by_one
+        return one_by_one
+
+    async def _decided(
+        self, conditions: Sequence[Condition], scope: Scope, trigger: FromClause
+    ) -> dict[UUID, list[bool]]:
+        statement = select(P.c.id, *[compile_condition(condition, scope) for condition in conditions])
+        people = P if scope.counts is None else scope.counts.join(P)
+        rows = await self.session.execute(
+            statement.select_from(people.join(trigger, true())).where(P.c.tenant_id == self.session.tenant_id)
+        )
         return {row[0]: list(row[1:]) for row in rows}
 
 

@@ -1,0 +1,27 @@
+"""What the conditions of a tenant's journeys and segments may speak of, and what those fields hold."""
+
+from typing import Final
+
+from sqlalchemy import select
+
+from core.database import TenantSession
+from journeys.checking import ORGANIZATION_ALONE, Vocabulary
+from models import Segment
+from services.identity import field_types
+from services.identity.field_types import PERSON_FIELDS
+from services.objects import definitions
+from services.shared.related import ORDER_FIELDS, RECORD_FIELDS
+
+_ORDERS: Final = {f"order.{name}": defined for name, defined in ORDER_FIELDS.items()}
+
+
+async def load(session: TenantSession) -> Vocabulary:
+    """Return it as it stands now."""
+    segments = await session.scalars(select(Segment.key).where(Segment.tenant_id == session.tenant_id))
+    typed = await field_types.known(session) | _ORDERS
+    related = {**ORGANIZATION_ALONE, "order": frozenset(ORDER_FIELDS)}
+    for key, shape in (await definitions.known(session)).items():
+        typed |= shape.typed(key)
+        below = {f"{name}.*" for name in shape.nested}
+        related[f"record:{key}"] = frozenset({*shape.properties, *below, *RECORD_FIELDS})
+    return Vocabulary(person_fields=PERSON_FIELDS, segments=frozenset(segments), typed=typed, related=related)
