@@ -399,6 +399,14 @@ async def _record(world: World) -> str:
     return (await world.post(path, {"properties": {"productName": MARK, "quantity": 5}}))["id"]
 
 
+async def _record_import(world: World) -> str:
+    file = f"productName,quantity\nNew {MARK},3\n"
+    path = f"/v1/objects/{await world.get('object_key')}/imports?start=false"
+    answer = await world.client.post(path, content=file, headers={"Content-Type": "text/csv"})
+    assert answer.is_success, answer.text
+    return answer.json()["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -433,6 +441,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "association_definition_id": _association_definition,
     "object_key": _object,
     "record_id": _record,
+    "record_import_id": _record_import,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -504,6 +513,9 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/write-keys": {"name": "new"},
     "POST /v1/forms": FORM | {"key": "new", "name": "New"},
     "PATCH /v1/forms/{form_id}": {"success_message": "Thanks"},
+    "POST /v1/objects/{object_key}/imports": b"productName,quantity\nFrom file,3\n",
+    "POST /v1/objects/{object_key}/imports/{record_import_id}/check": {},
+    "POST /v1/objects/{object_key}/imports/{record_import_id}/start": {},
     "POST /v1/associations": NEW_LINK,
     "POST /v1/associations/batch": {"associations": [NEW_LINK]},
     "POST /v1/association-definitions": {"label": "owner", "from_type": "person", "to_type": "order"},
@@ -536,7 +548,10 @@ BY_USERS: Final = frozenset(
     }
 )
 """Routes that are called by somebody signed in; all others by a key."""
-CONTENT_TYPES: Final[dict[str, str]] = {"POST /v1/people/imports": "text/csv"}
+CONTENT_TYPES: Final[dict[str, str]] = {
+    "POST /v1/people/imports": "text/csv",
+    "POST /v1/objects/{object_key}/imports": "text/csv",
+}
 """Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""
 QUERIES: Final[dict[str, str]] = {
     "GET /v1/addresses": "subject_type=person&subject_id={person_id}",
