@@ -182,7 +182,8 @@ class Association(Created, TenantRow):
             for side in ("from", "to")
         ),
         UniqueConstraint("tenant_id", "from_end", "label", "to_end"),
-        Index(None, "tenant_id", "to_end", "label"),
+        # each side in the order it is listed in
+        Index(None, "tenant_id", "to_end", "label", "from_end"),
         *(
             Index(
                 f"association_{side}_once_idx",

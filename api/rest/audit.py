@@ -32,6 +32,7 @@ _NOUNS: Final = {
     "object": "objects",
     "record": "objects",
     "association": "objects",
+    "association_definition": "objects",
     "segment": "segments",
 }
 """Whose scope also allows to read the history of such a thing."""

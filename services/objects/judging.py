@@ -53,6 +53,8 @@ class Judged:
     """The records that items name or match, as they are stored; locked."""
     holders: dict[UniqueValue, UUID]
     """Which record has which of the values that items bring."""
+    skip: bool = False
+    """Whether records that are there already stay as they are."""
     after: dict[UUID, dict[str, Any]] = field(default_factory=dict[UUID, dict[str, Any]])
     """The records as they are to be."""
     ids: list[UUID | None] = field(default_factory=list[UUID | None])
@@ -88,6 +90,9 @@ class Judged:
         before = None if record_id is None else self.after.get(record_id, self.known.get(record_id))
         if record_id is not None and before is None:
             return Refusal(errors=[FieldProblem("id", "is the id of no such record")], missing=True)
+        if self.skip and record_id is not None and record_id in self.known:
+            self.unchanged += 1
+            return record_id
         after = merged(self.rules, before or {}, item)
         problems = problems_of(self.rules, after)
         if problems:

@@ -4,26 +4,25 @@ from typing import Final
 from uuid import UUID
 
 from sqlalchemy import bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import NotFoundError
+from services.objects import associations
 from services.objects.telling import Change, tell
 
 PAGE: Final = 5_000
 
+_HOLD: Final = text("""
+    SELECT d.id FROM record d
+    WHERE d.tenant_id = :tenant AND d.object_id = :object AND (d.id = :id OR CAST(:id AS uuid) IS NULL)
+    ORDER BY d.id LIMIT :limit FOR UPDATE
+""").bindparams(bindparam("object", type_=Uuid), bindparam("id", type_=Uuid))
 _REMOVE: Final = (
-    text("""
-    DELETE FROM record r
-    WHERE r.tenant_id = :tenant AND r.id = ANY(ARRAY(
-        SELECT d.id FROM record d
-        WHERE d.tenant_id = :tenant AND d.object_id = :object AND (d.id = :id OR CAST(:id AS uuid) IS NULL)
-        ORDER BY d.id LIMIT :limit FOR UPDATE))
-    RETURNING r.id, r.properties
-""")
-    .bindparams(bindparam("object", type_=Uuid), bindparam("id", type_=Uuid))
+    text("DELETE FROM record r WHERE r.tenant_id = :tenant AND r.id = ANY(:ids) RETURNING r.id, r.properties")
+    .bindparams(bindparam("ids", type_=ARRAY(Uuid)))
     .columns(id=Uuid, properties=JSONB)
 )
 
@@ -46,11 +45,14 @@ async def remove_page(session: TenantSession, object_id: UUID, key: str, *, by: 
 async def _remove(
     session: TenantSession, object_id: UUID, key: str, record_id: UUID | None, limit: int, *, by: Actor
 ) -> int:
-    rows = (
-        await session.execute(
-            _REMOVE, {"tenant": session.tenant_id, "object": object_id, "id": record_id, "limit": limit}
-        )
-    ).all()
+    held = await session.scalars(
+        _HOLD, {"tenant": session.tenant_id, "object": object_id, "id": record_id, "limit": limit}
+    )
+    ids = list(held)
+    if not ids:
+        return 0
+    await associations.unlink_all(session, "record", *ids, by=by)
+    rows = await session.execute(_REMOVE, {"tenant": session.tenant_id, "ids": ids})
     changes = sorted((Change(row.id, row.properties, None) for row in rows), key=lambda change: change.id)
     await tell(session, changes, object_id=object_id, key=key, by=by)
     return len(changes)

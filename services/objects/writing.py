@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import TextualSelect, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import Boolean, Integer, Text, Uuid
@@ -32,13 +32,18 @@ _HOLDERS: Final = text("""
     bindparam("properties", type_=ARRAY(Text)),
     bindparam("values", type_=ARRAY(Text)),
 )
-# In the order of ids, as all who lock several do.
-_LOCK: Final = (
-    text("""
+_READ: Final = """
     SELECT r.id, r.properties FROM record r
     WHERE r.tenant_id = :tenant AND r.object_id = :object AND r.id = ANY(:ids)
-    ORDER BY r.id FOR UPDATE
-""")
+"""
+_LOOK: Final = (
+    text(_READ)
+    .bindparams(bindparam("object", type_=Uuid), bindparam("ids", type_=ARRAY(Uuid)))
+    .columns(id=Uuid, properties=JSONB)
+)
+# In the order of ids, as all who lock several do.
+_LOCK: Final = (
+    text(f"{_READ} ORDER BY r.id FOR UPDATE")
     .bindparams(bindparam("object", type_=Uuid), bindparam("ids", type_=ARRAY(Uuid)))
     .columns(id=Uuid, properties=JSONB)
 )
@@ -94,9 +99,17 @@ class _Overtaken(Exception):  # noqa: N818 - it is no error: somebody else was f
 
 
 async def write(
-    session: TenantSession, held: Held, items: Sequence[Item], *, match: str | None = None, by: Actor
+    session: TenantSession,
+    held: Held,
+    items: Sequence[Item],
+    *,
+    match: str | None = None,
+    skip: bool = False,
+    by: Actor,
 ) -> Judged:
     """Judge the items in their order and write those that are good, with the log and the events.
+
+    With `skip` records that are there already stay as they are.
 
     Raises:
         UnavailableError: others write the same values all the time.
@@ -105,7 +118,7 @@ async def write(
         try:
             # What was locked or written is let go with the savepoint, so nobody waits in a circle.
             async with session.begin_nested():
-                judged = await _judge(session, held, items, match)
+                judged = await _judge(session, held, items, match, skip=skip)
                 await _store(session, held, judged.changes(), by=by)
         except _Overtaken:
             continue
@@ -117,17 +130,26 @@ async def write(
     raise UnavailableError("The same records are written by others all the time; try again in a moment.")
 
 
-async def _judge(session: TenantSession, held: Held, items: Sequence[Item], match: str | None) -> Judged:
+async def judge(
+    session: TenantSession, held: Held, items: Sequence[Item], *, match: str | None = None, skip: bool = False
+) -> Judged:
+    """Judge the items in their order as `write` would now, without holding or writing anything."""
+    return await _judge(session, held, items, match, skip=skip, lock=False)
+
+
+async def _judge(
+    session: TenantSession, held: Held, items: Sequence[Item], match: str | None, *, skip: bool, lock: bool = True
+) -> Judged:
     wanted = {value for item in items for value in unique_values(held.rules, item.properties).items()}
     holders = await _holders(session, held, sorted(wanted))
     matched = {record_id for (name, _), record_id in holders.items() if name == match}
     ids = matched | {item.id for item in items if item.id is not None}
-    known = await _locked(session, held, sorted(ids))
+    known = await _stored(session, held, sorted(ids), _LOCK if lock else _LOOK)
     for (name, value), record_id in holders.items():
         # Between the two statements somebody may have given it another value, or deleted it.
-        if record_id in ids and unique_values(held.rules, known.get(record_id, {})).get(name) != value:
+        if lock and record_id in ids and unique_values(held.rules, known.get(record_id, {})).get(name) != value:
             raise _Overtaken
-    judged = Judged(held.rules, match, known, dict(holders))
+    judged = Judged(held.rules, match, known, dict(holders), skip=skip)
     for item in items:
         judged.judge(item)
     return judged
@@ -150,10 +172,12 @@ async def _holders(
     return {(row.property, row.value): row.record_id for row in rows}
 
 
-async def _locked(session: TenantSession, held: Held, ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
+async def _stored(
+    session: TenantSession, held: Held, ids: Sequence[UUID], reading: TextualSelect
+) -> dict[UUID, dict[str, Any]]:
     if not ids:
         return {}
-    rows = await session.execute(_LOCK, {"tenant": session.tenant_id, "object": held.id, "ids": ids})
+    rows = await session.execute(reading, {"tenant": session.tenant_id, "object": held.id, "ids": ids})
     return {row.id: row.properties for row in rows}
 
 

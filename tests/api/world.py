@@ -43,6 +43,13 @@ JOURNEY: Final[dict[str, Any]] = {
 
 PLACE: Final = {"street": "Weg 1", "city": "Bonn", "postal_code": "53111", "country": "DE"}
 
+LINKED: Final = {"from": "person", "to": "organization"}
+NEW_LINK: Final[dict[str, Any]] = {
+    "from": {"type": "organization", "id": "{organization_id}"},
+    "to": {"type": "person", "id": "{person_id}"},
+    "label": "supplier",
+}
+
 FORM: Final[dict[str, Any]] = {
     "fields": [{"name": "email", "label": "Email", "type": "email", "required": True, "maps_to": "email"}]
 }
@@ -382,6 +389,17 @@ async def _rule(world: World) -> str:
     return (await world.post("/v1/score-rules", body))["id"]
 
 
+async def _association(world: World) -> str:
+    ends = {side: {"type": kind, "id": await world.get(f"{kind}_id")} for side, kind in LINKED.items()}
+    return (await world.post("/v1/associations", ends | {"label": "fan"}))["id"]
+
+
+async def _association_definition(world: World) -> str:
+    body = {"label": "buyer", "inverse_label": "buys-for", "description": MARK}
+    ends = {"from_type": "person", "to_type": "organization"}
+    return (await world.post("/v1/association-definitions", body | ends))["id"]
+
+
 async def _object(world: World) -> str:
     await world.post("/v1/objects", PRODUCT_REQUEST | {"key": "product_request", "name": MARK})
     return "product_request"
@@ -395,6 +413,14 @@ async def _empty_object(world: World) -> str:
 async def _record(world: World) -> str:
     path = f"/v1/objects/{await world.get('object_key')}/records"
     return (await world.post(path, {"properties": {"productName": MARK, "quantity": 5}}))["id"]
+
+
+async def _record_import(world: World) -> str:
+    file = f"productName,quantity\nNew {MARK},3\n"
+    path = f"/v1/objects/{await world.get('object_key')}/imports?start=false"
+    answer = await world.client.post(path, content=file, headers={"Content-Type": "text/csv"})
+    assert answer.is_success, answer.text
+    return answer.json()["id"]
 
 
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -428,8 +454,11 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "segment": _segment,
     "import_id": _import,
     "topic_id": _topic,
+    "association_id": _association,
+    "association_definition_id": _association_definition,
     "object_key": _object,
     "record_id": _record,
+    "record_import_id": _record_import,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -508,6 +537,13 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/write-keys": {"name": "new"},
     "POST /v1/forms": FORM | {"key": "new", "name": "New"},
     "PATCH /v1/forms/{form_id}": {"success_message": "Thanks"},
+    "POST /v1/objects/{object_key}/imports": b"productName,quantity\nFrom file,3\n",
+    "POST /v1/objects/{object_key}/imports/{record_import_id}/check": {},
+    "POST /v1/objects/{object_key}/imports/{record_import_id}/start": {},
+    "POST /v1/associations": NEW_LINK,
+    "POST /v1/associations/batch": {"associations": [NEW_LINK]},
+    "POST /v1/association-definitions": {"label": "owner", "from_type": "person", "to_type": "order"},
+    "PATCH /v1/association-definitions/{association_definition_id}": {"cardinality": "one_to_many"},
     "POST /v1/objects": PRODUCT_REQUEST | {"key": "new"},
     "PUT /v1/objects/{object_key}": PRODUCT_REQUEST | {"name": "Request"},
     "POST /v1/objects/{object_key}/check": PRODUCT_REQUEST,
@@ -537,11 +573,15 @@ BY_USERS: Final = frozenset(
     }
 )
 """Routes that are called by somebody signed in; all others by a key."""
-CONTENT_TYPES: Final[dict[str, str]] = {"POST /v1/people/imports": "text/csv"}
+CONTENT_TYPES: Final[dict[str, str]] = {
+    "POST /v1/people/imports": "text/csv",
+    "POST /v1/objects/{object_key}/imports": "text/csv",
+}
 """Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""
 QUERIES: Final[dict[str, str]] = {
     "GET /v1/addresses": "subject_type=person&subject_id={person_id}",
     "GET /v1/activities": "subject_type=person&subject_id={person_id}",
     "GET /v1/messages": "person_id={person_id}",
+    "GET /v1/associations": "type=person&id={person_id}",
 }
 """Parameters that a route cannot do without, or by which it could be made to show another's."""
