@@ -22,6 +22,7 @@ from activities.geocoding import GeocodingActivities
 from activities.journeys import JourneyActivities
 from activities.people_import import ImportActivities
 from activities.scores import ScoreActivities
+from activities.segments import SegmentActivities
 from core import logging
 from core.database import Database
 from core.settings import Settings, settings
@@ -37,6 +38,7 @@ from workflows.geocode import GeocodeWorkflow
 from workflows.journey import JourneyWorkflow
 from workflows.people_import import PeopleImportCheckWorkflow, PeopleImportWorkflow
 from workflows.scores import RecomputeScoresWorkflow
+from workflows.segment_refresh import SegmentRefreshWorkflow
 
 log = logging.get_logger(__name__)
 
@@ -89,13 +91,18 @@ def identity_worker(client: Client, activities: Sequence[Callable[..., Any]]) ->
     )
 
 
-def temporal_worker(client: Client, activities: JourneyActivities) -> Worker:
+def marketing_activities(database: Database, sender: Sender) -> list[Callable[..., Any]]:
+    """Return the activities of the marketing domain."""
+    return [*JourneyActivities(database, sender.wake).all(), *SegmentActivities(database).all()]
+
+
+def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
     """Return the Temporal worker of the marketing domain."""
     return Worker(
         client,
         task_queue=MARKETING_QUEUE,
-        workflows=[JourneyWorkflow],
-        activities=activities.all(),
+        workflows=[JourneyWorkflow, SegmentRefreshWorkflow],
+        activities=activities,
         # The workflow names what passes through; datetime.now() and the like still raise in its own module.
         workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
         max_concurrent_activities=STEPS_AT_ONCE,
@@ -109,10 +116,10 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
     database = Database(configuration.database_url, pool_size=configuration.database_pool_size)
     client = await connect(configuration)
     sender = Sender(database, configuration)
-    workers = [temporal_worker(client, JourneyActivities(database, sender.wake))]
-    activities = identity_activities(database, configuration)
-    if activities:
-        workers.append(identity_worker(client, activities))
+    workers = [
+        marketing_worker(client, marketing_activities(database, sender)),
+        identity_worker(client, identity_activities(database, configuration)),
+    ]
     try:
         async with AsyncExitStack() as running, asyncio.TaskGroup() as group:
             for worker in workers:

@@ -23,7 +23,7 @@ from services.marketing import enrollments, steps
 from services.marketing.enrollments import Candidate
 from services.marketing.members import CohortMembers
 from services.marketing.versions import LoadedVersion
-from worker import temporal_worker
+from worker import marketing_worker
 
 DEFINITION: dict[str, Any] = {
     "entry": {"api": True, "again": {"mode": "always"}},
@@ -79,7 +79,7 @@ async def walker(tenant: Tenant) -> AsyncGenerator[None]:
     """Run what walks cohorts, in this process: the worker and the starter of cohorts."""
     stop = asyncio.Event()
     starter = CohortStarter(tenant.database, tenant.client, eager=True)
-    async with temporal_worker(tenant.client, JourneyActivities(tenant.database, lambda: None)):
+    async with marketing_worker(tenant.client, JourneyActivities(tenant.database, lambda: None).all()):
         running = asyncio.create_task(starter.run(stop))
         try:
             yield

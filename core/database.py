@@ -8,6 +8,7 @@ tenant, which saves two round trips a request; `Database.hot` is the only way to
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
@@ -24,11 +25,24 @@ from core.wake import EVENT_CHANNEL, Waker
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-Role = Literal["tl_app", "tl_system"]
+Role = Literal["tl_app", "tl_system", "tl_reader"]
 
 IDLE_IN_TRANSACTION = "30s"
 """A transaction that waits for its own process this long is ended by the server, so it cannot hold up the bus."""
 LOCK_TIMEOUT = "10s"
+READERS = 4
+"""How many statements of tenants' own one process runs at a time."""
+_OF_READERS = {
+    "default_transaction_read_only": "on",
+    "max_parallel_workers_per_gather": "0",
+    "work_mem": "16MB",
+    "TimeZone": "UTC",
+}
+_BEGIN_READING = """
+SELECT set_config('app.tenant_id', $1, true), set_config('statement_timeout', $2, true),
+       -- who runs the server decides whether the role may bound its temporary files
+       CASE WHEN has_parameter_privilege('temp_file_limit', 'SET') THEN set_config('temp_file_limit', '1GB', true) END
+"""
 
 
 class TenantSession(AsyncSession):
@@ -73,6 +87,7 @@ class Database:
         self._system = self._engine("tl_system", ask_first=True)
         self._hot = self._hot_pool("tl_app")
         self._hot_system = self._hot_pool("tl_system")
+        self._readers = asyncio.Semaphore(READERS)
         self._waker = Waker(lambda: self._connect("tl_system"))
 
     def _engine(self, role: Role, *, ask_first: bool) -> AsyncEngine:
@@ -82,7 +97,12 @@ class Database:
             max_overflow=self._pool_size,
             pool_pre_ping=ask_first,
             hide_parameters=True,  # an error's text may reach a log or a workflow's history; people's data must not
-            connect_args={"server_settings": self._server_settings(role), "timeout": 10},
+            connect_args={
+                "server_settings": self._server_settings(role),
+                "timeout": 10,
+                # The statements that judge many segments at once are long, and are what is worth keeping prepared.
+                "max_cacheable_statement_size": 0,
+            },
         )
 
     def _hot_pool(self, role: Role) -> HotPool:
@@ -143,6 +163,31 @@ class Database:
         return self._hot_system.connection(None)
 
     @asynccontextmanager
+    async def reading(self, tenant_id: UUID, *, within: timedelta) -> AsyncGenerator["asyncpg.Connection[Any]"]:
+        """Lend a connection of `tl_reader` in a read-only transaction, each statement of which must end `within` this.
+
+        For statements that tenants wrote. The connection is made for this use and closed after it, so whatever a
+        statement may leave behind (settings, locks, memory) ends with it, and nothing of it is ever committed. Who
+        comes while `READERS` are at work waits.
+        """
+        async with self._readers:
+            connection = await self._connect("tl_reader", **_OF_READERS)
+            try:
+                await connection.transaction(readonly=True).start()
+                milliseconds = round(within / timedelta(milliseconds=1))
+                await connection.execute(_BEGIN_READING, str(tenant_id), str(milliseconds))
+                yield connection
+            finally:
+                await self._end(connection)
+
+    @staticmethod
+    async def _end(connection: "asyncpg.Connection[Any]") -> None:
+        try:
+            await connection.close(timeout=5)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection.terminate()  # the server rolls back what has lost its client
+
+    @asynccontextmanager
     async def listen(self, channel: str, wake: Callable[[], None]) -> AsyncGenerator[asyncio.Event]:
         """Call `wake()` on each notification of `channel` while the block runs; lend what is set if it ends."""
         lost = asyncio.Event()
@@ -161,8 +206,10 @@ class Database:
         finally:
             await connection.close()
 
-    async def _connect(self, role: Role) -> "asyncpg.Connection[Any]":
-        return await asyncpg.connect(driver_url(self._url), server_settings=self._server_settings(role), timeout=10)
+    async def _connect(self, role: Role, **settings: str) -> "asyncpg.Connection[Any]":
+        return await asyncpg.connect(
+            driver_url(self._url), server_settings=self._server_settings(role) | settings, timeout=10
+        )
 
     def wake(self, channel: str = EVENT_CHANNEL) -> None:
         """Tell the readers of `channel`, soon, that something was committed for them; call it after the commit."""

@@ -14,7 +14,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="", extra="ignore", frozen=True)
 
     database_url: str
-    """`postgresql://user:password@host:port/name`; the user is, or may become, tl_owner, tl_app and tl_system."""
+    """`postgresql://user:password@host:port/name`; the user is, or may become, tl_owner and the other `tl_` roles."""
     database_pool_size: int = Field(default=10, ge=1, le=200)
     """Connections a process keeps per role."""
 

@@ -19,6 +19,8 @@ COHORT_CHANNEL = "tl_cohort"
 """Cohorts are to be started, or signals to be delivered."""
 START_CHANNEL = "tl_start"
 """Workflows are owed to Temporal."""
+SCHEDULE_CHANNEL = "tl_schedule"
+"""Schedules are to be brought in line."""
 MESSAGE_CHANNEL = "tl_message"
 """Messages were queued: for senders."""
 GAP_SECONDS = 0.005

@@ -18,7 +18,7 @@ ROLES = """
 DO $$
 DECLARE role_name text;
 BEGIN
-  FOREACH role_name IN ARRAY ARRAY['tl_owner', 'tl_app', 'tl_system'] LOOP
+  FOREACH role_name IN ARRAY ARRAY['tl_owner', 'tl_app', 'tl_system', 'tl_reader'] LOOP
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
       BEGIN
         EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', role_name);
@@ -30,6 +30,14 @@ BEGIN
       EXECUTE format('GRANT %I TO %I', role_name, current_user);
     END IF;
   END LOOP;
+  -- Only a superuser can let the reader bound its own temporary files; elsewhere whoever runs the server does.
+  IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    BEGIN
+      GRANT SET ON PARAMETER temp_file_limit TO tl_reader;
+    EXCEPTION WHEN internal_error OR unique_violation THEN
+      NULL;  -- another database of this cluster has just done it
+    END;
+  END IF;
 END $$;
 """
 
@@ -48,7 +56,7 @@ async def _as_owner(url: str, action: Callable[[Config], object]) -> None:
         await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         await connection.execute(text(ROLES))
         await connection.execute(text("GRANT CREATE, USAGE ON SCHEMA public TO tl_owner"))
-        await connection.execute(text("GRANT USAGE ON SCHEMA public TO tl_app, tl_system"))
+        await connection.execute(text("GRANT USAGE ON SCHEMA public TO tl_app, tl_system, tl_reader"))
         await connection.execute(text("SET ROLE tl_owner"))
         await connection.execute(text("SET lock_timeout = '5s'"))
         await connection.commit()
@@ -58,7 +66,7 @@ async def _as_owner(url: str, action: Callable[[Config], object]) -> None:
 
 
 async def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database at `url` to `revision`; creates the three roles where they are missing.
+    """Bring the database at `url` to `revision`; creates the four roles where they are missing.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the login may not create the roles, or a lock was not to be had within 5 s.

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Boolean, CheckConstraint, Index, Integer, PrimaryKeyConstraint, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
@@ -30,7 +31,7 @@ class Segment(Created, TenantRow):
     name: Mapped[str]
     description: Mapped[str | None]
     kind: Mapped[str]
-    rules: Mapped[dict[str, Any] | None]
+    rules: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """A condition of the language (`docs/segments.md`)."""
     sql: Mapped[str | None]
     """SQL criteria as their author wrote them; see `services.marketing.criteria`."""
@@ -132,7 +133,7 @@ class SegmentRefresh(Created, TenantRow):
             "updated_at",
             postgresql_where=text("status = 'queued' OR status = 'running'"),
         ),
-        {"info": system("SELECT, UPDATE")},
+        {"info": system("SELECT, UPDATE, DELETE")},
     )
 
     segment_id: Mapped[UUID]

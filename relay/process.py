@@ -11,15 +11,18 @@ from core.database import Database
 from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
+from relay.schedules import ScheduleKeeper
 from relay.starts import WorkflowStarter
+from relay.turns import SegmentClock
 from services.identity import imports, organization_people, scoring
+from services.marketing.segments import freshness, refreshing
 from services.tenancy import idempotency, sessions, throttle
 
 PURGE_PAGE: Final = 5_000
 
 
 async def run(database: Database, client: Client, stop: asyncio.Event, *, eager: bool) -> None:
-    """Feed the consumers, start workflows and deliver signals until `stop` is set.
+    """Feed the consumers, start workflows, keep schedules and time, and deliver signals until `stop` is set.
 
     `eager` where the worker runs in this process and with this client: it gets the first task without polling.
     """
@@ -32,6 +35,8 @@ async def run(database: Database, client: Client, stop: asyncio.Event, *, eager:
             forget_answers,
             forget_sessions,
             forget_imports,
+            forget_computations,
+            refreshing.resume_stuck,
             once_a_day(organization_people.follow_dates),
             once_a_day(scoring.follow_time),
         ],
@@ -40,6 +45,8 @@ async def run(database: Database, client: Client, stop: asyncio.Event, *, eager:
         group.create_task(relay.run(stop), name="relay")
         group.create_task(starter.run(stop), name="cohorts")
         group.create_task(WorkflowStarter(database, client).run(stop), name="starts")
+        group.create_task(ScheduleKeeper(database, client).run(stop), name="schedules")
+        group.create_task(SegmentClock(database).run(stop), name="segment-clock")
 
 
 async def forget_answers(database: Database) -> None:
@@ -80,3 +87,10 @@ async def forget_imports(database: Database) -> None:
     """Delete rows that imports refused, after their time, and files that were uploaded and never imported."""
     async with database.system() as session:
         await imports.purge(session)
+
+
+async def forget_computations(database: Database) -> None:
+    """Delete what was noted of segments' computations and freshness long ago."""
+    async with database.system() as session:
+        await refreshing.forget_old(session)
+        await freshness.forget(session)

@@ -1,10 +1,12 @@
 """Starting the workflows that rows of `workflow_start` owe."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from uuid import UUID
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import ARRAY, Uuid, all_, delete, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
@@ -16,6 +18,7 @@ from core.temporal import DOMAIN, TENANT_ID
 from core.waiting import any_of
 from core.wake import START_CHANNEL
 from models import WorkflowStart
+from relay.refusals import Refusals, is_outage
 
 log = get_logger(__name__)
 
@@ -27,11 +30,12 @@ SWEEP_SECONDS = 1.0
 class WorkflowStarter:
     """Starts what is owed. Any number may run: a row is held while it is started, and a workflow's id starts once."""
 
-    def __init__(self, database: Database, client: Client) -> None:
-        """Start workflows of `database` at `client`'s namespace."""
+    def __init__(self, database: Database, client: Client, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start workflows of `database` at `client`'s namespace; `clock` counts seconds."""
         self._database = database
         self._client = client
         self._woken = asyncio.Event()
+        self._refusals = Refusals[UUID](clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; an outage of Postgres or Temporal only delays."""
@@ -47,11 +51,17 @@ class WorkflowStarter:
                 await any_of(stop, seconds=SWEEP_SECONDS)
 
     async def once(self) -> bool:
-        """Start one page; whether there may be more."""
+        """Start one page; whether there may be more.
+
+        Raises:
+            RPCError: Temporal could not be spoken with; what it started before that is recorded.
+            OSError: as above.
+        """
         async with self._database.system() as session:
             rows = (
                 await session.scalars(
                     select(WorkflowStart)
+                    .where(WorkflowStart.id != all_(literal(self._refusals.held(), ARRAY(Uuid()))))
                     .order_by(WorkflowStart.created_at)
                     .limit(PAGE)
                     .with_for_update(key_share=True, skip_locked=True)
@@ -60,15 +70,22 @@ class WorkflowStarter:
             if not rows:
                 return False
             answers = await asyncio.gather(*(self._start(row) for row in rows), return_exceptions=True)
-            started = [row for row, error in zip(rows, answers, strict=True) if error is None]
-            refused = [error for error in answers if error is not None]
-            if refused and not started:
-                raise refused[0]
-            # One that Temporal will not have must not hold up the others; it is tried again with every page.
-            for error in refused:
-                log.error("start.refused", error=f"{type(error).__name__}: {error}")
-            await self._forget(session, started)
-        return len(started) == PAGE
+            await self._forget(session, [row for row, error in zip(rows, answers, strict=True) if error is None])
+        outage: BaseException | None = None
+        for row, error in zip(rows, answers, strict=True):
+            if error is None:
+                continue
+            if is_outage(error):
+                outage = error
+                continue
+            # one that Temporal will not have must not hold up the others
+            pause = self._refusals.add(row.id)
+            log.error(
+                "start.refused", workflow_id=row.workflow_id, error=f"{type(error).__name__}: {error}", retry_in=pause
+            )
+        if outage is not None:
+            raise outage
+        return len(rows) == PAGE
 
     async def _start(self, row: WorkflowStart) -> None:
         with suppress(WorkflowAlreadyStartedError):

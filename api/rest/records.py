@@ -1,24 +1,32 @@
 """Records of a tenant's own objects."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast
 from uuid import UUID
 
-from fastapi import status
+from fastapi import Query, Response, status
 from pydantic import Field
 
 from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Strict
+from api.hot import SECURITY, Caller, as_json, caller
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.rest.objects import ObjectKey, ProblemOut, PropertyName
 from api.routing import Router
-from services.objects import records
+from core.errors import InvalidError
+from services.objects import history, listing, records
 from services.objects.judging import Item
+from services.objects.listing import Place
+from services.objects.plans import Connection
 from services.objects.records import MAX_BATCH
 
 router = Router(prefix="/objects/{object_key}/records", tags=["objects"])
 
 READ = [requires("objects:read")]
 WRITE = [requires("objects:write")]
+Reader = Annotated[Caller, caller("objects:read")]
+LongCursor = Annotated[str | None, Query(max_length=4_000, description="`next_cursor` of the page before")]
+"""Long, as it holds what the records are sorted by."""
 
 
 class RecordIn(Strict):
@@ -74,10 +82,69 @@ class BatchOut(Strict):
     rejected: list[RejectedOut]
 
 
+class EntryOut(Strict):
+    """One thing that happened to a record."""
+
+    id: UUID
+    at: datetime
+    kind: str
+    """`activity` or `event`: where it is kept."""
+    type: str
+    detail: dict[str, Any]
+    """Of an activity `actor`, `changes` and `request_id`, of an event its `properties`."""
+
+
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
 async def create(object_key: ObjectKey, body: RecordIn, session: SessionDep, actor: ActorDep) -> RecordOut:
     """Make a record."""
     return RecordOut.model_validate(await records.create(session, object_key, body.properties, by=actor))
+
+
+@router.get("", response_model=Page[RecordOut], openapi_extra=SECURITY)
+async def find(
+    object_key: ObjectKey,
+    caller: Reader,
+    filter: Annotated[  # noqa: A002 - the field's name
+        str | None,
+        Query(
+            max_length=20_000,
+            description="A condition tree as JSON, its fields being `record:KEY.PROPERTY`",
+            examples=['{"field": "record:product_request.quantity", "op": ">", "value": 10}'],
+        ),
+    ] = None,
+    sort: Annotated[
+        str,
+        Query(
+            min_length=1,
+            max_length=101,
+            description="`id` (oldest first), `created_at`, `updated_at` or an indexed property; behind `-` downwards",
+        ),
+    ] = "id",
+    limit: LimitParam = DEFAULT_LIMIT,
+    cursor: LongCursor = None,
+) -> Response:
+    """List the records of an object that a filter lets through.
+
+    Records without the property that is sorted by come last, either way. Where a filter asks what no index answers, a
+    page may hold fewer records than `limit`: go on while there is a `next_cursor`.
+    """
+    start = listing.START if cursor is None else _place(cursor, sort)
+    async with caller.reading() as connection:
+        found = await listing.page(
+            cast("Connection", connection),
+            caller.tenant_id,
+            object_key,
+            filter_text=filter,
+            sort=sort,
+            limit=limit,
+            start=start,
+        )
+    return as_json(
+        Page[RecordOut](
+            items=[RecordOut.model_validate(record) for record in found.records],
+            next_cursor=None if found.next is None else _cursor(found.next, sort),
+        )
+    )
 
 
 @router.post("/batch", dependencies=WRITE)
@@ -106,6 +173,24 @@ async def get(object_key: ObjectKey, record_id: UUID, session: SessionDep) -> Re
     return RecordOut.model_validate(await records.get(session, object_key, record_id))
 
 
+@router.get("/{record_id}/timeline", dependencies=READ)
+async def get_timeline(
+    object_key: ObjectKey,
+    record_id: UUID,
+    session: SessionDep,
+    limit: LimitParam = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[EntryOut]:
+    """List what happened to a record, newest first: its changes, and other events about it."""
+    before = history.START if cursor is None else _entry_key(cursor)
+    await records.get(session, object_key, record_id)
+    entries = await history.page(session, record_id, limit=limit + 1, before=before)
+    return Page(
+        items=[EntryOut.model_validate(entry) for entry in entries[:limit]],
+        next_cursor=encode_cursor(entries[limit - 1].at, entries[limit - 1].id) if len(entries) > limit else None,
+    )
+
+
 @router.patch("/{record_id}", dependencies=WRITE)
 async def change(
     object_key: ObjectKey, record_id: UUID, body: RecordIn, session: SessionDep, actor: ActorDep
@@ -129,3 +214,26 @@ async def replace(
 async def delete(object_key: ObjectKey, record_id: UUID, session: SessionDep, actor: ActorDep) -> None:
     """Delete a record, with its associations."""
     await records.delete(session, object_key, record_id, by=actor)
+
+
+def _cursor(place: Place, sort: str) -> str:
+    return encode_cursor(sort, place.phase, place.value or "", place.id or "")
+
+
+def _place(cursor: str, sort: str) -> Place:
+    of_sort, phase, value, record_id = decode_cursor(cursor, [str, int, str, str])
+    try:
+        place = Place(phase, value or None, UUID(record_id) if record_id else None)
+        if of_sort == sort and listing.is_place(place, sort):
+            return place
+    except ValueError:
+        pass
+    raise InvalidError.of("cursor", "is not a cursor of this list")
+
+
+def _entry_key(cursor: str) -> tuple[datetime, UUID]:
+    at, entry_id = decode_cursor(cursor, [datetime, UUID])
+    try:
+        return at.astimezone(UTC), entry_id
+    except OverflowError as error:
+        raise InvalidError.of("cursor", "is not a cursor of this list") from error

@@ -21,6 +21,13 @@ CREATE VIEW marketing_segment_memberships WITH (security_invoker = true) AS
 SELECT m.tenant_id, m.person_id, m.segment_id, s.key AS segment_key, s.name AS segment_name, m.entered_at
 FROM segment_member m JOIN segment s ON s.tenant_id = m.tenant_id AND s.id = m.segment_id
 """
+# What realtime segments speak of: who else writes it tells of its changes only where somebody asks.
+INTERESTS = """
+CREATE VIEW marketing_segment_interests WITH (security_invoker = true) AS
+SELECT DISTINCT d.tenant_id, d.kind, d.name
+FROM segment_dependency d JOIN segment s ON s.tenant_id = d.tenant_id AND s.id = d.segment_id
+WHERE s.refresh = 'realtime'
+"""
 
 
 END = (
@@ -491,15 +498,17 @@ def upgrade() -> None:
     for table in ("segment", "segment_member", "segment_dependency"):
         isolate(table)
     isolate("segment_flip", system="SELECT, UPDATE")  # a row is locked while it is handled
-    isolate("segment_refresh", system="SELECT, UPDATE")
+    isolate("segment_refresh", system="SELECT, UPDATE, DELETE")
     isolate("segment_lag", system="SELECT, DELETE")
     isolate("workflow_schedule", system="SELECT, UPDATE, DELETE")
     op.execute(MEMBERSHIPS)
-    op.execute("GRANT SELECT ON marketing_segment_memberships TO tl_app")
+    op.execute(INTERESTS)
+    op.execute("GRANT SELECT ON marketing_segment_memberships, marketing_segment_interests TO tl_app")
 
 
 def downgrade() -> None:
     """Take back."""
+    op.execute("DROP VIEW marketing_segment_interests")
     op.execute("DROP VIEW marketing_segment_memberships")
     op.drop_index("event_type_idx", table_name="event")
     op.create_index(

@@ -13,11 +13,12 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger, DateTime, Text, Uuid
 
-from contracts.events import ORDER_PLACED, ORDER_REFUNDED, PERSON_UNMERGED
+from contracts.events import ORDER_PLACED, ORDER_REFUNDED, PERSON_ORDERS_CHANGED, PERSON_UNMERGED
 from core.database import TenantSession
 from models import OrderFact
 from services.events.bus import Consumer, EventRow
 from services.events.incoming import amount, order_id
+from services.events.publish import NewEvent, publish
 from services.identity import lifecycle, scoring
 
 _SAVE: Final = text("""
@@ -95,6 +96,8 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
             touched.add(order.person_id)
     await _save(session, orders)
     live = {person for _, person, event in keyed if event.live}
+    # For whoever reads the facts: the orders' own events came before them.
+    await publish(session, [NewEvent(PERSON_ORDERS_CHANGED, person, live=person in live) for person in sorted(touched)])
     await lifecycle.recompute(session, sorted(touched), quiet=touched - live)
     await scoring.recompute(session, sorted(touched), quiet=touched - live)
     await _give_back(session, [event for event in events if event.type == PERSON_UNMERGED])

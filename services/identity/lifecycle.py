@@ -26,6 +26,7 @@ from contracts.events import (
     FORM_SUBMITTED,
     ORDER_PLACED,
     PAGE_VIEWED,
+    PERSON_SEEN,
     PERSON_STAGE_CHANGED,
     PERSON_UPDATED,
 )
@@ -98,13 +99,21 @@ _RECOMPUTE = text("""
                                  CASE WHEN r.is_employee <> r.employee THEN 'is_employee' END], NULL) AS roles
 """).bindparams(_people)
 
-_SEEN = text("""
-    UPDATE person p
-    SET last_seen_at = s.at
-    FROM unnest(CAST(:people AS uuid[]), CAST(:times AS timestamptz[])) AS s(id, at)
-    WHERE p.tenant_id = :tenant AND p.id = s.id
-      AND (p.last_seen_at IS NULL OR p.last_seen_at < s.at - interval '5 minutes')
-""")
+# Told only where somebody asks for it: else it would double the events of a busy website.
+_SEEN = text(f"""
+    WITH seen AS (
+      UPDATE person p
+      SET last_seen_at = s.at
+      FROM unnest(CAST(:people AS uuid[]), CAST(:times AS timestamptz[])) AS s(id, at)
+      WHERE p.tenant_id = :tenant AND p.id = s.id
+        AND (p.last_seen_at IS NULL OR p.last_seen_at < s.at - interval '5 minutes')
+      RETURNING p.id
+    )
+    INSERT INTO event (tenant_id, id, type, subject_id, person_id)
+    SELECT :tenant AS tenant_id, tl_uuid7(), '{PERSON_SEEN}', id, id FROM seen
+    WHERE EXISTS (SELECT FROM marketing_segment_interests i
+                  WHERE i.tenant_id = :tenant AND i.kind = 'field' AND i.name = 'last_seen_at')
+""")  # noqa: S608 - a constant of ours
 
 
 # Links begin and end by their dates, which no write tells of.

@@ -14,6 +14,8 @@ from contracts.events import (
     ASSOCIATION_DELETED,
     PERSON_CREATED,
     PERSON_MERGED,
+    PERSON_ORDERS_CHANGED,
+    PERSON_SEEN,
     PERSON_SUBSCRIBED,
     PERSON_UNMERGED,
     PERSON_UNSUBSCRIBED,
@@ -21,8 +23,10 @@ from contracts.events import (
 )
 from core.database import TenantSession
 
-# The activity log tells the same, with what was before and who did it.
+# The activity log tells the same, with what was before and who did it; or the events that these follow do.
 TOLD_BY_ACTIVITY: Final = [
+    PERSON_ORDERS_CHANGED,
+    PERSON_SEEN,
     PERSON_CREATED,
     PERSON_UPDATED,
     PERSON_SUBSCRIBED,

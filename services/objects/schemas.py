@@ -17,6 +17,7 @@ from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationErrorKin
 from core.errors import FieldProblem
 from journeys.conditions import is_step
 from journeys.literals import MAX_NUMBER
+from services.shared.related import RECORD_FIELDS
 
 MAX_BYTES: Final = 64 * 1024
 """Of a schema, as JSON in UTF-8."""
@@ -27,8 +28,6 @@ MAX_PARTS: Final = 5_000
 """Schemas in a schema, each counted as often as it applies."""
 MAX_PATTERNS: Final = 50
 """Each may take a megabyte of memory when it is compiled."""
-RESERVED: Final = frozenset({"id", "created_at", "updated_at"})
-"""What a record has beside its properties."""
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 _ONE: Final = (
@@ -158,7 +157,7 @@ def _name_problems(schema: Schema) -> list[FieldProblem]:
 
 def name_problem(name: str) -> str | None:
     """Say why a property on the top level may not have this name; None where it may."""
-    if name in RESERVED:
+    if name in RECORD_FIELDS:
         return "is what every record has beside its properties; give the property another name"
     if not is_step(name):
         return "must have a name of 1 to 100 characters, without dots and control characters, or spaces at its ends"

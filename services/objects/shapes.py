@@ -7,15 +7,8 @@ from urllib.parse import unquote
 from uuid import UUID
 
 from journeys.attributes import Defined
-from journeys.conditions import FieldPath
 from services.objects.schemas import Schema
-
-META: Final[Mapping[str, Defined]] = {
-    "id": Defined("text"),
-    "created_at": Defined("datetime"),
-    "updated_at": Defined("datetime"),
-}
-"""What every record has beside its properties."""
+from services.shared.related import RECORD_FIELDS
 
 SCALARS: Final = frozenset({"string", "number", "integer", "boolean"})
 
@@ -32,16 +25,14 @@ class ObjectShape:
     nested: frozenset[str]
     """Of these, those that a path may lead into."""
 
-    def has(self, field: FieldPath) -> bool:
-        """Whether there is such a field, `record:KEY` being this object."""
-        name, *rest = field.path
-        if name in self.properties:
-            return not rest or name in self.nested
-        return name in META and not rest
+    @property
+    def names(self) -> frozenset[str]:
+        """The fields, as a vocabulary of conditions has them."""
+        return frozenset({*self.properties, *RECORD_FIELDS, *(f"{name}.*" for name in self.nested)})
 
     def typed(self, key: str) -> dict[str, Defined]:
         """Return what the fields hold, by path, where it is known; `key` is the object's."""
-        held = {name: defined for name, defined in self.properties.items() if defined is not None} | META
+        held = {name: defined for name, defined in self.properties.items() if defined is not None} | dict(RECORD_FIELDS)
         return {f"record:{key}.{name}": defined for name, defined in held.items()}
 
 

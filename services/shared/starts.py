@@ -12,7 +12,8 @@ from core.wake import START_CHANNEL
 from models import WorkflowStart
 
 IDENTITY: Final = "identity"
-"""Domain, and name of its task queue."""
+MARKETING: Final = "marketing"
+"""Domains, and names of their task queues."""
 
 
 async def owe(

@@ -12,12 +12,14 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from contracts.events import TENANT_UPDATED
 from core import currency
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Tenant
+from services.events.publish import NewEvent, publish
 from services.identity import scoring
 from services.shared import activity
 from services.tenancy import origins
@@ -112,9 +114,13 @@ async def update(session: TenantSession, changes: Mapping[str, Any], *, by: Acto
             by=by,
             subject_type="tenant",
             subject_id=session.tenant_id,
-            type="tenant.updated",
+            type=TENANT_UPDATED,
             changes=changed,
         )
+        told = NewEvent(
+            TENANT_UPDATED, session.tenant_id, subject_type="tenant", properties={"fields": sorted(changed)}
+        )
+        await publish(session, [told])
         if "qualify_at_score" in changed:
             await scoring.owe_all(session)
     return tenant

@@ -24,7 +24,7 @@ from core.actor import CLI
 from core.database import Database
 from core.ids import new_id
 from core.settings import Settings
-from models import DeadEvent, DuplicateCandidate, Enrollment, Event, Message, TemplateVersion
+from models import DeadEvent, DuplicateCandidate, Enrollment, Event, Message, SegmentRefresh, TemplateVersion
 from services.tenancy import api_keys, sessions, tenants
 from services.tenancy.sessions import Origin
 from tests.api.conftest import serving
@@ -368,6 +368,22 @@ async def _definition(world: World) -> str:
     return (await world.post("/v1/attributes", {"key": "plan", "label": MARK, "type": "text"}))["id"]
 
 
+async def _segment(world: World) -> str:
+    body = {"key": "vip", "name": MARK, "kind": "static"}
+    made = await world.post("/v1/segments", body)
+    await world.post(f"/v1/segments/{made['id']}/members", {"person_ids": [await world.get("person_id")]})
+    return made["id"]
+
+
+async def _computed_segment(world: World) -> str:
+    body = {"key": "readers", "name": MARK, "kind": "dynamic", "rules": {"event": "page.viewed"}}
+    made = await world.post("/v1/segments", body)
+    async with world.database.tenant(world.tenant_id) as session:
+        over = update(SegmentRefresh).where(SegmentRefresh.tenant_id == world.tenant_id)
+        await session.execute(over.values(status="finished"))
+    return made["id"]
+
+
 async def _rule(world: World) -> str:
     body = {"key": "reader", "name": MARK, "condition": {"event": "page.viewed", "within": "P7D"}, "points": 5}
     return (await world.post("/v1/score-rules", body))["id"]
@@ -435,6 +451,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "value": _value,
     "definition_id": _definition,
     "rule_id": _rule,
+    "segment": _segment,
     "import_id": _import,
     "topic_id": _topic,
     "association_id": _association,
@@ -445,6 +462,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
+    "computed_segment": _computed_segment,
     "paused_journey": _paused_journey,
     "paused_enrollment": _paused_enrollment,
     "parked_enrollment": _parked_enrollment,
@@ -486,6 +504,12 @@ BODIES: Final[dict[str, Any]] = {
         "points": 10,
     },
     "PATCH /v1/score-rules/{rule_id}": {"points": 7},
+    "POST /v1/segments": {"key": "new", "name": "New", "kind": "dynamic", "rules": {"event": "order.placed"}},
+    "POST /v1/segments/preview": {"rules": {"event": "order.placed"}},
+    "PATCH /v1/segments/{segment}": {"description": "Ours"},
+    "POST /v1/segments/{segment}/members": {"person_ids": ["{loser_id}"]},
+    "POST /v1/segments/{segment}/members/remove": {"person_ids": ["{person_id}"]},
+    "POST /v1/segments/{segment}/snapshot": {"key": "copy", "name": "Copy"},
     "POST /v1/people/imports": b"email\nnew@shop.example\n",
     "POST /v1/people/imports/{import_id}/check": {},
     "POST /v1/people/imports/{import_id}/start": {},
@@ -536,6 +560,7 @@ INSTEAD: Final[dict[str, dict[str, str]]] = {
     "POST /v1/enrollments/{enrollment_id}/retry": {"enrollment_id": "parked_enrollment"},
     "DELETE /v1/objects/{object_key}": {"object_key": "empty_object"},
     "DELETE /v1/write-keys/{key_id}": {"key_id": "write_key_id"},
+    "POST /v1/segments/{segment}/refresh": {"segment": "computed_segment"},
 }
 """What stands for a name in a path where the route needs another thing of that name, or one in another state."""
 BY_USERS: Final = frozenset(

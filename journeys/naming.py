@@ -1,0 +1,34 @@
+"""What a journey names of the tenant's other things."""
+
+from collections.abc import Iterator
+
+from journeys.conditions import Condition, segments_of
+from journeys.definition import (
+    BranchNode,
+    CronEntry,
+    EventEntry,
+    JourneyDefinition,
+    SegmentEntry,
+    WaitForEventNode,
+)
+
+
+def segments_named(definition: JourneyDefinition) -> frozenset[str]:
+    """Return the keys of the segments that it asks about, or is entered by."""
+    entered = {entry.segment for entry in definition.entries if isinstance(entry, SegmentEntry | CronEntry)}
+    return frozenset(entered).union(*(segments_of(condition) for condition in conditions_in(definition)))
+
+
+def conditions_in(definition: JourneyDefinition) -> Iterator[Condition]:
+    """Yield every condition of a journey."""
+    for entry in definition.entries:
+        if isinstance(entry, EventEntry) and entry.where is not None:
+            yield entry.where
+    for node in definition.nodes.values():
+        if isinstance(node, BranchNode):
+            yield from (branch.when for branch in node.branches)
+        elif isinstance(node, WaitForEventNode) and node.where is not None:
+            yield node.where
+    for rule in (definition.goal, *definition.exit_when):
+        if rule is not None and rule.where is not None:
+            yield rule.where

@@ -1,0 +1,176 @@
+"""Keeping segments fresh by the bus: from what happened to the segments it may concern, for the people it concerns."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Uuid
+
+from contracts.events import (
+    ASSOCIATION_CREATED,
+    ASSOCIATION_DELETED,
+    LINK_UPDATED,
+    ORGANIZATION_DELETED,
+    ORGANIZATION_UPDATED,
+    PERSON_CREATED,
+    PERSON_LINKED,
+    PERSON_MERGED,
+    PERSON_ORDERS_CHANGED,
+    PERSON_SCORE_CHANGED,
+    PERSON_SEEN,
+    PERSON_STAGE_CHANGED,
+    PERSON_UNLINKED,
+    PERSON_UNMERGED,
+    PERSON_UPDATED,
+    RECORD_CREATED,
+    RECORD_UPDATED,
+    SEGMENT_ENTERED,
+    SEGMENT_LEFT,
+    TENANT_UPDATED,
+)
+from core.actor import SYSTEM
+from core.database import TenantSession
+from models import Segment, SegmentDependency
+from services.events.bus import Consumer, EventRow
+from services.marketing.segments import freshness, membership, refreshing
+from services.marketing.segments.rules import EVERYBODY, ORDER, ORGANIZATION, Dependency
+from services.shared.prepared import fetch
+
+_ALWAYS: Final[Mapping[str, Sequence[Dependency]]] = MappingProxyType(
+    {
+        **dict.fromkeys((PERSON_CREATED, PERSON_MERGED, PERSON_UNMERGED), (EVERYBODY,)),
+        **dict.fromkeys((PERSON_LINKED, LINK_UPDATED, PERSON_UNLINKED), (ORGANIZATION,)),
+        PERSON_UPDATED: (Dependency("field", "updated_at"),),
+        PERSON_STAGE_CHANGED: (Dependency("field", "lifecycle_stage"), Dependency("field", "qualified_at")),
+        PERSON_SCORE_CHANGED: (Dependency("field", "score"),),
+        PERSON_SEEN: (Dependency("field", "last_seen_at"),),
+        PERSON_ORDERS_CHANGED: (ORDER,),
+    }
+)
+"""What an event of the type changes of its person, whatever else it says."""
+_NAMING: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        **dict.fromkeys((ASSOCIATION_CREATED, ASSOCIATION_DELETED), ("record", "object")),
+        **dict.fromkeys((SEGMENT_ENTERED, SEGMENT_LEFT), ("segment", "segment")),
+    }
+)
+"""Kind of what changed, and the property that names it."""
+_OF_LINKED: Final = text("""
+    SELECT organization_id AS thing, person_id FROM organization_person
+    WHERE tenant_id = :tenant AND organization_id = ANY(:things)
+""").bindparams(bindparam("things", type_=ARRAY(Uuid)))
+_OF_RECORDS: Final = text("""
+    SELECT from_record_id AS thing, to_person_id AS person_id FROM association
+    WHERE tenant_id = :tenant AND from_record_id = ANY(:things) AND to_person_id IS NOT NULL
+    UNION
+    SELECT to_record_id, from_person_id FROM association
+    WHERE tenant_id = :tenant AND to_record_id = ANY(:things) AND from_person_id IS NOT NULL
+""").bindparams(bindparam("things", type_=ARRAY(Uuid)))
+
+_DEPENDENTS: Final = """
+SELECT d.kind, d.name, d.segment_id
+FROM unnest($2::text[], $3::text[]) AS changed(kind, name)
+JOIN segment_dependency d ON d.tenant_id = $1 AND d.kind = changed.kind AND d.name = changed.name
+JOIN segment s ON s.tenant_id = $1 AND s.id = d.segment_id AND s.refresh = 'realtime'
+"""
+
+Heard = dict[Dependency, dict[UUID, list[EventRow]]]
+"""What may have changed, for whom, by which events."""
+
+
+async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
+    """Judge anew who may have entered or left a segment by these events."""
+    heard = await _heard(session, events)
+    concerned, causes = await _concerned(session, heard)
+    if concerned:
+        live = {person_id for person_id, told in causes.items() if any(event.live for event in told)}
+        changes = await membership.rejudge(session, concerned, quiet=causes.keys() - live)
+        now = datetime.now(UTC)
+        lags = {
+            person_id: (now - min(event.received_at for event in causes[person_id])).total_seconds()
+            for _, person_id in (*changes.entered, *changes.left)
+        }
+        await freshness.count(session, [lags[person_id] for _, person_id in (*changes.entered, *changes.left)])
+    for event in events:
+        if event.type == TENANT_UPDATED:
+            await _recompute(session, event)
+
+
+async def _heard(session: TenantSession, events: Sequence[EventRow]) -> Heard:
+    heard: Heard = defaultdict(lambda: defaultdict(list))
+    of_things: dict[Dependency, dict[UUID, list[EventRow]]] = defaultdict(lambda: defaultdict(list))
+    for event in events:
+        if event.person_id is not None:
+            for changed in _changed(event):
+                heard[changed][event.person_id].append(event)
+        elif event.type in {ORGANIZATION_UPDATED, ORGANIZATION_DELETED}:
+            of_things[ORGANIZATION][event.subject_id].append(event)
+        elif event.type in {RECORD_CREATED, RECORD_UPDATED}:
+            of_things[Dependency("record", str(event.properties.get("object")))][event.subject_id].append(event)
+    for changed, by_thing in of_things.items():
+        statement = _OF_LINKED if changed == ORGANIZATION else _OF_RECORDS
+        rows = await session.execute(statement, {"tenant": session.tenant_id, "things": sorted(by_thing)})
+        for row in rows:
+            heard[changed][row.person_id] += by_thing[row.thing]
+    return heard
+
+
+def _changed(event: EventRow) -> Iterator[Dependency]:
+    """Yield what an event about a person may have changed."""
+    yield Dependency("event", event.type)
+    yield from _ALWAYS.get(event.type, ())
+    if event.type == PERSON_UPDATED:
+        for field in event.properties.get("fields", ()):
+            # Below an attribute, it is the attribute that changed.
+            yield Dependency("field", ".".join(str(field).split(".")[:2]))
+    elif event.type in _NAMING:
+        kind, name = _NAMING[event.type]
+        yield Dependency(kind, str(event.properties.get(name)))
+
+
+async def _concerned(session: TenantSession, heard: Heard) -> tuple[dict[UUID, set[UUID]], dict[UUID, list[EventRow]]]:
+    """Return by segment whom to judge, and by person why."""
+    concerned: dict[UUID, set[UUID]] = defaultdict(set)
+    causes: dict[UUID, list[EventRow]] = defaultdict(list)
+    if heard:
+        for changed, segment_id in await _dependents(session, heard):
+            for person_id, told in heard[changed].items():
+                concerned[segment_id].add(person_id)
+                causes[person_id] += told
+    return concerned, causes
+
+
+async def _dependents(session: TenantSession, changed: Heard) -> list[tuple[Dependency, UUID]]:
+    kinds, names = [each.kind for each in changed], [each.name for each in changed]
+    rows = await fetch(session, _DEPENDENTS, session.tenant_id, kinds, names)
+    return [(Dependency(kind, name), segment_id) for kind, name, segment_id in rows]
+
+
+async def _recompute(session: TenantSession, event: EventRow) -> None:
+    """Have segments computed anew that depend on a setting of the tenant that changed."""
+    fields = event.properties.get("fields", ())
+    rows = await session.scalars(
+        select(Segment)
+        .where(
+            Segment.tenant_id == session.tenant_id,
+            Segment.refresh == "realtime",
+            Segment.id.in_(
+                select(SegmentDependency.segment_id).where(
+                    SegmentDependency.tenant_id == session.tenant_id,
+                    SegmentDependency.kind == "tenant",
+                    SegmentDependency.name.in_(fields),
+                )
+            ),
+        )
+        .order_by(Segment.id)
+    )
+    for segment in rows.all():
+        await refreshing.owe(session, segment, cause="changed", quiet=True, by=SYSTEM, restart=True)
+
+
+CONSUMER: Final = Consumer("segments", handle)
