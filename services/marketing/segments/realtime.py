@@ -45,7 +45,7 @@ _ALWAYS: Final[Mapping[str, Sequence[Dependency]]] = MappingProxyType(
         **dict.fromkeys((PERSON_CREATED, PERSON_MERGED, PERSON_UNMERGED), (EVERYBODY,)),
         **dict.fromkeys((PERSON_LINKED, LINK_UPDATED, PERSON_UNLINKED), (ORGANIZATION,)),
         PERSON_UPDATED: (Dependency("field", "updated_at"),),
-        PERSON_STAGE_CHANGED: (Dependency("field", "lifecycle_stage"), Dependency("field", "qualified_at")),
+        PERSON_STAGE_CHANGED: (Dependency("field", "lifecycle_stage"), Dependency("field", "updated_at")),
         PERSON_SCORE_CHANGED: (Dependency("field", "score"),),
         PERSON_SEEN: (Dependency("field", "last_seen_at"),),
         PERSON_ORDERS_CHANGED: (ORDER,),
@@ -59,6 +59,8 @@ _NAMING: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 """Kind of what changed, and the property that names it."""
+_COLUMNS: Final[Mapping[str, str]] = MappingProxyType({"qualified": "qualified_at"})
+"""Fields whose changes are told by another name than conditions have for them."""
 _OF_LINKED: Final = text("""
     SELECT organization_id AS thing, person_id FROM organization_person
     WHERE tenant_id = :tenant AND organization_id = ANY(:things)
@@ -119,7 +121,8 @@ def _changed(event: EventRow) -> Iterator[Dependency]:
     if event.type == PERSON_UPDATED:
         for field in event.properties.get("fields", ()):
             # Below an attribute, it is the attribute that changed.
-            yield Dependency("field", ".".join(str(field).split(".")[:2]))
+            name = ".".join(str(field).split(".")[:2])
+            yield Dependency("field", _COLUMNS.get(name, name))
     elif event.type in _NAMING:
         kind, name = _NAMING[event.type]
         yield Dependency(kind, str(event.properties.get(name)))
