@@ -22,6 +22,8 @@ SLICE_SECONDS: Final = 300.0
 """After so long the activity returns, and is called again: no worker is held for as long as a segment takes."""
 _PERMANENT: Final = ("22", "23", "42")
 """SQLSTATE classes that a repeat cannot cure: wrong data, a broken rule, a wrong statement."""
+_GONE: Final = "23503"
+"""Somebody was merged or erased in the middle of a page: the next attempt does not see them any more."""
 
 
 class SegmentActivities:
@@ -105,4 +107,4 @@ def _verdict(error: PlatformError | DBAPIError | asyncpg.PostgresError) -> tuple
         return error.code, not isinstance(error, UnavailableError)
     cause = error.orig if isinstance(error, DBAPIError) else error
     state = str(getattr(cause, "sqlstate", None) or "")
-    return f"store {state or 'error'}", state.startswith(_PERMANENT)
+    return f"store {state or 'error'}", state.startswith(_PERMANENT) and state != _GONE

@@ -33,12 +33,14 @@ from contracts.events import (
     SEGMENT_LEFT,
     TENANT_UPDATED,
 )
+from contracts.segments import WORKFLOW
 from core.actor import SYSTEM
 from core.database import TenantSession
-from models import Segment, SegmentDependency
+from models import Segment, SegmentDependency, Tenant
 from services.events.bus import Consumer, EventRow
 from services.marketing.segments import freshness, membership, refreshing
-from services.marketing.segments.rules import EVERYBODY, ORDER, ORGANIZATION, Dependency
+from services.marketing.segments.rules import EVERYBODY, ORDER, ORGANIZATION, TIME_ZONE, Dependency
+from services.shared import schedules
 
 _ALWAYS: Final[Mapping[str, Sequence[Dependency]]] = MappingProxyType(
     {
@@ -158,8 +160,11 @@ async def _dependents(session: TenantSession, changed: Heard) -> list[tuple[Depe
 
 
 async def _recompute(session: TenantSession, event: EventRow) -> None:
-    """Have segments computed anew that depend on a setting of the tenant that changed."""
+    """Have segments computed anew that depend on a setting of the tenant that changed, and the others when it says."""
     fields = event.properties.get("fields", ())
+    if TIME_ZONE.name in fields:
+        zone = await session.scalar(select(Tenant.time_zone).where(Tenant.id == session.tenant_id))
+        await schedules.move(session, workflow=WORKFLOW, time_zone=zone or "UTC")
     rows = await session.scalars(
         select(Segment)
         .where(

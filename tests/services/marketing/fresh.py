@@ -5,9 +5,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, func, select, text
 
 from core.database import Database, TenantSession
 from journeys.conditions import Condition
@@ -105,7 +106,7 @@ class Kept:
         counts = Counts(within=lambda person_id: person_id.is_not(None))
         whole = Scope(tenant_id=self.tenant_id, person=person, subject_id=person.c.id, counts=counts)
         holds, moment = compile_condition(condition, whole), next_change(condition, scope)
-        columns = [person.c.id, holds.label("holds")]
+        columns: list[ColumnElement[Any]] = [person.c.id, holds.label("holds")]
         if moment is not None:
             columns.append(moment.label("at"))
         rows = (
