@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, Final
 from uuid import UUID
 
@@ -79,11 +80,13 @@ class SegmentActivities:
 
     async def _by_sql(self, job: Job, sql: str) -> RefreshProgress:
         after = job.position
-        async for found in criteria.pages(self._database, job.tenant_id, criteria.parse(sql), after=after, size=PAGE):
-            # Behind the last one found are people too, who may be members still.
-            upto = found[-1] if len(found) == PAGE else LAST
-            await self._take(job, after, upto, found)
-            after = upto
+        asked = criteria.parse(sql)
+        async with aclosing(criteria.pages(self._database, job.tenant_id, asked, after=after, size=PAGE)) as pages:
+            async for found in pages:
+                # Behind the last one found are people too, who may be members still.
+                upto = found[-1] if len(found) == PAGE else LAST
+                await self._take(job, after, upto, found)
+                after = upto
         if after != LAST:
             await self._take(job, after, LAST, [])
         return RefreshProgress(done=True)
