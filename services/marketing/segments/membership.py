@@ -25,6 +25,7 @@ from services.identity import aliases
 from services.marketing.segments import revisions
 from services.marketing.segments.statements import Rules, judging
 from services.shared import activity
+from services.shared.prepared import fetch
 
 LOCK_SPACE: Final = 7_302_121
 """First key of the advisory locks on the members of a segment."""
@@ -37,16 +38,16 @@ AT_ONCE: Final = 100
 """Segments that one statement judges."""
 PEOPLE_AT_ONCE: Final = 2_000
 
-_LOCK: Final = text("""
-    SELECT count(*) FROM (
-      SELECT pg_advisory_xact_lock_shared(:tenants, hashtext(CAST(:tenant AS text)))
+_LOCK: Final = """
+SELECT set_config('plan_cache_mode', 'force_generic_plan', true), count(*)
+FROM (SELECT pg_advisory_xact_lock_shared($1, hashtext($2))
       UNION ALL
-      SELECT pg_advisory_xact_lock(:space, hashtext(CAST(id AS text))) FROM unnest(:ids) AS id
-    ) AS l
-""").bindparams(bindparam("ids", type_=ARRAY(Uuid)), bindparam("tenant", type_=Uuid))
-_LOCK_ALL: Final = text("SELECT pg_advisory_xact_lock(:tenants, hashtext(CAST(:tenant AS text)))").bindparams(
-    bindparam("tenant", type_=Uuid)
-)
+      SELECT pg_advisory_xact_lock($3, hashtext(id::text)) FROM unnest($4::uuid[]) AS id) AS locked
+"""
+_LOCK_ALL: Final = """
+SELECT set_config('plan_cache_mode', 'force_generic_plan', true), pg_advisory_xact_lock($1, hashtext($2))
+"""
+# Judging many segments takes longer to plan than to do, and its plan is the same whoever is judged: it is kept.
 
 # Held as their foreign key would hold them: whoever is being merged or erased is left out, and is no error.
 _COME: Final = text("""
@@ -103,11 +104,11 @@ class Changes:
 async def lock(session: TenantSession, segment_ids: Iterable[UUID]) -> None:
     """Keep everybody else from changing the members of these segments until the transaction ends."""
     ids = sorted(segment_ids)
-    values = {"tenant": session.tenant_id, "tenants": TENANT_LOCK_SPACE}
+    tenant = (TENANT_LOCK_SPACE, str(session.tenant_id))
     if len(ids) > LOCKED_ONE_BY_ONE:
-        await session.execute(_LOCK_ALL, values)
+        await fetch(session, _LOCK_ALL, *tenant)
     else:
-        await session.execute(_LOCK, {**values, "space": LOCK_SPACE, "ids": ids})
+        await fetch(session, _LOCK, *tenant, LOCK_SPACE, ids)
 
 
 async def rejudge(
