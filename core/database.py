@@ -38,6 +38,11 @@ _OF_READERS = {
     "work_mem": "16MB",
     "TimeZone": "UTC",
 }
+_BEGIN_READING = """
+SELECT set_config('app.tenant_id', $1, true), set_config('statement_timeout', $2, true),
+       -- who runs the server decides whether the role may bound its temporary files
+       CASE WHEN has_parameter_privilege('temp_file_limit', 'SET') THEN set_config('temp_file_limit', '1GB', true) END
+"""
 
 
 class TenantSession(AsyncSession):
@@ -92,7 +97,12 @@ class Database:
             max_overflow=self._pool_size,
             pool_pre_ping=ask_first,
             hide_parameters=True,  # an error's text may reach a log or a workflow's history; people's data must not
-            connect_args={"server_settings": self._server_settings(role), "timeout": 10},
+            connect_args={
+                "server_settings": self._server_settings(role),
+                "timeout": 10,
+                # The statements that judge many segments at once are long, and are what is worth keeping prepared.
+                "max_cacheable_statement_size": 0,
+            },
         )
 
     def _hot_pool(self, role: Role) -> HotPool:
@@ -164,14 +174,8 @@ class Database:
             connection = await self._connect("tl_reader", **_OF_READERS)
             try:
                 await connection.transaction(readonly=True).start()
-                await connection.execute(
-                    "SELECT set_config('app.tenant_id', $1, true), set_config('statement_timeout', $2, true),"
-                    # who runs the server decides whether the role may bound its temporary files
-                    " CASE WHEN has_parameter_privilege('temp_file_limit', 'SET')"
-                    " THEN set_config('temp_file_limit', '1GB', true) END",
-                    str(tenant_id),
-                    str(round(within / timedelta(milliseconds=1))),
-                )
+                milliseconds = round(within / timedelta(milliseconds=1))
+                await connection.execute(_BEGIN_READING, str(tenant_id), str(milliseconds))
                 yield connection
             finally:
                 await self._end(connection)

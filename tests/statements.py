@@ -2,7 +2,8 @@
 
 Row-level security would hide a statement that forgets; the rule makes the policy a one-time filter, and is the second
 of the two walls. The check stands where all statements pass, in asyncpg, for the whole test run: a statement about a
-tenant's table that our code sends as tl_app without binding the tenant raises where it is sent.
+tenant's table, or a view for SQL criteria, that our code sends as tl_app or tl_reader without binding the tenant raises
+where it is sent.
 """
 
 import inspect
@@ -22,7 +23,11 @@ _PACKAGES = tuple(f"{ROOT / package}/" for package in ("activities", "api", "rel
 _TESTS = f"{ROOT / 'tests'}/"
 _SENDERS = ("prepare", "execute", "executemany", "fetch", "fetchrow", "fetchval")
 
-_TENANT_TABLES = "|".join(sorted(set(Base.metadata.tables) - {"consumer_cursor", "sign_in_attempts"}))
+_ROLES = {"tl_app", "tl_reader"}
+"""Those that a policy holds to one tenant."""
+_TENANT_TABLES = "|".join(
+    [*sorted(set(Base.metadata.tables) - {"consumer_cursor", "sign_in_attempts"}), r"criteria_\w+"]
+)
 _TOUCHES = re.compile(rf"\b(?:FROM|JOIN|INTO|UPDATE|USING)\s+(?:ONLY\s+)?(?:{_TENANT_TABLES})\b", re.IGNORECASE)
 _BINDS = re.compile(
     r"""
@@ -98,11 +103,11 @@ def _checked(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
     def send(
         connection: "asyncpg.Connection[Any]", query: str, *arguments: object, **options: object
     ) -> Awaitable[Any]:
-        if not is_bound(query) and _role(connection) == "tl_app":
+        if not is_bound(query) and _role(connection) in _ROLES:
             sender = _sender()
             if sender is not None:
                 raise UnboundTenantError(f"{sender} sends a statement that does not bind tenant_id:\n{query}")
-        if _removed is not None and _role(connection) == "tl_app" and _sender() is not None:
+        if _removed is not None and _role(connection) in _ROLES and _sender() is not None:
             bare = without_filter(query)
             if bare != query:
                 _removed.append(query)

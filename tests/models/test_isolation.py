@@ -1,5 +1,6 @@
 """Tenants cannot see, change or point to each other's rows: what the server itself enforces."""
 
+import json
 from collections.abc import AsyncGenerator
 from uuid import UUID, uuid4
 
@@ -8,10 +9,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from core.actor import CLI
 from core.database import Database
 from core.ids import new_id
 from models import Base
 from models.base import SYSTEM_ACCESS
+from services.objects import definitions, records
+from services.objects.wanted import Wanted
 from services.tenancy import tenants
 
 FULL = {"SELECT", "INSERT", "UPDATE", "DELETE"}
@@ -39,6 +43,26 @@ COLUMN_ACCESS = {
 """What tl_app may do with single columns beyond its rights on the table: a merge moves rows to the winner."""
 ERASABLE = {"activity", "consent_change", "enrollment_step", "event"}
 """What the owner's function `tl_erase` reaches past the application's rights, within the tenant."""
+READABLE = {
+    "association",
+    "consent",
+    "enrollment",
+    "event",
+    "journey",
+    "message",
+    "object_definition",
+    "order_fact",
+    "organization",
+    "organization_person",
+    "person",
+    "record",
+    "segment",
+    "segment_member",
+    "template",
+    "template_version",
+    "tenant",
+}
+"""Of which tl_reader may read columns within the tenant: those that the views for SQL criteria are made of."""
 OF_NO_TENANT = {"consumer_cursor", "sign_in_attempts"}
 TABLES = sorted(Base.metadata.tables)
 
@@ -85,6 +109,8 @@ async def test_the_policies_are_the_expected_ones(table: str, admin: "asyncpg.Co
     if table not in OF_NO_TENANT:
         own = f"({column} = (current_setting('app.tenant_id'::text))::uuid)"
         expected.add(("tenant_isolation", "PERMISSIVE", "tl_app", "ALL", own, "None"))
+        if table in READABLE:
+            expected.add(("tenant_reading", "PERMISSIVE", "tl_reader", "SELECT", own, "None"))
         if table in ERASABLE:
             expected.add(("erasure", "PERMISSIVE", "tl_owner", "ALL", own, "None"))
     if SYSTEM_ACCESS in Base.metadata.tables[table].info:
@@ -106,7 +132,7 @@ async def test_the_grants_are_the_expected_ones(table: str, admin: "asyncpg.Conn
     )
     granted: dict[str, set[str]] = {"tl_app": set(), "tl_system": set()}
     for row in rows:
-        granted.setdefault(row["role"], set()).add(row["privilege_type"])
+        granted.setdefault(row["role"], set()).add(row["privilege_type"])  # tl_reader has columns alone
     system = Base.metadata.tables[table].info.get(SYSTEM_ACCESS, "")
     assert granted == {
         "tl_app": APP_ACCESS.get(table, FULL),
@@ -122,22 +148,101 @@ async def test_the_grants_on_columns_are_the_expected_ones(admin: "asyncpg.Conne
     )
     granted: dict[tuple[str, str], set[str]] = {}
     for row in rows:
+        if row["role"] == "tl_reader":
+            assert row["privilege_type"] == "SELECT"
+            continue
         assert row["role"] == "tl_app"
         granted.setdefault((row["table"], row["attname"]), set()).add(row["privilege_type"])
     assert granted == COLUMN_ACCESS
 
 
-async def test_one_function_alone_acts_as_the_owner_and_only_the_application_may_call_it(
+async def test_the_reader_may_read_what_the_views_for_criteria_are_made_of_and_nothing_else(
+    admin: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    rows = await admin.fetch(
+        "SELECT relname FROM pg_class, aclexplode(relacl) WHERE grantee = 'tl_reader'::regrole"
+        " AND privilege_type <> 'MAINTAIN'"
+    )
+    assert {row["relname"] for row in rows} == {
+        row["relname"]
+        for row in await admin.fetch("SELECT relname FROM pg_class WHERE relkind = 'v' AND relname LIKE 'criteria\\_%'")
+    }
+    rows = await admin.fetch(
+        "SELECT attrelid::regclass::text, attname FROM pg_attribute, aclexplode(attacl)"
+        " WHERE grantee = 'tl_reader'::regrole"
+    )
+    granted = {tuple(row) for row in rows}
+    # what the rules behind the views refer to, down to the tables
+    rows = await admin.fetch(
+        "WITH RECURSIVE read AS ("
+        "  SELECT oid AS relation FROM pg_class WHERE relkind = 'v' AND relname LIKE 'criteria\\_%'"
+        "  UNION SELECT d.refobjid FROM read JOIN pg_rewrite w ON w.ev_class = read.relation"
+        "  JOIN pg_depend d ON d.objid = w.oid AND d.classid = 'pg_rewrite'::regclass"
+        "  AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class"
+        ") SELECT DISTINCT d.refobjid::regclass::text, a.attname"
+        " FROM read JOIN pg_rewrite w ON w.ev_class = read.relation"
+        " JOIN pg_depend d ON d.objid = w.oid AND d.classid = 'pg_rewrite'::regclass"
+        " AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class AND d.refobjsubid > 0"
+        " JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid"
+    )
+    assert granted == {tuple(row) for row in rows if not row[0].startswith("criteria_")}
+
+
+async def test_the_reader_may_call_no_function_of_ours(admin: "asyncpg.Connection[asyncpg.Record]") -> None:
+    rows = await admin.fetch(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        " AND has_function_privilege('tl_reader', oid, 'EXECUTE')"
+    )
+    assert rows == []
+
+
+async def test_two_functions_alone_act_as_another_role_and_only_the_application_may_call_them(
     admin: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     rows = await admin.fetch(
         "SELECT proname, proowner::regrole::text AS owner, proconfig,"
         " (SELECT array_agg(grantee::regrole::text ORDER BY grantee::regrole::text) FROM aclexplode(proacl)) AS callers"
-        " FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef"
+        " FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef ORDER BY proname"
     )
+    path = ["search_path=pg_catalog, pg_temp"]
     assert [tuple(row) for row in rows] == [
-        ("tl_erase", "tl_owner", ["search_path=pg_catalog, pg_temp"], ["tl_app", "tl_owner"])
+        ("tl_erase", "tl_owner", path, ["tl_app", "tl_owner"]),
+        ("tl_records", "tl_system", path, ["tl_app", "tl_system"]),
     ]
+    assert not await admin.fetchval("SELECT has_schema_privilege('tl_system', 'public', 'CREATE')")
+
+
+async def test_the_function_that_reads_records_past_the_policies_reads_one_tenant_s(
+    database: Database, tenant_id: UUID, other_tenant_id: UUID
+) -> None:
+    async with database.tenant(other_tenant_id) as session:
+        made = await definitions.create(session, "thing", Wanted(name="Thing", schema={"type": "object"}), by=CLI)
+        await records.create(session, "thing", {"colour": "red"}, by=CLI)
+    asked = "SELECT count(*) FROM tl_records($1, $2, $3, '{}', '{}', '{}', $4, NULL, '', '~', false, NULL, NULL, 9)"
+    for contained in ('{"colour": "red"}', None):
+        for order in ("id", "created_at"):
+            async with database.hot(other_tenant_id) as connection:
+                assert await connection.fetchval(asked, other_tenant_id, made.id, contained, order) == 1
+            async with database.hot(tenant_id) as connection:
+                assert await connection.fetchval(asked, tenant_id, made.id, contained, order) == 0
+                for claimed in (other_tenant_id, None):
+                    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="another tenant"):
+                        await connection.fetchval(asked, claimed, made.id, contained, order)
+
+
+async def test_what_is_asked_of_the_function_is_never_taken_for_sql(database: Database, tenant_id: UUID) -> None:
+    async with database.tenant(tenant_id) as session:
+        made = await definitions.create(session, "thing", Wanted(name="Thing", schema={"type": "object"}), by=CLI)
+        await records.create(session, "thing", {"colour": "red"}, by=CLI)
+    hostile = "x' OR true) --\\"
+    asked = "SELECT count(*) FROM tl_records($1, $2, $3, $4, $4, $4, $5, $6, $6, $6, false, $7, $8, 9)"
+    async with database.hot(tenant_id) as connection:
+        for contained in (None, json.dumps({hostile: hostile})):
+            for order in ("id", "value", hostile):
+                found = await connection.fetchval(
+                    asked, tenant_id, made.id, contained, [hostile], order, hostile, hostile, new_id()
+                )
+                assert found == 0
 
 
 async def test_the_roles_can_neither_log_in_nor_pass_by_the_policies(
@@ -145,9 +250,9 @@ async def test_the_roles_can_neither_log_in_nor_pass_by_the_policies(
 ) -> None:
     rows = await admin.fetch(
         "SELECT rolname, rolcanlogin, rolsuper, rolbypassrls, rolinherit, rolcreaterole FROM pg_roles"
-        " WHERE rolname IN ('tl_owner', 'tl_app', 'tl_system')"
+        " WHERE rolname IN ('tl_owner', 'tl_app', 'tl_system', 'tl_reader')"
     )
-    assert len(rows) == 3
+    assert len(rows) == 4
     assert all(tuple(row)[1:] == (False,) * 5 for row in rows)
     owners = await admin.fetch(
         "SELECT DISTINCT relowner::regrole::text FROM pg_class"

@@ -7,14 +7,14 @@ from uuid import UUID
 from sqlglot import exp
 from sqlglot.expressions.core import Expression
 
-from services.marketing.criteria.catalog import PEOPLE, PERSON_ID, PREFIX, VIEWS, Kind
+from services.marketing.criteria.catalog import PEOPLE, PERSON_ID, PERSONS, VIEWS, Kind
 from services.marketing.criteria.literals import Parameters
-from services.marketing.criteria.queries import RULES, query, view_source
-from services.marketing.criteria.scope import Expr, Names, Query, Relation, Scope
+from services.marketing.criteria.queries import RULES, of_view, query, view_source
+from services.marketing.criteria.scope import Names, Query, Scope
 from services.marketing.criteria.site import Site
 from services.marketing.criteria.source import Source, read
 
-_PERSONS: Final = f"SELECT {PERSON_ID} FROM {PREFIX}{PEOPLE} WHERE tenant_id = $1"  # noqa: S608 - names of ours
+_PERSONS: Final = f"SELECT {PERSON_ID} FROM {PERSONS} WHERE tenant_id = $1"  # noqa: S608 - names of ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +49,20 @@ def parse(sql: str) -> Criteria:
             statement = _of_condition(tree, at)
     except RecursionError:
         source.refuse("is nested too deep")
+    views = {alias: (relation.view or "", relation.used) for alias, relation in names.views.items()}
     return Criteria(
-        views=frozenset(names.views),
+        views=frozenset(view for view, _ in views.values()),
         segments=frozenset(names.segments),
-        sql=statement,
+        sql=statement.format_map({alias: view_source(view, used) for alias, (view, used) in views.items()}),
         literals=tuple(parameters.values[1:]),
     )
 
 
 def _of_condition(tree: Expression, at: Site) -> str:
-    alias = at.names.relation()
-    at.names.views.add(PEOPLE)
-    columns = {name: Expr(f"{alias}.{name}", kind) for name, kind in VIEWS[PEOPLE].items()}
-    scope = Scope(Scope(), [Relation(PEOPLE, alias, columns, view=PEOPLE)])
-    condition = at.within(scope).condition(tree)
-    return f"SELECT {alias}.{PERSON_ID} FROM {view_source(PEOPLE)} AS {alias} WHERE {condition}"  # noqa: S608 - written by the rules, no word of the user's
+    people = of_view(PEOPLE, PEOPLE, VIEWS[PEOPLE], at)
+    people.used.add(PERSON_ID)
+    condition = at.within(Scope(Scope(), [people])).condition(tree)
+    return f"SELECT {people.alias}.{PERSON_ID} FROM {{{people.alias}}} AS {people.alias} WHERE {condition}"  # noqa: S608 - written by the rules, no word of the user's
 
 
 def _of_select(tree: Expression, at: Site) -> str:

@@ -8,13 +8,9 @@ from sqlglot import exp
 from sqlglot.expressions.core import Expression
 
 from services.marketing.criteria.catalog import Kind
-from services.marketing.criteria.literals import TYPES, UnfitLiteralError, number_kind, path_of
+from services.marketing.criteria.literals import TYPES, is_duration, number_kind
 from services.marketing.criteria.scope import Expr
 from services.marketing.criteria.site import NUMBERS, TIMES, Rule, Site, called
-
-MAX_PATTERN: Final = 200
-MAX_WILDCARDS: Final = 8
-"""Of a pattern's `%`: each is one more way to go through a text."""
 
 _COMPARISONS: Final[Mapping[type, str]] = {
     exp.EQ: "=",
@@ -161,32 +157,6 @@ def _subquery(node: Expression, at: Site, _want: Kind | None) -> Expr:
     return Expr(f"({query.sql})", query.kinds[0])
 
 
-def _like(node: Expression, at: Site, _want: Kind | None) -> Expr:
-    return _matched(node, at, escape="\\")
-
-
-def _escape(node: Expression, at: Site, _want: Kind | None) -> Expr:
-    at.only(node, "this", "expression")
-    escape = at.text_of(node.expression, "the ESCAPE of a pattern", longest=1)
-    if type(node.this) not in {exp.Like, exp.ILike} or len(escape) != 1:
-        at.refuse("ESCAPE needs a LIKE before it, and one character", node)
-    return _matched(node.this, at, escape=escape)
-
-
-def _matched(node: Expression, at: Site, *, escape: str) -> Expr:
-    at.only(node, "this", "expression", "negate")
-    pattern = at.text_of(node.expression, "the pattern of LIKE", longest=MAX_PATTERN)
-    if pattern.count("%") > MAX_WILDCARDS:
-        at.refuse(f"the pattern of LIKE has more than {MAX_WILDCARDS} times %", node)
-    rest = pattern.replace(escape * 2, "")
-    if rest.endswith(escape):
-        at.refuse("the pattern of LIKE ends with its escape character", node)
-    text = at.write_as(node.this, Kind.TEXT)
-    word = ("NOT " if node.args.get("negate") else "") + ("LIKE" if type(node) is exp.Like else "ILIKE")
-    bound = at.parameters.add(pattern, "text")
-    return Expr(f"({text.sql} {word} {bound} ESCAPE {at.parameters.add(escape, 'text')})", Kind.BOOLEAN)
-
-
 def _case(node: Expression, at: Site, _want: Kind | None) -> Expr:
     at.only(node, "this", "ifs", "default")
     branches: list[Expression] = node.args["ifs"]
@@ -254,10 +224,11 @@ def _arithmetic(node: Expression, at: Site, _want: Kind | None) -> Expr:
 
 
 def _operands(left: Expression, right: Expression, at: Site) -> tuple[Expr, Expr]:
-    """Write both sides; a literal in quotes beside a time is a duration, beside anything else of its kind."""
+    """Write both sides; a literal in quotes beside a time is a duration, if it can be, and else of the other's kind."""
 
     def beside(node: Expression, other: Kind) -> Expr:
-        return at.write(node, Kind.INTERVAL if other in TIMES else other)
+        duration = other in TIMES and type(node) is exp.Literal and is_duration(str(node.this))
+        return at.write(node, Kind.INTERVAL if duration else other)
 
     if type(right) is exp.Literal and right.is_string:
         first = at.write(left)
@@ -303,45 +274,6 @@ def _at_time_zone(node: Expression, at: Site, _want: Kind | None) -> Expr:
     return Expr(f"({value.sql} AT TIME ZONE {at.parameters.add(zone, 'text')})", other)
 
 
-def _json_part(node: Expression, at: Site, _want: Kind | None) -> Expr:
-    at.only(node, "this", "expression", "only_json_types")
-    value = at.write_as(node.this, Kind.JSON)
-    operator, kind = ("->", Kind.JSON) if type(node) is exp.JSONExtract else ("->>", Kind.TEXT)
-    path = node.expression
-    steps: list[Expression] = path.expressions if type(path) is exp.JSONPath else []
-    key: object = None
-    if len(steps) == 2 and type(steps[0]) is exp.JSONPathRoot:  # noqa: PLR2004 - the root and one step from it
-        key = steps[1].this if type(steps[1]) in {exp.JSONPathKey, exp.JSONPathSubscript} else None
-    if isinstance(key, int) and abs(key) < 2**31:
-        return Expr(f"({value.sql} {operator} {at.parameters.add(key, 'integer')})", kind)
-    if not isinstance(key, str):
-        at.refuse(f"what follows {operator} must be a name in quotes or a whole number", node)
-    return Expr(f"({value.sql} {operator} {at.parameters.add(key, 'text')})", kind)
-
-
-def _json_path(node: Expression, at: Site, _want: Kind | None) -> Expr:
-    at.only(node, "this", "expression")
-    value = at.write_as(node.this, Kind.JSON)
-    try:
-        path = path_of(at.text_of(node.expression, "what follows #>>", longest=1_000))
-    except UnfitLiteralError as error:
-        at.refuse(f"what follows #>> {error}", node)
-    return Expr(f"({value.sql} #>> {at.parameters.add(path, 'text[]')})", Kind.TEXT)
-
-
-def _json_has(node: Expression, at: Site, _want: Kind | None) -> Expr:
-    at.only(node, "this", "expression")
-    value = at.write_as(node.this, Kind.JSON)
-    key = at.parameters.add(at.text_of(node.expression, "what follows ?"), "text")
-    return Expr(f"({value.sql} ? {key})", Kind.BOOLEAN)
-
-
-def _json_contains(node: Expression, at: Site, _want: Kind | None) -> Expr:
-    at.only(node, "this", "expression")
-    outer, inner = at.write_as(node.this, Kind.JSON), at.write_as(node.expression, Kind.JSON)
-    return Expr(f"({outer.sql} @> {inner.sql})", Kind.BOOLEAN)
-
-
 def conjuncts(node: Expression | None) -> list[Expression]:
     """Return what must all hold for a condition to hold."""
     while type(node) is exp.Paren:
@@ -383,18 +315,10 @@ EXPRESSIONS: Final[Mapping[type, Rule]] = {
     exp.In: _in,
     exp.Exists: _exists,
     exp.Subquery: _subquery,
-    exp.Like: _like,
-    exp.ILike: _like,
-    exp.Escape: _escape,
     exp.Case: _case,
     exp.Cast: _cast,
     exp.Interval: _interval,
     **dict.fromkeys(_ARITHMETIC, _arithmetic),
     exp.Neg: _negative,
     exp.AtTimeZone: _at_time_zone,
-    exp.JSONExtract: _json_part,
-    exp.JSONExtractScalar: _json_part,
-    exp.JSONBExtractScalar: _json_path,
-    exp.JSONBContainsTopKey: _json_has,
-    exp.ArrayContainsAll: _json_contains,
 }

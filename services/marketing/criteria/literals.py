@@ -179,8 +179,13 @@ def _moment(text: str) -> datetime:
         raise UnfitLiteralError("is not a time such as 2026-01-31T09:00:00Z") from None
 
 
+def is_duration(text: str) -> bool:
+    """Return whether a literal can be an interval."""
+    return bool(_INTERVAL.fullmatch(text) or _ISO_INTERVAL.fullmatch(text))
+
+
 def _interval(text: str) -> str:
-    if not _INTERVAL.fullmatch(text) and not _ISO_INTERVAL.fullmatch(text):
+    if not is_duration(text):
         raise UnfitLiteralError("is not a duration such as '3 days' or 'P3D'")
     return text.strip()
 

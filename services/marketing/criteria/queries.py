@@ -7,16 +7,26 @@ from typing import Final
 from sqlglot import exp
 from sqlglot.expressions.core import Expression
 
-from services.marketing.criteria.catalog import PREFIX, SEGMENT_KEY, SEGMENT_MEMBERS, VIEWS
+from services.marketing.criteria.catalog import (
+    OF_ORDERS,
+    PEOPLE,
+    PERSONS,
+    PREFIX,
+    SEGMENT_KEY,
+    SEGMENT_MEMBERS,
+    VIEWS,
+    Kind,
+)
 from services.marketing.criteria.expressions import EXPRESSIONS, conjuncts
 from services.marketing.criteria.functions import FUNCTIONS, ordering
+from services.marketing.criteria.patterns import PATTERNS
 from services.marketing.criteria.scope import MAX_RELATIONS, Expr, Query, Relation, Scope, name_of, view_named
 from services.marketing.criteria.site import Rule, Site, called
 
 MAX_LIMIT: Final = 1_000_000_000
 MAX_OFFSET: Final = 1_000_000
 
-RULES: Final[Mapping[type, Rule]] = MappingProxyType({**EXPRESSIONS, **FUNCTIONS})
+RULES: Final[Mapping[type, Rule]] = MappingProxyType({**EXPRESSIONS, **PATTERNS, **FUNCTIONS})
 
 _COMBINED: Final[Mapping[type, str]] = {exp.Union: "UNION", exp.Intersect: "INTERSECT", exp.Except: "EXCEPT"}
 _JOINS: Final = frozenset(
@@ -39,9 +49,19 @@ def query(node: Expression, outer: Scope, at: Site) -> Query:
     return _select(node, outer, at)
 
 
-def view_source(view: str) -> str:
-    """Return what stands in the statement for a view: its columns, of the tenant that is bound first."""
-    return f"(SELECT {', '.join(VIEWS[view])} FROM {PREFIX}{view} WHERE tenant_id = $1)"  # noqa: S608 - names of ours
+def of_view(view: str, name: str, kinds: Mapping[str, Kind], at: Site) -> Relation:
+    """Return a view as a relation of the statement, which has its alias in braces where `view_source` comes."""
+    alias = at.names.relation()
+    columns = {column: Expr(f"{alias}.{column}", kind) for column, kind in kinds.items()}
+    relation = at.names.views[alias] = Relation(name, alias, columns, view=view)
+    return relation
+
+
+def view_source(view: str, used: set[str]) -> str:
+    """Return what stands in the statement for a view: the columns that it uses, of the tenant that is bound first."""
+    columns = [column for column in VIEWS[view] if column in used] or [next(iter(VIEWS[view]))]
+    source = PERSONS if view == PEOPLE and not used & OF_ORDERS else PREFIX + view
+    return f"(SELECT {', '.join(columns)} FROM {source} WHERE tenant_id = $1)"  # noqa: S608 - names of ours
 
 
 def _with(node: Expression, outer: Scope, at: Site) -> tuple[str, Scope]:
@@ -238,15 +258,14 @@ def _table(node: Expression, scope: Scope, at: Site) -> tuple[Relation, str]:
     if names:
         at.refuse("a view's columns have their names already", node)
     name = name_of(node.this, at.source)
-    alias = at.names.relation()
     found = scope.query_named(name)
     if found is not None:
+        alias = at.names.relation()
         statements_name, written, columns_names = found
         return Relation(called_by or name, alias, written.columns(alias, columns_names)), statements_name
     kinds = view_named(name, node.this, at.source)
-    at.names.views.add(name)
-    columns = {column: Expr(f"{alias}.{column}", kind) for column, kind in kinds.items()}
-    return Relation(called_by or name, alias, columns, view=name), view_source(name)
+    relation = of_view(name, called_by or name, kinds, at)
+    return relation, f"{{{relation.alias}}}"
 
 
 def _join(node: Expression, scope: Scope, at: Site) -> str:
@@ -276,7 +295,7 @@ def _join(node: Expression, scope: Scope, at: Site) -> str:
 def _using(node: Expression, joined: Relation, side: str, scope: Scope, at: Site) -> str:
     name = name_of(node, at.source)
     left = scope.of(exp.column(exp.to_identifier(name)), at.source)[2]
-    right = joined.columns.get(name)
+    right = joined.named(name)
     if right is None:
         at.refuse(f"{joined.name or 'the subquery'} has no column {name}", node)
     at.common([(node, left.kind), (node, right.kind)])

@@ -154,7 +154,7 @@ async def _reading(database: Database, tenant_id: UUID, within: timedelta) -> "A
 
 
 def _late(within: timedelta) -> str:
-    return f"took longer than {within.total_seconds():.0f} seconds and was stopped"
+    return f"took longer than {within.total_seconds():g} seconds and was stopped"
 
 
 def _sentence(error: asyncpg.PostgresError) -> str | None:

@@ -39,6 +39,15 @@ class Relation:
     alias: str
     columns: Mapping[str, Expr]
     view: str | None = None
+    used: set[str] = field(default_factory=set[str])
+    """The columns that are named somewhere."""
+
+    def named(self, column: str) -> Expr | None:
+        """Return what a column is, and take note of its use."""
+        found = self.columns.get(column)
+        if found is not None:
+            self.used.add(column)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,8 @@ class Names:
 
     relations: int = 0
     queries: int = 0
-    views: set[str] = field(default_factory=set[str])
+    views: dict[str, Relation] = field(default_factory=dict[str, Relation])
+    """Those that are read, by the statement's name: `{t1}` stands for one until all is known that is used of it."""
     segments: set[str] = field(default_factory=set[str])
 
     def relation(self) -> str:
@@ -128,12 +138,12 @@ class Scope:
         while scope is not None:
             if name in scope.merged:
                 return None, name, scope.merged[name]
-            having = [relation for relation in scope.relations if name in relation.columns]
+            having = [(relation, found) for relation in scope.relations if (found := relation.named(name))]
             if len(having) > 1:
-                names = " and ".join(relation.name for relation in having)
+                names = " and ".join(relation.name for relation, _ in having)
                 source.refuse(f"{name} is ambiguous: {names} have it; write it with the view's name", column)
             if having:
-                return having[0], name, having[0].columns[name]
+                return having[0][0], name, having[0][1]
             scope = scope.outer
         if self.relation_named(name) is None:
             source.refuse(f"there is no column {name}{self._hint()}", column)
@@ -144,7 +154,7 @@ class Scope:
         relation = self.relation_named(called)
         if relation is None:
             source.refuse(f"{called} is not in the FROM", qualifier)
-        found = relation.columns.get(name)
+        found = relation.named(name)
         if found is None:
             source.refuse(f"{called} has no column {name}; it has {', '.join(relation.columns)}", qualifier)
         return relation, name, found

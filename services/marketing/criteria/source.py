@@ -3,7 +3,7 @@
 What the tree means and whether it is allowed is `queries` and `expressions`; no part of the text gets past them.
 """
 
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 from sqlglot import exp
 from sqlglot.dialects import Postgres
@@ -43,6 +43,14 @@ _STATEMENTS: Final = frozenset(
     " RELEASE RESET REVOKE ROLLBACK SAVEPOINT SECURITY SET SHOW START TABLE TRUNCATE UNLISTEN UPDATE USE VACUUM"
     " VALUES".split()
 )
+
+FUNCTION_NAMES: Final = frozenset(
+    "abs age avg bool_and bool_or btrim cast ceil ceiling char_length coalesce count date_part date_trunc dense_rank"  # noqa: SIM905 - as above
+    " every extract first_value floor greatest jsonb_array_length jsonb_typeof lag last_value lead least left length"
+    " lower ltrim max min mod now nullif position rank right round row_number rtrim split_part starts_with strpos"
+    " substr substring sum trim upper".split()
+)
+"""All that criteria may call; what each takes is in `functions`."""
 
 
 class Source:
@@ -123,7 +131,7 @@ def _tree(source: Source, tokens: list[Token]) -> Expression:
 def _parsed(source: Source, tokens: list[Token], into: Any) -> Expression:  # noqa: ANN401 - a class of the parser's tree
     if not tokens:
         source.refuse("is empty")
-    parser = _DIALECT.parser()
+    parser = _Parser(dialect=_DIALECT)
     try:
         trees = parser.parse(tokens, source.text) if into is None else parser.parse_into(into, tokens, source.text)
     except ParseError as error:
@@ -164,6 +172,26 @@ def _measure(source: Source, tree: Expression) -> None:
 def _start(node: Expression) -> int | None:
     starts = [found.meta["start"] for found in node.walk() if found.meta and "start" in found.meta]
     return min(starts, default=None)
+
+
+class _Parser(Postgres.Parser):
+    """Knows the functions that criteria may call, and none of the other systems' names that the parser has for them.
+
+    It knows no lambdas either, which PostgreSQL has not: in `f(a -> 'b')` the arrow is an operator.
+    """
+
+    FUNCTIONS: ClassVar[dict[Any, Any]] = {
+        name: build for name, build in Postgres.Parser.FUNCTIONS.items() if name.lower() in FUNCTION_NAMES
+    }
+    FUNCTION_PARSERS: ClassVar[dict[Any, Any]] = {
+        name: parse for name, parse in Postgres.Parser.FUNCTION_PARSERS.items() if name.lower() in FUNCTION_NAMES
+    }
+    NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {
+        token: node
+        for token, node in Postgres.Parser.NO_PAREN_FUNCTIONS.items()
+        if token in {TokenType.CURRENT_DATE, TokenType.CURRENT_TIMESTAMP}
+    }
+    LAMBDAS: ClassVar[dict[Any, Any]] = {}
 
 
 _DIALECT: Final = Postgres()

@@ -25,6 +25,7 @@ from services.identity import aliases
 from services.marketing.segments import revisions
 from services.marketing.segments.statements import Rules, judging
 from services.shared import activity
+from services.shared.prepared import fetch
 
 LOCK_SPACE: Final = 7_302_121
 """First key of the advisory locks on the members of a segment."""
@@ -32,9 +33,11 @@ AT_ONCE: Final = 100
 """Segments that one statement judges."""
 PEOPLE_AT_ONCE: Final = 2_000
 
-_LOCK: Final = text("""
-    SELECT count(*) FROM (SELECT pg_advisory_xact_lock(:space, hashtext(CAST(id AS text))) FROM unnest(:ids) AS id) AS l
-""").bindparams(bindparam("ids", type_=ARRAY(Uuid)))
+_LOCK: Final = """
+SELECT set_config('plan_cache_mode', 'force_generic_plan', true), count(*)
+FROM (SELECT pg_advisory_xact_lock($1, hashtext(id::text)) FROM unnest($2::uuid[]) AS id) AS locked
+"""
+# Judging many segments takes longer to plan than to do, and its plan is the same whoever is judged: it is kept.
 
 _COME: Final = text("""
     INSERT INTO segment_member (tenant_id, segment_id, person_id, source)
@@ -87,7 +90,7 @@ class Changes:
 
 async def lock(session: TenantSession, segment_ids: Iterable[UUID]) -> None:
     """Keep everybody else from changing the members of these segments until the transaction ends."""
-    await session.execute(_LOCK, {"space": LOCK_SPACE, "ids": sorted(segment_ids)})
+    await fetch(session, _LOCK, LOCK_SPACE, sorted(segment_ids))
 
 
 async def rejudge(

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, text, tuple_
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
@@ -39,6 +39,7 @@ from models import Segment, SegmentDependency
 from services.events.bus import Consumer, EventRow
 from services.marketing.segments import freshness, membership, refreshing
 from services.marketing.segments.rules import EVERYBODY, ORDER, ORGANIZATION, Dependency
+from services.shared.prepared import fetch
 
 _ALWAYS: Final[Mapping[str, Sequence[Dependency]]] = MappingProxyType(
     {
@@ -70,6 +71,13 @@ _OF_RECORDS: Final = text("""
     SELECT to_record_id, from_person_id FROM association
     WHERE tenant_id = :tenant AND to_record_id = ANY(:things) AND from_person_id IS NOT NULL
 """).bindparams(bindparam("things", type_=ARRAY(Uuid)))
+
+_DEPENDENTS: Final = """
+SELECT d.kind, d.name, d.segment_id
+FROM unnest($2::text[], $3::text[]) AS changed(kind, name)
+JOIN segment_dependency d ON d.tenant_id = $1 AND d.kind = changed.kind AND d.name = changed.name
+JOIN segment s ON s.tenant_id = $1 AND s.id = d.segment_id AND s.refresh = 'realtime'
+"""
 
 Heard = dict[Dependency, dict[UUID, list[EventRow]]]
 """What may have changed, for whom, by which events."""
@@ -145,20 +153,9 @@ async def _concerned(
 
 
 async def _dependents(session: TenantSession, changed: Heard) -> list[tuple[Dependency, UUID]]:
-    rows = await session.execute(
-        select(SegmentDependency.kind, SegmentDependency.name, SegmentDependency.segment_id)
-        .join(
-            Segment,
-            (Segment.tenant_id == SegmentDependency.tenant_id) & (Segment.id == SegmentDependency.segment_id),
-        )
-        .where(
-            SegmentDependency.tenant_id == session.tenant_id,
-            Segment.tenant_id == session.tenant_id,
-            Segment.refresh == "realtime",
-            tuple_(SegmentDependency.kind, SegmentDependency.name).in_([(each.kind, each.name) for each in changed]),
-        )
-    )
-    return [(Dependency(row.kind, row.name), row.segment_id) for row in rows]
+    kinds, names = [each.kind for each in changed], [each.name for each in changed]
+    rows = await fetch(session, _DEPENDENTS, session.tenant_id, kinds, names)
+    return [(Dependency(kind, name), segment_id) for kind, name, segment_id in rows]
 
 
 async def _recompute(session: TenantSession, event: EventRow) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from sqlalchemy import bindparam, column, delete, func, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import Uuid
 
@@ -102,6 +102,10 @@ async def owe(
     await session.flush()
     await session.refresh(run)
     await _start(session, run, entity_id=run.id)
+    started = {"cause": (None, cause), "run_id": (None, str(run.id))}
+    await activity.record(
+        session, by=by, subject_type="segment", subject_id=segment.id, type="segment.refresh_started", changes=started
+    )
     return run
 
 
@@ -331,7 +335,7 @@ async def last_runs(session: TenantSession, segment_ids: Sequence[UUID]) -> dict
     found = await session.scalars(
         select(SegmentRefresh)
         .where(SegmentRefresh.tenant_id == session.tenant_id, SegmentRefresh.segment_id.in_(segment_ids))
-        .distinct(SegmentRefresh.segment_id)
+        .ext(distinct_on(SegmentRefresh.segment_id))
         .order_by(SegmentRefresh.segment_id, SegmentRefresh.id.desc())
     )
     return {run.segment_id: run for run in found if run.status in {*ACTIVE, "failed"}}
