@@ -1,13 +1,13 @@
 """Which request a cohort is of, so that one that lets a whole segment in can be sent again.
 
-Revision: 0011, after 0008
+Revision: 0010, after 0009
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,7 @@
 """Computing a segment for everybody: owed, taken page by page, resumed where it stopped, and told when it is done."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -70,9 +71,12 @@ async def owe(
 
     Raises:
         ConflictError: the segment is static.
+        NotFoundError: it was deleted meanwhile.
     """
     if segment.kind == "static":
         raise ConflictError("A static segment has nothing to compute: who is in it was said by hand.")
+    await _hold_segment(session, segment.id)
+    await session.refresh(segment, ["revision"])
     active = await session.scalar(
         select(SegmentRefresh)
         .where(
@@ -107,6 +111,13 @@ async def owe(
         session, by=by, subject_type="segment", subject_id=segment.id, type="segment.refresh_started", changes=started
     )
     return run
+
+
+async def _hold_segment(session: TenantSession, segment_id: UUID) -> None:
+    """Keep others from changing the segment, or having it computed; whoever holds one of its computations has this."""
+    held = select(Segment.id).where(Segment.tenant_id == session.tenant_id, Segment.id == segment_id)
+    if await session.scalar(held.with_for_update(key_share=True)) is None:
+        raise NotFoundError("No such segment.")
 
 
 async def _start(session: TenantSession, run: SegmentRefresh, *, entity_id: UUID) -> None:
@@ -215,6 +226,8 @@ async def page_found(session: TenantSession, job: Job, after: UUID, upto: UUID, 
 
 async def _hold(session: TenantSession, job: Job, after: UUID) -> None:
     await membership.lock(session, [job.segment_id])
+    with suppress(NotFoundError):  # then its computation is gone too
+        await _hold_segment(session, job.segment_id)
     row = (
         await session.execute(
             select(SegmentRefresh.status, SegmentRefresh.position)
