@@ -112,14 +112,18 @@ async def lock(session: TenantSession, segment_ids: Iterable[UUID]) -> None:
 
 
 async def rejudge(
-    session: TenantSession, concerned: Mapping[UUID, Collection[UUID]], *, quiet: Collection[UUID] = ()
+    session: TenantSession,
+    concerned: Mapping[UUID, Collection[UUID]],
+    *,
+    live: Mapping[UUID, Collection[UUID]] | None = None,
 ) -> Changes:
     """Bring realtime segments in line for the people that each may have won or lost.
 
     Args:
         session: The tenant's.
         concerned: By segment's id, whom to look at.
-        quiet: People whose changes start nothing.
+        live: By segment's id, whose changes may start something: of what was told long after it happened nothing
+            starts. None for all.
     """
     await lock(session, concerned)
     known = await revisions.realtime(session, concerned.keys())
@@ -133,7 +137,7 @@ async def rejudge(
     if over:
         await session.execute(_DROP_FLIPS, _columns(session, over))
     keys = {rules.segment_id: rules.key for rules in known.values()}
-    await publish(session, _events(changes, keys, frozenset(quiet)))
+    await publish(session, _events(changes, keys, live))
     return changes
 
 
@@ -203,13 +207,15 @@ def _columns(session: TenantSession, pairs: Sequence[Pair]) -> dict[str, object]
     }
 
 
-def _events(changes: Changes, keys: Mapping[UUID, str], quiet: frozenset[UUID]) -> list[NewEvent]:
+def _events(
+    changes: Changes, keys: Mapping[UUID, str], live: Mapping[UUID, Collection[UUID]] | None = None
+) -> list[NewEvent]:
     return [
         NewEvent(
             verb,
             person_id,
             properties={"segment": keys[segment_id], "segment_id": str(segment_id)},
-            live=person_id not in quiet,
+            live=live is None or person_id in live[segment_id],
         )
         for verb, pairs in ((SEGMENT_ENTERED, changes.entered), (SEGMENT_LEFT, changes.left))
         for segment_id, person_id in pairs
@@ -271,5 +277,5 @@ async def _by_hand(
     if written:
         counted = {"people": (None, len(written))}
         await activity.record(session, by=by, subject_type="segment", subject_id=segment.id, type=verb, changes=counted)
-        await publish(session, _events(changes, {segment.id: segment.key}, frozenset()))
+        await publish(session, _events(changes, {segment.id: segment.key}))
     return changes
