@@ -95,6 +95,11 @@ def relay() -> None:
     uvloop.run(worker_process.main(worker_process.run_relay))
 
 
+ObjectOption = Annotated[
+    str | None, typer.Option("--object", help="The key of the object whose records they are; people unless given.")
+]
+
+
 @app.command("import")
 def import_people(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or NDJSON.")],
@@ -102,20 +107,23 @@ def import_people(
     preset: Annotated[str | None, typer.Option(help="hubspot, mautic, listmonk or mailchimp.")] = None,
     mapping: Annotated[str | None, typer.Option(help="JSON: column to field, null to leave it out.")] = None,
     options: Annotated[str | None, typer.Option(help="JSON, as the API takes them.")] = None,
+    object_key: ObjectOption = None,
     *,
     follow: Annotated[bool, typer.Option(help="Show how far it has come, until it is over.")] = True,
 ) -> None:
-    """Import people from FILE; a worker must be running. See docs/imports.md."""
-    typer.echo(_run(_import_people(file, tenant, preset, mapping, options, follow=follow)))
+    """Import people, or records, from FILE; a worker must be running. See docs/imports.md."""
+    chosen = {} if preset is None else {"preset": preset}
+    typer.echo(_run(_import_file(file, tenant, mapping, options, chosen, object_key, follow=follow)))
 
 
 @app.command("export")
 def export_people(
     tenant: Annotated[str, typer.Option(help="The tenant's key.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write; .ndjson for NDJSON, else CSV.")],
+    object_key: ObjectOption = None,
 ) -> None:
-    """Write all people of a tenant to a file."""
-    typer.echo(_run(_export_people(tenant, output)))
+    """Write all people of a tenant, or all records of an object, to a file."""
+    typer.echo(_run(_export_file(tenant, output, object_key)))
 
 
 @tenant_app.command("create")
@@ -232,27 +240,36 @@ async def _create_key(tenant_key: str, name: str, scopes: list[str]) -> str:
     return await _within(tenant_key, create)
 
 
-async def _import_people(
-    file: Path, tenant: str, preset: str | None, mapping: str | None, options: str | None, *, follow: bool
+async def _import_file(
+    file: Path,
+    tenant: str,
+    mapping: str | None,
+    options: str | None,
+    chosen: dict[str, str],
+    object_key: str | None,
+    *,
+    follow: bool,
 ) -> str:
-    chosen = parsed_object(options, "options") or {}
     upload = Upload(
         file_name=file.name,
         mapping=parsed_object(mapping, "mapping"),
-        options=chosen if preset is None else {**chosen, "preset": preset},
+        options={**(parsed_object(options, "options") or {}), **chosen},
         start=True,
     )
     url = settings().database_url
-    found = await people_files.import_file(url, tenant, file, upload, follow=follow, progress=_show_progress)
+    found = await people_files.import_file(
+        url, tenant, file, upload, of=object_key, follow=follow, progress=_show_progress
+    )
     typer.echo("", err=True)
     return f"{found.id} {people_files.described(found)}"
 
 
-async def _export_people(tenant: str, output: Path) -> str:
+async def _export_file(tenant: str, output: Path, object_key: str | None) -> str:
     kind = "ndjson" if output.suffix in {".ndjson", ".jsonl"} else "csv"
-    count = await people_files.export_file(settings().database_url, tenant, output, kind, progress=_show_progress)
+    url = settings().database_url
+    count = await people_files.export_file(url, tenant, output, kind, of=object_key, progress=_show_progress)
     typer.echo("", err=True)
-    return f"{count} people in {output}"
+    return f"{count} {'people' if object_key is None else 'records'} in {output}"
 
 
 def _show_progress(line: str) -> None:

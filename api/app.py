@@ -13,6 +13,8 @@ from api.resources import Resources
 from api.rest import (
     addresses,
     api_keys,
+    association_definitions,
+    associations,
     attributes,
     audit,
     consent,
@@ -29,10 +31,13 @@ from api.rest import (
     me,
     merges,
     messages,
+    objects,
     organizations,
     people,
     people_export,
     people_imports,
+    record_imports,
+    records,
     score_rules,
     segments,
     sessions,
@@ -66,6 +71,11 @@ V1: tuple[APIRouter, ...] = (
     identifiers.router,
     erasures.router,
     organizations.router,
+    association_definitions.router,
+    associations.router,
+    objects.router,
+    record_imports.router,  # before records, whose ids stand in the same place as `export`
+    records.router,
     attributes.router,
     score_rules.router,
     segments.router,
@@ -126,7 +136,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(IdempotencyMiddleware, resources=resources)
     app.add_middleware(
-        BodyLimitMiddleware, limit=settings.max_body_bytes, uploads={"/v1/people/imports": settings.max_import_bytes}
+        BodyLimitMiddleware,
+        limit=settings.max_body_bytes,
+        uploads=r"/v1/(people|objects/[^/]+)/imports",
+        upload_limit=settings.max_import_bytes,
     )
     app.add_middleware(RequestMiddleware)
     return app

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import enroll, growth, journey, lookup, people_import, profile, trigger
+from bench import enroll, growth, journey, lookup, people_import, profile, realtime, records, segment, trigger
 from bench.harness import Ratio, Report, Servers, servers
 from core import logging
 
@@ -20,6 +20,9 @@ BENCHES: dict[str, Bench] = {
     "import": people_import.run,
     "lookup": lookup.run,
     "profile": profile.run,
+    "records": records.run,
+    "segment": segment.run,
+    "realtime": realtime.run,
 }
 ALIASES = {"journeys": "journey"}
 

@@ -97,7 +97,12 @@ class Database:
             max_overflow=self._pool_size,
             pool_pre_ping=ask_first,
             hide_parameters=True,  # an error's text may reach a log or a workflow's history; people's data must not
-            connect_args={"server_settings": self._server_settings(role), "timeout": 10},
+            connect_args={
+                "server_settings": self._server_settings(role),
+                "timeout": 10,
+                # The statements that judge many segments at once are long, and are what is worth keeping prepared.
+                "max_cacheable_statement_size": 0,
+            },
         )
 
     def _hot_pool(self, role: Role) -> HotPool:

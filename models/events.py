@@ -47,6 +47,15 @@ class Event(TenantRow):
         Index("event_person_idx", "tenant_id", "person_id", "occurred_at", "id"),
         # how often somebody did something, without reading all that the person ever did; and who did it
         Index("event_type_idx", "tenant_id", "type", "person_id", "occurred_at"),
+        # what happened to a record; of persons event_person_idx tells it
+        Index(
+            "event_record_idx",
+            "tenant_id",
+            "subject_id",
+            "occurred_at",
+            "id",
+            postgresql_where=text("subject_type = 'record'"),
+        ),
         Index("event_xid_idx", "xid"),
         Index("event_position_idx", "position"),
         {

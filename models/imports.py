@@ -1,10 +1,10 @@
-"""Files of people on their way into the store."""
+"""Files of people and of records on their way into the store."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Integer, LargeBinary, PrimaryKeyConstraint, func, text
+from sqlalchemy import CheckConstraint, Index, Integer, LargeBinary, PrimaryKeyConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, Created, TenantRow, belongs_to, of_tenant, system
@@ -29,11 +29,17 @@ class PeopleImport(Created, TenantRow):
     __tablename__ = "people_import"
     __table_args__ = (
         of_tenant(),
+        belongs_to("object_definition", "object_id", ondelete="CASCADE"),
+        Index(
+            "people_import_object_idx", "tenant_id", "object_id", "id", postgresql_where=text("object_id IS NOT NULL")
+        ),
         CheckConstraint(one_of("status", IMPORT_STATUSES), name="status"),
         CheckConstraint(one_of("format", ("csv", "ndjson")), name="format"),
         {"info": system("SELECT, UPDATE")},
     )
 
+    object_id: Mapped[UUID | None]
+    """Of whose records the file is; null where it is of people."""
     file_name: Mapped[str | None]
     format: Mapped[str]
     status: Mapped[str] = mapped_column(server_default="uploaded")
@@ -41,9 +47,10 @@ class PeopleImport(Created, TenantRow):
     detected: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     """What the upload showed, see `services.identity.import_files.Detected`."""
     mapping: Mapped[dict[str, Any]]
-    """Column of the file to field of the person; null leaves it out."""
+    """Column of the file to field of the person, or property of the record; null leaves it out."""
     options: Mapped[dict[str, Any]]
-    """`preset`, `delimiter`, `encoding`, `consent`, `live`, `existing`: see `services.identity.import_options`."""
+    """`preset`, `delimiter`, `encoding`, `consent`, `live`, `existing`: see `services.identity.import_options`;
+    of records those of `services.objects.record_options`."""
     bytes_done: Mapped[int] = mapped_column(server_default=text("0"))
     """Where it goes on after a crash: moved in the transaction that writes the people before it."""
     lines_done: Mapped[int] = mapped_column(server_default=text("0"))

@@ -44,6 +44,8 @@ class ObjectDefinition(Created, TenantRow):
     """By which records can be sorted, and filtered by range, off an index."""
     label_property: Mapped[str | None]
     """What a record is called by where people read it."""
+    has_misfits: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """Whether records may be there that do not fit the schema, as a change of it was forced."""
     version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -72,7 +74,10 @@ class Record(Created, TenantRow):
     __tablename__ = "record"
     __table_args__ = (
         belongs_to("object_definition", "object_id"),
-        Index(None, "tenant_id", "object_id", "id"),
+        *(
+            Index(None, "tenant_id", "object_id", *order)
+            for order in (["id"], ["created_at", "id"], ["updated_at", "id"])
+        ),
         Index(
             "record_properties_gin",
             "properties",
@@ -85,7 +90,7 @@ class Record(Created, TenantRow):
     object_id: Mapped[UUID]
     properties: Mapped[dict[str, Any]]
     version: Mapped[int] = mapped_column(Integer)
-    """Of the definition that the properties were last checked against."""
+    """Of the definition when the properties were last written."""
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -109,6 +114,7 @@ class RecordValue(Base):
             postgresql_where=text("is_unique"),
         ),
         Index(None, "tenant_id", "record_id"),
+        {"info": system("SELECT")},
     )
 
     tenant_id: Mapped[UUID]
@@ -176,7 +182,8 @@ class Association(Created, TenantRow):
             for side in ("from", "to")
         ),
         UniqueConstraint("tenant_id", "from_end", "label", "to_end"),
-        Index(None, "tenant_id", "to_end", "label"),
+        # each side in the order it is listed in
+        Index(None, "tenant_id", "to_end", "label", "from_end"),
         *(
             Index(
                 f"association_{side}_once_idx",

@@ -1,9 +1,10 @@
-"""Files of people in and out of the store, for the command line: the same services as the API's, without an API."""
+"""Files of people and records in and out of the store, for the command line: the API's services, without an API."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -17,6 +18,8 @@ from services.identity.directory import Filter
 from services.identity.exports import FileFormat
 from services.identity.import_files import CHUNK
 from services.identity.import_upload import Upload
+from services.objects import definitions
+from services.objects import exports as record_exports
 from services.tenancy import tenants
 
 LOOK_SECONDS: Final = 0.5
@@ -38,12 +41,21 @@ async def _tenant(database_url: str, key: str) -> AsyncGenerator[tuple[Database,
 
 
 async def import_file(
-    database_url: str, tenant_key: str, path: Path, upload: Upload, *, follow: bool, progress: Progress
+    database_url: str,
+    tenant_key: str,
+    path: Path,
+    upload: Upload,
+    *,
+    of: str | None = None,
+    follow: bool,
+    progress: Progress,
 ) -> PeopleImport:
-    """Upload a file; begin where `upload` says so, and with `follow` return when it is over.
+    """Upload a file of people, or of records of the object with the key `of`.
+
+    It begins where `upload` says so; with `follow` return when it is over.
 
     Raises:
-        NotFoundError: there is no such tenant.
+        NotFoundError: there is no such tenant, or no such object.
         InvalidError: the file, the mapping or an option is not acceptable.
         ConflictError: the import ended, but not at the end of the file.
     """
@@ -57,11 +69,14 @@ async def import_file(
                     progress(f"uploading {100 * done // size} %")
                     yield piece
 
+        if of is not None:
+            async with database.tenant(tenant_id) as session:
+                upload = replace(upload, object_id=(await definitions.get(session, of)).id)
         found = await import_upload.receive(lambda: database.tenant(tenant_id), content(), upload, by=CLI)
         while follow and upload.start and found.status in {"queued", "running"}:
             await asyncio.sleep(LOOK_SECONDS)
             async with database.tenant(tenant_id) as session:
-                found = await imports.get(session, found.id)
+                found = await imports.get(session, found.id, object_id=upload.object_id)
             progress(described(found))
         if found.status in {"failed", "cancelled"}:
             raise ConflictError(f"The import {found.id} is {found.status}: {found.error or 'by somebody'}.")
@@ -78,21 +93,33 @@ def described(found: PeopleImport) -> str:
 
 
 async def export_file(
-    database_url: str, tenant_key: str, path: Path, file_format: FileFormat, *, progress: Progress
+    database_url: str,
+    tenant_key: str,
+    path: Path,
+    file_format: FileFormat,
+    *,
+    of: str | None = None,
+    progress: Progress,
 ) -> int:
-    """Write all people to a file; return how many there are.
+    """Write all people, or all records of the object with the key `of`, to a file; return how many there are.
 
     Raises:
-        NotFoundError: there is no such tenant.
+        NotFoundError: there is no such tenant, or no such object.
     """
     written, shown = 0, 0.0
+    noun = "people" if of is None else "records"
     async with _tenant(database_url, tenant_key) as (database, tenant_id):
+        parts = exports.texts(lambda: database.tenant(tenant_id), Filter(), file_format)
+        if of is not None:
+            async with database.tenant(tenant_id) as session:
+                found = await definitions.get(session, of)
+            parts = record_exports.texts(lambda: database.tenant(tenant_id), found, file_format)
         with path.open("w", encoding="utf-8", newline="") as file:
-            async for text, count in exports.texts(lambda: database.tenant(tenant_id), Filter(), file_format):
+            async for text, count in parts:
                 await asyncio.to_thread(file.write, text)
                 written += count
                 if time.monotonic() - shown > LOOK_SECONDS:
                     shown = time.monotonic()
-                    progress(f"{written} people")
-    progress(f"{written} people")
+                    progress(f"{written} {noun}")
+    progress(f"{written} {noun}")
     return written

@@ -1,7 +1,7 @@
 """What may come in at all: bodies up to a size, and addresses without NUL."""
 
 import asyncio
-from collections.abc import Mapping
+import re
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,16 +19,17 @@ DRAIN_SECONDS = 10.0
 class BodyLimitMiddleware:
     """Refuses a body over `limit` bytes with 413: by its declared length, else once it has grown over it.
 
-    Paths of `uploads` have limits of their own, for a POST without `Idempotency-Key`: with one, the body is held in
-    memory.
+    Paths that match `uploads` have `upload_limit` instead, for a POST without `Idempotency-Key`: with one, the body is
+    held in memory.
 
     What is refused is kept nowhere; up to `DRAINED` bytes of it are read, after that the connection is cut.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, uploads: Mapping[str, int] | None = None) -> None:
+    def __init__(self, app: ASGIApp, limit: int, uploads: str = "", upload_limit: int = 0) -> None:
         self._app = app
         self._limit = limit
-        self._uploads = dict(uploads or {})
+        self._uploads = re.compile(uploads)
+        self._upload_limit = upload_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -38,8 +39,12 @@ class BodyLimitMiddleware:
         _refuse_nul(scope)
         headers = Headers(scope=scope)
         limit = self._limit
-        if scope["method"] == "POST" and "idempotency-key" not in headers:
-            limit = self._uploads.get(scope["path"], limit)
+        if (
+            scope["method"] == "POST"
+            and "idempotency-key" not in headers
+            and self._uploads.fullmatch(scope["path"]) is not None
+        ):
+            limit = self._upload_limit
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
             if "expect" not in headers:  # a caller that asks first sends nothing when it is refused

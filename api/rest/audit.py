@@ -29,6 +29,11 @@ _NOUNS: Final = {
     "tenant": "tenant",
     "api_key": "api_keys",
     "user": "users",
+    "object": "objects",
+    "record": "objects",
+    "association": "objects",
+    "association_definition": "objects",
+    "segment": "segments",
 }
 """Whose scope also allows to read the history of such a thing."""
 

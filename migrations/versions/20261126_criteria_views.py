@@ -1,6 +1,6 @@
 """What SQL criteria of segments may read: the views `criteria_*`, and the role that reads them.
 
-Revision: 0008, after 0006
+Revision: 0008, after 0007
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from alembic import op
 from migrations.rls import close_to_reader, open_to_reader
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

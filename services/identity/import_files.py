@@ -3,9 +3,9 @@
 import codecs
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -14,8 +14,6 @@ from sqlalchemy import insert, select
 from core.database import TenantSession
 from core.errors import InvalidError
 from models import ImportChunk
-from services.identity.import_options import Options
-from services.identity.import_presets import recognized
 from services.identity.import_rows import DELIMITERS, ENCODINGS, Format
 
 CHUNK: Final = 1024 * 1024
@@ -23,6 +21,29 @@ CHUNK: Final = 1024 * 1024
 MAX_COLUMNS: Final = 1_000
 
 _BOMS: Final = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+class Reading(Protocol):
+    """What options of any import say about how its file is read."""
+
+    @property
+    def encoding(self) -> str:
+        """A key of `ENCODINGS`."""
+        ...
+
+    @property
+    def delimiter(self) -> str | None:
+        """Of CSV; None to recognise it."""
+        ...
+
+    @property
+    def preset(self) -> str | None:
+        """The system the file comes from; None to recognise it."""
+        ...
+
+    def stored(self) -> dict[str, Any]:
+        """Return all options as JSON."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +157,15 @@ async def fetch(session: TenantSession, import_id: UUID, position: int) -> bytes
     return b"" if content is None else content[position % CHUNK :]
 
 
-def detect(head: bytes, options: Options, *, file_name: str | None, content_type: str | None) -> Detected:
-    """Return what the first piece of a file shows.
+def detect(
+    head: bytes,
+    options: Reading,
+    *,
+    recognized: Callable[[Sequence[str]], str | None],
+    file_name: str | None,
+    content_type: str | None,
+) -> Detected:
+    """Return what the first piece of a file shows; `recognized` tells by its columns which system it comes from.
 
     Raises:
         InvalidError: it is empty, or has no header that can be read.
@@ -208,7 +236,7 @@ def _unique(cells: list[str]) -> tuple[list[str], list[str]]:
     return columns, warnings
 
 
-def _utf8_warnings(head: bytes, options: Options) -> tuple[str, ...]:
+def _utf8_warnings(head: bytes, options: Reading) -> tuple[str, ...]:
     if options.encoding != "utf-8":
         return ()
     try:

@@ -169,7 +169,7 @@ def setter(target: str, types: Mapping[str, str]) -> Setter:  # noqa: PLR0911 - 
     if name.startswith("attributes.") and kind in {"", "json"}:
         key = name.removeprefix("attributes.")
         attributes.check({key: None})
-        parse = _json if kind else _BY_TYPE.get(types.get(key, "text"))
+        parse = json_value if kind else _BY_TYPE.get(types.get(key, "text"))
         return partial(_put_parsed, key, parse) if parse else partial(_put_attribute, key)
     raise InvalidError.of("mapping", f"{target[:100]!r} is not a field of a person; see docs/imports.md")
 
@@ -244,7 +244,7 @@ def _put_tags(change: Change, text: str) -> None:
 
 
 def _put_attributes(change: Change, text: str) -> None:
-    value = _json(text, "attributes")
+    value = json_value(text, "attributes")
     if not isinstance(value, dict):
         raise InvalidError.of("attributes", "is not a JSON object")
     attributes.check(value)
@@ -252,7 +252,7 @@ def _put_attributes(change: Change, text: str) -> None:
 
 
 def _put_identifiers(change: Change, text: str) -> None:
-    put_identifiers(change, _json(text, "other_identifiers"))
+    put_identifiers(change, json_value(text, "other_identifiers"))
 
 
 def put_identifiers(change: Change, value: object) -> None:
@@ -284,7 +284,12 @@ def _word(text: str, target: str) -> bool:
     raise InvalidError.of(target, "must be yes or no, true or false, subscribed or unsubscribed")
 
 
-def _json(text: str, target: str) -> JsonValue:
+def json_value(text: str, target: str) -> JsonValue:
+    """Return the JSON value that a cell holds.
+
+    Raises:
+        InvalidError: naming `target`: it is none, or cannot be stored.
+    """
     try:
         value: JsonValue = json.loads(text)
         plain = json.dumps(value, allow_nan=False)

@@ -1,13 +1,15 @@
 """What a caller can say about an import besides the mapping."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import FieldProblem, InvalidError
 from services.identity import consent
 from services.identity.consent import MAX_WORDING, Channel, Choice, Chosen
+
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 
 class ConsentOption(BaseModel):
@@ -51,6 +53,25 @@ class Options(BaseModel):
         """Return the choices of all."""
         return [option.choice() for option in self.consent]
 
+    def stored(self) -> dict[str, Any]:
+        """Return all options as JSON."""
+        return self.model_dump(mode="json")
+
+
+def validated(model: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
+    """Return options of any import.
+
+    Raises:
+        InvalidError: naming each one that is not acceptable, as `options.NAME`.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        problems = [
+            FieldProblem(".".join(map(str, ("options", *each["loc"]))), each["msg"].lower()) for each in error.errors()
+        ]
+        raise InvalidError(f"{problems[0].field}: {problems[0].reason}", errors=problems) from error
+
 
 def parse(given: Mapping[str, Any]) -> Options:
     """Return the options.
@@ -58,13 +79,7 @@ def parse(given: Mapping[str, Any]) -> Options:
     Raises:
         InvalidError: naming each one that is not acceptable, as `options.NAME`.
     """
-    try:
-        options = Options.model_validate(given)
-    except ValidationError as error:
-        problems = [
-            FieldProblem(".".join(map(str, ("options", *each["loc"]))), each["msg"].lower()) for each in error.errors()
-        ]
-        raise InvalidError(f"{problems[0].field}: {problems[0].reason}", errors=problems) from error
+    options = validated(Options, given)
     try:
         consent.check(options.choices())
     except InvalidError as error:

@@ -18,6 +18,7 @@ from services.events.incoming import IncomingEvent
 from services.identity import attributes
 from services.identity.consent import Choice
 from services.identity.import_mapping import FIELDS, Change
+from services.identity.import_target import Refused
 from services.identity.resolve import PRIMARY_KINDS, Directory, Identifier, SeveralPeopleError
 from services.identity.topics import ALL
 
@@ -29,15 +30,6 @@ COLUMNS: Final = (*PRIMARY_KINDS, *FIELDS)
 CONSENT_CHANGED: Final = "person.consent_changed"
 _SMALL: Final = 4_000
 """Characters of a row that cannot exceed what the attributes of a person may take."""
-
-
-@dataclass(slots=True)
-class Refused:
-    """A row that is not taken."""
-
-    line: int
-    field: str
-    reason: str
 
 
 @dataclass(slots=True)

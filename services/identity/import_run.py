@@ -4,7 +4,7 @@ A page is parsed before its transaction begins, so that the next can be parsed w
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 from uuid import UUID
@@ -14,27 +14,13 @@ from sqlalchemy.exc import DBAPIError
 
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import InvalidError, PlatformError, TooLargeError, UnavailableError
-from journeys.attributes import Defined
+from core.errors import InvalidError, PlatformError, UnavailableError
 from models import ImportReject, PeopleImport
-from services.events import ingest
-from services.identity import (
-    anonymous,
-    attribute_definitions,
-    attributes,
-    import_options,
-    imports,
-    lifecycle,
-    limits,
-)
+from services.identity import imports
 from services.identity.import_files import Detected
-from services.identity.import_items import Items
-from services.identity.import_mapping import Change, Columns
-from services.identity.import_options import Options
-from services.identity.import_pages import Outcome, Page, Refused, Row, assigned
+from services.identity.import_kinds import kind_of
 from services.identity.import_rows import MAX_ROW_BYTES, Format, RawRow, endless, read
-from services.identity.import_write import VanishedError, connection_of, directory, states, write
-from services.identity.resolve import MAX_VISITORS, Directory
+from services.identity.import_target import Refused, Tally, Target
 from services.shared import activity
 
 ROWS: Final = 5_000
@@ -44,8 +30,6 @@ PIECE: Final = 1024 * 1024
 SAMPLES: Final = 20
 """Problems that a check shows."""
 
-_BIG_ROW: Final = 10_000
-"""Characters in a row below which its attributes cannot exceed their limit."""
 _SEEN_BITS: Final = 2**27
 
 
@@ -55,11 +39,10 @@ class Job:
 
     tenant_id: UUID
     import_id: UUID
+    noun: str
+    """What the log calls it."""
     how: Format
-    options: Options
-    reader: Columns | Items
-    defined: Mapping[str, Defined]
-    """What attributes may hold, by key."""
+    target: Target[Any]
     size: int
     position: int
     line: int
@@ -67,7 +50,7 @@ class Job:
 
     @property
     def actor(self) -> Actor:
-        """Who changes people."""
+        """Who changes what the rows are of."""
         return Actor(f"import:{self.import_id}")
 
 
@@ -79,7 +62,8 @@ class ParsedPage:
     """Of the first byte."""
     size: int
     lines: int
-    changes: list[Change] = field(default_factory=list[Change])
+    changes: list[Any] = field(default_factory=list[Any])
+    """As the job's target made them."""
     refused: list[Refused] = field(default_factory=list[Refused])
     raw: dict[int, RawRow] = field(default_factory=dict[int, RawRow])
     """By line."""
@@ -99,24 +83,17 @@ async def load(session: TenantSession, import_id: UUID, *, whole: bool = False) 
     if found.status not in ({"checking"} if whole else {"queued", "running"}):
         return None
     detected = Detected.of(found.detected)
-    options = import_options.parse(found.options)
     if found.status == "queued":
         found.status = "running"
         found.started_at = found.started_at or func.now()
         await session.flush()
-    defined = await attribute_definitions.load(session, "person")
-    types = {key: definition.type for key, definition in defined.items()}
-    if detected.format == "csv":
-        reader: Columns | Items = Columns(detected.columns, found.mapping, types=types, consent=options.choices())
-    else:
-        reader = Items(options.choices())
+    kind = await kind_of(session, found.object_id)
     return Job(
         session.tenant_id,
         import_id,
+        imports.noun(found),
         detected.how(),
-        options,
-        reader,
-        defined,
+        await kind.target(session, detected, found.mapping, kind.options(found.options)),
         found.size_bytes,
         detected.header_bytes if whole else found.bytes_done,
         detected.header_lines if whole else found.lines_done,
@@ -136,26 +113,11 @@ def parse(job: Job, piece: bytes, *, position: int, line: int, last: bool) -> Pa
             page.refused.append(Refused(row.line, "", row.problem))
             continue
         try:
-            page.changes.append(_change(job, row))
+            page.changes.append(job.target.change(row))
         except InvalidError as error:
             first = error.errors[0]
             page.refused.append(Refused(row.line, first.field, first.reason))
-        except TooLargeError as error:
-            page.refused.append(Refused(row.line, "attributes", error.detail))
     return page
-
-
-def _change(job: Job, row: RawRow) -> Change:
-    reader = job.reader
-    change = (
-        reader.change(row.line, row.item or {}) if isinstance(reader, Items) else reader.change(row.line, row.cells)
-    )
-    if sum(map(len, row.text)) > _BIG_ROW:
-        attributes.merged({}, change.attributes)
-    misfits = attribute_definitions.problems(job.defined, change.attributes)
-    if misfits:
-        raise InvalidError(f"{misfits[0].field}: {misfits[0].reason}", errors=misfits)
-    return change
 
 
 def too_long(piece: bytes, *, position: int, line: int, size: int) -> ParsedPage:
@@ -191,63 +153,11 @@ async def apply(session: TenantSession, job: Job, page: ParsedPage) -> bool:
         return False
     if done != page.position:
         raise StalePageError
-    connection = await connection_of(session)
-    stored = await directory(connection, job.tenant_id, page.changes)
-    known, outcome, rows = _resolved(stored, page)
-    if outcome.visitors and await anonymous.unite(session, outcome.visitors, by=job.actor):
-        stored = await directory(connection, job.tenant_id, page.changes)
-        known, outcome, rows = _resolved(stored, page)
-    people = {person_id for _, person_id in rows if person_id not in known.created}
-    found = await states(connection, job.tenant_id, people, consent=any(change.consent for change, _ in rows))
-    # Only now are the people locked: an identifier may have left them since it was looked up.
-    if people and await directory(connection, job.tenant_id, page.changes) != stored:
-        raise VanishedError
-    Page(found, job.options.existing, resubscribe=job.options.resubscribe).apply(rows, known, outcome)
-    await write(connection, job.tenant_id, outcome, known.additions(), live=job.options.live, by=job.actor)
-    for person_id in _overrun(known):
-        await limits.drop_oldest_visitors(session, person_id)
-    if outcome.facts_changed:
-        quiet = () if job.options.live else outcome.facts_changed
-        await lifecycle.recompute(session, outcome.facts_changed, quiet=quiet)
-    if outcome.incoming:
-        await ingest.accept_batch(
-            cast("ingest.Connection", connection), job.tenant_id, _of_people(outcome), by=job.actor
-        )
+    tally = await job.target.take(session, page.changes, by=job.actor)
+    tally.refused = [*page.refused, *tally.refused]
     session.wake_after_commit()
-    await _refuse(session, job, page, outcome.refused)
-    return await _move(session, job, page, outcome)
-
-
-def _resolved(stored: Directory, page: ParsedPage) -> tuple[Directory, Outcome, list[Row]]:
-    """Return whom the rows mean, by what is stored, and what they add to that."""
-    known = Directory(stored.people, dict(stored.known), stored.aliases, stored.counts)
-    outcome = Outcome(refused=list(page.refused))
-    return known, outcome, assigned(page.changes, known, outcome)
-
-
-def _overrun(known: Directory) -> list[UUID]:
-    """Return who may have more anonymous ids now than are kept of one person."""
-    return [
-        person_id
-        for people in (known.created, known.attached)
-        for person_id, added in people.items()
-        if len(added) + known.counts.get(person_id, {}).get("anonymous_id", 0) > MAX_VISITORS
-    ]
-
-
-def _of_people(outcome: Outcome) -> list[ingest.IncomingEvent]:
-    return [
-        ingest.IncomingEvent(
-            event.type,
-            person_id,
-            (),
-            event.properties,
-            event.occurred_at,
-            event.live,
-            event.idempotency_key,
-        )
-        for person_id, event in outcome.incoming
-    ]
+    await _refuse(session, job, page, tally.refused)
+    return await _move(session, job, page, tally)
 
 
 async def _refuse(session: TenantSession, job: Job, page: ParsedPage, refused: Sequence[Refused]) -> None:
@@ -268,15 +178,15 @@ async def _refuse(session: TenantSession, job: Job, page: ParsedPage, refused: S
         )
 
 
-async def _move(session: TenantSession, job: Job, page: ParsedPage, outcome: Outcome) -> bool:
+async def _move(session: TenantSession, job: Job, page: ParsedPage, tally: Tally) -> bool:
     last = page.end >= job.size
     values: dict[str, Any] = {
         "bytes_done": page.end,
         "lines_done": PeopleImport.lines_done + page.lines,
-        "created": PeopleImport.created + outcome.created,
-        "updated": PeopleImport.updated + outcome.updated,
-        "unchanged": PeopleImport.unchanged + outcome.unchanged,
-        "rejected": PeopleImport.rejected + len(outcome.refused),
+        "created": PeopleImport.created + tally.created,
+        "updated": PeopleImport.updated + tally.updated,
+        "unchanged": PeopleImport.unchanged + tally.unchanged,
+        "rejected": PeopleImport.rejected + len(tally.refused),
         "updated_at": func.clock_timestamp(),
     }
     if last:
@@ -292,9 +202,9 @@ async def _move(session: TenantSession, job: Job, page: ParsedPage, outcome: Out
         await activity.record(
             session,
             by=job.actor,
-            subject_type="people_import",
+            subject_type=job.noun,
             subject_id=job.import_id,
-            type="people_import.finished",
+            type=f"{job.noun}.finished",
             changes={"status": ("running", "finished")},
         )
     return not last
@@ -307,35 +217,30 @@ class Check:
         """Nothing read."""
         self._counts = {"rows": 0, "create": 0, "update": 0, "unchanged": 0, "reject": 0}
         self._problems: list[dict[str, Any]] = []
-        # People whom earlier pages would create, as a Bloom filter: flat, and wrong about one in many thousands.
+        # What earlier pages would create, as a Bloom filter: flat, and wrong about one in many thousands.
         self._seen = bytearray(_SEEN_BITS // 8)
 
     async def page(self, session: TenantSession, job: Job, page: ParsedPage) -> bool:
         """Add a page; return whether there is more to read, and nobody has cancelled the check."""
-        connection = await connection_of(session)
-        known, outcome, rows = _resolved(await directory(connection, job.tenant_id, page.changes), page)
-        people = {person_id for _, person_id in rows if person_id not in known.created}
-        consent = any(change.consent for change, _ in rows)
-        found = await states(connection, job.tenant_id, people, consent=consent, lock=False)
-        Page(found, job.options.existing, resubscribe=job.options.resubscribe).apply(rows, known, outcome)
-        again = sum(self._again(identifiers) for identifiers in known.created.values() if identifiers)
-        outcome.refused.sort(key=lambda each: each.line)
-        for each in outcome.refused[: SAMPLES - len(self._problems)]:
+        tally = await job.target.look(session, page.changes)
+        again = sum(self._again(known_by) for known_by in tally.fresh if known_by)
+        refused = sorted([*page.refused, *tally.refused], key=lambda each: each.line)
+        for each in refused[: SAMPLES - len(self._problems)]:
             self._problems.append({"line": each.line, "field": each.field or None, "reason": each.reason})
         for name, count in (
             ("rows", len(page.raw)),
-            ("create", outcome.created - again),
-            ("update", outcome.updated + again),
-            ("unchanged", outcome.unchanged),
-            ("reject", len(outcome.refused)),
+            ("create", tally.created - again),
+            ("update", tally.updated + again),
+            ("unchanged", tally.unchanged),
+            ("reject", len(refused)),
         ):
             self._counts[name] += count
         return await self._report(session, job, page)
 
-    def _again(self, identifiers: Sequence[tuple[str, str]]) -> bool:
-        """Whether an earlier page would have made the person; note that this one does."""
+    def _again(self, known_by: Sequence[tuple[str, str]]) -> bool:
+        """Whether an earlier page would have made it; note that this one does."""
         found = False
-        for kind, value in identifiers:
+        for kind, value in known_by:
             text = f"{kind} {value}".encode()
             one, two = zlib.crc32(text) % _SEEN_BITS, zlib.adler32(text[::-1] + text) * 2_654_435_761 % _SEEN_BITS
             bits = [(bit >> 3, 1 << (bit & 7)) for bit in (one, two)]

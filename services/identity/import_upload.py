@@ -24,6 +24,8 @@ class Upload:
 
     file_name: str | None = None
     content_type: str | None = None
+    object_id: UUID | None = None
+    """Of whose records the file is; None where it is of people."""
     mapping: Mapping[str, str | None] | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     start: bool = False
@@ -37,7 +39,9 @@ async def receive(begin: Begin, content: AsyncIterable[bytes], upload: Upload, *
         InvalidError: an option, the mapping or the file's beginning is not acceptable.
     """
     async with begin() as session:
-        made = await imports.create(session, options=upload.options, file_name=upload.file_name, by=by)
+        made = await imports.create(
+            session, options=upload.options, file_name=upload.file_name, object_id=upload.object_id, by=by
+        )
     try:
         return await _keep(begin, made.id, content, upload, by=by)
     except BaseException:
@@ -75,7 +79,7 @@ async def _keep(
             by=by,
         )
         if upload.start:
-            found = await imports.start(session, import_id, by=by)
+            found = await imports.start(session, import_id, object_id=upload.object_id, by=by)
         return found
 
 

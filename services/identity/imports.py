@@ -1,4 +1,4 @@
-"""Imports of people: a file that was uploaded, what is to be done with it, and how far that has come.
+"""Imports of people and of records: a file that was uploaded, what is to be done with it, and how far that has come.
 
 `uploading` -> `uploaded` -> (`checking` -> `checked`) -> `queued` -> `running` -> `finished`, or `failed` (it can be
 started again, and goes on where it was) or `cancelled`.
@@ -17,40 +17,44 @@ from core.database import TenantSession
 from core.errors import ConflictError, InvalidError, NotFoundError
 from core.ids import new_id
 from models import ImportChunk, ImportReject, PeopleImport
-from models.identity import IDENTIFIER_KINDS
-from services.identity import import_options, import_presets
 from services.identity.import_files import Detected, detect
-from services.identity.import_mapping import Columns
+from services.identity.import_kinds import kind_of
+from services.identity.import_target import Kind
 from services.shared import activity, starts
 
 STARTABLE: Final = frozenset({"uploaded", "checked", "failed"})
 CHECKABLE: Final = frozenset({"uploaded", "checked"})
 ENDED: Final = frozenset({"finished", "cancelled"})
-NAMING: Final = frozenset({*IDENTIFIER_KINDS, "id", "other_identifiers", "first_name", "last_name"})
-"""Fields of which a row must have one."""
 REJECTS_KEPT_DAYS: Final = 30
 ABANDONED_DAYS: Final = 7
 """A file that was never imported is deleted after so long."""
 
 
 async def create(
-    session: TenantSession, *, options: Mapping[str, Any], file_name: str | None, by: Actor
+    session: TenantSession,
+    *,
+    options: Mapping[str, Any],
+    file_name: str | None,
+    object_id: UUID | None = None,
+    by: Actor,
 ) -> PeopleImport:
-    """Make an import whose file is to follow.
+    """Make an import whose file is to follow: of an object's records, or of people where no object is named.
 
     Raises:
+        NotFoundError: there is no such object.
         InvalidError: an option is not acceptable.
     """
-    chosen = import_options.parse(options)
+    chosen = (await kind_of(session, object_id)).options(options)
     made = PeopleImport(
         tenant_id=session.tenant_id,
         id=new_id(),
+        object_id=object_id,
         file_name=file_name[:200] if file_name else None,
         format="csv",
         status="uploading",
         size_bytes=0,
         mapping={},
-        options=chosen.model_dump(mode="json"),
+        options=chosen.stored(),
         created_by=by.name,
     )
     session.add(made)
@@ -74,12 +78,13 @@ async def uploaded(
         InvalidError: the file's beginning cannot be read, or the mapping does not fit it.
     """
     found = await locked(session, import_id)
-    options = import_options.parse(found.options)
-    detected = detect(head, options, file_name=found.file_name, content_type=content_type)
+    kind = await kind_of(session, found.object_id)
+    options = kind.options(found.options)
+    detected = detect(head, options, recognized=kind.recognized, file_name=found.file_name, content_type=content_type)
     found.format = detected.format
     found.detected = detected.stored()
     found.size_bytes = size
-    found.mapping = _mapping(detected, mapping)
+    found.mapping = kind.mapping(detected, mapping, options)
     found.bytes_done = detected.header_bytes
     found.lines_done = detected.header_lines
     found.status = "uploaded"
@@ -88,32 +93,25 @@ async def uploaded(
     return found
 
 
-def _mapping(detected: Detected, given: Mapping[str, str | None] | None) -> dict[str, str | None]:
-    if detected.format == "ndjson":
-        if given:
-            raise InvalidError.of("mapping", "is for CSV files; the objects of NDJSON name their fields")
-        return {}
-    proposed = import_presets.proposed(detected.columns, detected.preset)
-    mapping = proposed if given is None else {**dict.fromkeys(detected.columns), **given}
-    Columns(detected.columns, mapping)
-    return mapping
-
-
-async def get(session: TenantSession, import_id: UUID) -> PeopleImport:
+async def get(session: TenantSession, import_id: UUID, *, object_id: UUID | None = None) -> PeopleImport:
     """Return the import.
 
     Raises:
-        NotFoundError: no such import in this tenant.
+        NotFoundError: no such import of people, or of this object's records, in this tenant.
     """
     found = await session.get(PeopleImport, (session.tenant_id, import_id))
-    if found is None:
+    if found is None or found.object_id != object_id:
         raise NotFoundError("No such import.")
     return found
 
 
-async def page(session: TenantSession, *, limit: int, before: UUID | None) -> list[PeopleImport]:
-    """Return up to `limit` imports, newest first."""
-    statement = select(PeopleImport).where(PeopleImport.tenant_id == session.tenant_id)
+async def page(
+    session: TenantSession, *, object_id: UUID | None = None, limit: int, before: UUID | None
+) -> list[PeopleImport]:
+    """Return up to `limit` imports of people, or of an object's records, newest first."""
+    statement = select(PeopleImport).where(
+        PeopleImport.tenant_id == session.tenant_id, PeopleImport.object_id == object_id
+    )
     if before is not None:
         statement = statement.where(PeopleImport.id < before)
     return list(await session.scalars(statement.order_by(PeopleImport.id.desc()).limit(limit)))
@@ -139,6 +137,7 @@ async def check(
     session: TenantSession,
     import_id: UUID,
     *,
+    object_id: UUID | None = None,
     mapping: Mapping[str, str | None] | None = None,
     options: Mapping[str, Any] | None = None,
     by: Actor,
@@ -150,9 +149,10 @@ async def check(
         ConflictError: it has been started, or is over.
         InvalidError: the mapping does not fit the file, or an option is not acceptable.
     """
-    found = await locked(session, import_id)
+    found = await _own(session, import_id, object_id)
     _allow(found, CHECKABLE, "checked")
-    configure(found, mapping=mapping, options=options)
+    kind = await kind_of(session, found.object_id)
+    configure(found, kind, mapping=mapping, options=options)
     found.status = "checking"
     found.report = None
     found.error = None
@@ -166,6 +166,7 @@ async def start(
     session: TenantSession,
     import_id: UUID,
     *,
+    object_id: UUID | None = None,
     mapping: Mapping[str, str | None] | None = None,
     options: Mapping[str, Any] | None = None,
     by: Actor,
@@ -177,11 +178,12 @@ async def start(
         ConflictError: it is running, or is over.
         InvalidError: the mapping does not fit the file, or an option is not acceptable.
     """
-    found = await locked(session, import_id)
+    found = await _own(session, import_id, object_id)
     _allow(found, STARTABLE, "started")
-    configure(found, mapping=mapping, options=options)
-    if found.format == "csv" and NAMING.isdisjoint(found.mapping.values()):
-        raise InvalidError.of("mapping", "takes no column for a name, an email address or another identifier")
+    kind = await kind_of(session, found.object_id)
+    configure(found, kind, mapping=mapping, options=options)
+    if found.format == "csv":
+        kind.check_startable(found.mapping)
     first = found.started_at is None
     found.status = "queued"
     found.error = None
@@ -194,7 +196,7 @@ async def start(
 
 
 def configure(
-    found: PeopleImport, *, mapping: Mapping[str, str | None] | None, options: Mapping[str, Any] | None
+    found: PeopleImport, kind: Kind, *, mapping: Mapping[str, str | None] | None, options: Mapping[str, Any] | None
 ) -> None:
     """Change the mapping and options of an import that nothing has been taken from yet.
 
@@ -206,24 +208,22 @@ def configure(
         return
     if found.started_at is not None:
         raise ConflictError("Part of the file has been imported; the rest is read as that was.")
-    detected = Detected.of(found.detected)
-    if options:
-        for name in ("encoding", "delimiter", "preset"):
-            if name in options and options[name] != found.options.get(name):
-                raise InvalidError.of(f"options.{name}", "can only be given with the upload")
-        found.options = import_options.parse({**found.options, **options}).model_dump(mode="json")
-    if mapping is not None:
-        found.mapping = _mapping(detected, mapping)
+    for name in ("encoding", "delimiter", "preset"):
+        if options and name in options and options[name] != found.options.get(name):
+            raise InvalidError.of(f"options.{name}", "can only be given with the upload")
+    chosen = kind.options({**found.options, **(options or {})})
+    found.options = chosen.stored()
+    found.mapping = kind.mapping(Detected.of(found.detected), found.mapping if mapping is None else mapping, chosen)
 
 
-async def cancel(session: TenantSession, import_id: UUID, *, by: Actor) -> PeopleImport:
+async def cancel(session: TenantSession, import_id: UUID, *, object_id: UUID | None = None, by: Actor) -> PeopleImport:
     """Stop an import for good after the page it is at; what was taken stays, and its file is deleted.
 
     Raises:
         NotFoundError: no such import.
         ConflictError: it is over.
     """
-    found = await locked(session, import_id)
+    found = await _own(session, import_id, object_id)
     if found.status == "cancelled":
         return found
     if found.status in ENDED:
@@ -310,6 +310,19 @@ async def locked(session: TenantSession, import_id: UUID) -> PeopleImport:
     return found
 
 
+async def _own(session: TenantSession, import_id: UUID, object_id: UUID | None) -> PeopleImport:
+    """Return the import of people, or of the object's records, as `locked` does."""
+    found = await locked(session, import_id)
+    if found.object_id != object_id:
+        raise NotFoundError("No such import.")
+    return found
+
+
+def noun(found: PeopleImport) -> str:
+    """Return what the log calls it."""
+    return "people_import" if found.object_id is None else "record_import"
+
+
 def _allow(found: PeopleImport, statuses: frozenset[str], verb: str) -> None:
     if found.status not in statuses:
         raise ConflictError(f"An import that is {found.status} cannot be {verb}.")
@@ -324,9 +337,9 @@ async def _log(session: TenantSession, found: PeopleImport, verb: str, *, by: Ac
     await activity.record(
         session,
         by=by,
-        subject_type="people_import",
+        subject_type=noun(found),
         subject_id=found.id,
-        type=f"people_import.{verb}",
+        type=f"{noun(found)}.{verb}",
         changes={name: (pair[0], pair[1]) for name, pair in changes.items()} | {"status": (None, found.status)},
     )
     await session.refresh(found)

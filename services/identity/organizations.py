@@ -20,6 +20,7 @@ from services.events.publish import NewEvent, publish
 from services.identity import attribute_definitions, attributes, lifecycle, organization_tree
 from services.identity.organization_change import OrganizationChange, same, shown
 from services.identity.owners import check_owner
+from services.objects import associations
 from services.shared import activity
 
 ATTEMPTS: Final = 5
@@ -99,7 +100,7 @@ async def get(session: TenantSession, organization_id: UUID) -> Organization:
 
 
 async def remove(session: TenantSession, organization_id: UUID, *, by: Actor) -> None:
-    """Delete an organization with its addresses and its links to people, whose roles are computed anew.
+    """Delete an organization with its addresses, associations and links to people, whose roles are computed anew.
 
     Raises:
         NotFoundError: no such organization in this tenant.
@@ -125,15 +126,13 @@ async def remove(session: TenantSession, organization_id: UUID, *, by: Actor) ->
         if await session.scalar(select(exists().where(*kept))):
             raise ConflictError(f"The organization cannot be deleted: {reason}.")
     # People first, then their links: whoever changes a link holds its person already.
+    linked = await session.scalars(
+        select(OrganizationPerson.person_id).where(
+            OrganizationPerson.tenant_id == tenant, OrganizationPerson.organization_id == organization_id
+        )
+    )
     await lifecycle.lock(
-        session,
-        (
-            await session.scalars(
-                select(OrganizationPerson.person_id).where(
-                    OrganizationPerson.tenant_id == tenant, OrganizationPerson.organization_id == organization_id
-                )
-            )
-        ).all(),
+        session, sorted({*linked, *await associations.people_of(session, "organization", organization_id)})
     )
     links = (
         await session.execute(
@@ -147,6 +146,7 @@ async def remove(session: TenantSession, organization_id: UUID, *, by: Actor) ->
             Address.tenant_id == tenant, Address.subject_type == "organization", Address.subject_id == organization_id
         )
     )
+    await associations.unlink_all(session, "organization", organization_id, by=by)
     await session.delete(organization)
     await session.flush()
     changes = {"name": (organization.name, None), "people": (len(links), 0)}

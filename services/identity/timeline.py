@@ -10,6 +10,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text, Uuid
 
 from contracts.events import (
+    ASSOCIATION_CREATED,
+    ASSOCIATION_DELETED,
     PERSON_CREATED,
     PERSON_MERGED,
     PERSON_ORDERS_CHANGED,
@@ -31,6 +33,8 @@ TOLD_BY_ACTIVITY: Final = [
     PERSON_UNSUBSCRIBED,
     PERSON_MERGED,
     PERSON_UNMERGED,
+    ASSOCIATION_CREATED,
+    ASSOCIATION_DELETED,
 ]
 
 # The log keeps naming people by the ids they had before a merge, so it is read by each of those.

@@ -10,7 +10,7 @@ from models import Segment
 from services.identity import field_types
 from services.identity.field_types import PERSON_FIELDS
 from services.objects import definitions
-from services.shared.related import ORDER_FIELDS, RECORD_FIELDS
+from services.shared.related import ORDER_FIELDS
 
 _ORDERS: Final = {f"order.{name}": defined for name, defined in ORDER_FIELDS.items()}
 
@@ -22,6 +22,5 @@ async def load(session: TenantSession) -> Vocabulary:
     related = {**ORGANIZATION_ALONE, "order": frozenset(ORDER_FIELDS)}
     for key, shape in (await definitions.known(session)).items():
         typed |= shape.typed(key)
-        below = {f"{name}.*" for name in shape.nested}
-        related[f"record:{key}"] = frozenset({*shape.properties, *below, *RECORD_FIELDS})
+        related[f"record:{key}"] = shape.names
     return Vocabulary(person_fields=PERSON_FIELDS, segments=frozenset(segments), typed=typed, related=related)

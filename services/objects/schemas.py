@@ -17,6 +17,7 @@ from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationErrorKin
 from core.errors import FieldProblem
 from journeys.conditions import is_step
 from journeys.literals import MAX_NUMBER
+from services.shared.related import RECORD_FIELDS
 
 MAX_BYTES: Final = 64 * 1024
 """Of a schema, as JSON in UTF-8."""
@@ -27,8 +28,6 @@ MAX_PARTS: Final = 5_000
 """Schemas in a schema, each counted as often as it applies."""
 MAX_PATTERNS: Final = 50
 """Each may take a megabyte of memory when it is compiled."""
-RESERVED: Final = frozenset({"id", "created_at", "updated_at"})
-"""What a record has beside its properties."""
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 _ONE: Final = (
@@ -158,7 +157,7 @@ def _name_problems(schema: Schema) -> list[FieldProblem]:
 
 def name_problem(name: str) -> str | None:
     """Say why a property on the top level may not have this name; None where it may."""
-    if name in RESERVED:
+    if name in RECORD_FIELDS:
         return "is what every record has beside its properties; give the property another name"
     if not is_step(name):
         return "must have a name of 1 to 100 characters, without dots and control characters, or spaces at its ends"
@@ -214,10 +213,22 @@ def _size_problems(below: dict[str, list[str]]) -> Iterator[FieldProblem]:
             if waiting[user] == 0:
                 ready.append(user)
     if len(sizes) < len(below):
-        circle = min((place for place in below if place not in sizes), key=len)
-        yield FieldProblem(_shown(circle), "refers to itself; say how deep it may go by naming each level")
+        yield FieldProblem(
+            _shown(_in_circle({place: below[place] for place in below if place not in sizes})),
+            "refers to itself; say how deep it may go by naming each level",
+        )
     elif sizes["#"] > MAX_PARTS:
         yield FieldProblem("schema", f"unfolds into {sizes['#']} schemas; {MAX_PARTS} at most may apply to a record")
+
+
+def _in_circle(below: Mapping[str, list[str]]) -> str:
+    """Return the first place of a circle, given places of which each leads to another of them."""
+    walked: list[str] = []
+    place = next(iter(below))
+    while place not in walked:
+        walked.append(place)
+        place = next(child for child in below[place] if child in below)
+    return min(walked[walked.index(place) :], key=lambda one: (len(one), one))
 
 
 def _parts(schema: Schema) -> Iterator[tuple[str, object]]:

@@ -7,15 +7,8 @@ from urllib.parse import unquote
 from uuid import UUID
 
 from journeys.attributes import Defined
-from journeys.conditions import FieldPath
 from services.objects.schemas import Schema
-
-META: Final[Mapping[str, Defined]] = {
-    "id": Defined("text"),
-    "created_at": Defined("datetime"),
-    "updated_at": Defined("datetime"),
-}
-"""What every record has beside its properties."""
+from services.shared.related import RECORD_FIELDS
 
 SCALARS: Final = frozenset({"string", "number", "integer", "boolean"})
 
@@ -32,27 +25,30 @@ class ObjectShape:
     nested: frozenset[str]
     """Of these, those that a path may lead into."""
 
-    def has(self, field: FieldPath) -> bool:
-        """Whether there is such a field, `record:KEY` being this object."""
-        name, *rest = field.path
-        if name in self.properties:
-            return not rest or name in self.nested
-        return name in META and not rest
+    @property
+    def names(self) -> frozenset[str]:
+        """The fields, as a vocabulary of conditions has them."""
+        return frozenset({*self.properties, *RECORD_FIELDS, *(f"{name}.*" for name in self.nested)})
 
     def typed(self, key: str) -> dict[str, Defined]:
         """Return what the fields hold, by path, where it is known; `key` is the object's."""
-        held = {name: defined for name, defined in self.properties.items() if defined is not None} | META
+        held = {name: defined for name, defined in self.properties.items() if defined is not None} | dict(RECORD_FIELDS)
         return {f"record:{key}.{name}": defined for name, defined in held.items()}
 
 
 def shape_of(object_id: UUID, schema: Schema) -> ObjectShape:
     """Return the shape of an object with this schema."""
-    properties = {name: _resolved(schema, part) for name, part in schema.get("properties", {}).items()}
+    parts: dict[str, object] = schema.get("properties", {})
     return ObjectShape(
         object_id,
-        {name: _defined(part) for name, part in properties.items()},
-        frozenset(name for name, part in properties.items() if may_be_object(part)),
+        shape_of_properties(schema),
+        frozenset(name for name, part in parts.items() if _may_be_object(_resolved(schema, part))),
     )
+
+
+def shape_of_properties(schema: Schema) -> dict[str, Defined | None]:
+    """Return the properties on the top level, each with what it holds where the schema says one thing."""
+    return {name: _defined(_resolved(schema, part)) for name, part in schema.get("properties", {}).items()}
 
 
 def kinds_of(schema: Schema, name: str) -> frozenset[str]:
@@ -60,8 +56,7 @@ def kinds_of(schema: Schema, name: str) -> frozenset[str]:
     return _kinds(_resolved(schema, schema.get("properties", {}).get(name, {})))
 
 
-def may_be_object(part: Schema) -> bool:
-    """Whether the value of a property may be an object."""
+def _may_be_object(part: Schema) -> bool:
     kinds = _kinds(part)
     return not kinds or "object" in kinds
 

@@ -6,7 +6,7 @@ the next moment is asked for anew), never too late.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -42,7 +42,7 @@ from journeys.conditions import (
 from journeys.durations import Duration
 from models import OrganizationPerson
 from services.shared import related
-from services.shared.conditions_fields import Clock, Instant, as_day, as_instant, calendar, date_in
+from services.shared.conditions_fields import UTC_ZONE, Clock, Instant, as_day, as_instant, calendar, date_in, elapsed
 from services.shared.conditions_sql import (
     Scope,
     among,
@@ -57,7 +57,8 @@ RELATIVE: Final = frozenset({"older_than", "newer_than", "anniversary_in"})
 _LINK: Table = OrganizationPerson.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 _NONE: Final = literal_column("0", Integer)
 _TIMESTAMP: Final = DateTime(timezone=True)
-_MOMENT: Final = timedelta(microseconds=1)
+_MOMENT: Final = literal_column("interval '1 microsecond'", Interval)
+_DAY: Final = literal_column("interval '1 day'", Interval)
 _SLACK_DAYS: Final = 4
 """Adding months and taking them away again may miss by as many days: months have 28 to 31."""
 
@@ -136,8 +137,8 @@ def _of_field(condition: FieldCondition, scope: Scope) -> Instant | None:
 def _ages(instant: Instant, duration: Duration, clock: Clock) -> Instant:
     """Return when an instant ceases to be within `duration` before now."""
     # What `Clock.ago` takes away, added in the other order; the microsecond, as it still counts on the dot.
-    wall = func.timezone("UTC", instant, type_=DateTime) + literal(duration.elapsed, Interval) + calendar(duration)
-    then = func.timezone("UTC", wall, type_=_TIMESTAMP) + literal(_MOMENT, Interval)
+    wall = func.timezone(UTC_ZONE, instant, type_=DateTime) + elapsed(duration) + calendar(duration)
+    then = func.timezone(UTC_ZONE, wall, type_=_TIMESTAMP) + _MOMENT
     return case(
         (then > clock.now, then),
         # A month is shorter than the one counted on: the clock decides at one of the next midnights.
@@ -146,8 +147,8 @@ def _ages(instant: Instant, duration: Duration, clock: Clock) -> Instant:
 
 
 def _midnight_after(now: Instant) -> Instant:
-    today = func.date_trunc("day", func.timezone("UTC", now, type_=DateTime), type_=DateTime)
-    return func.timezone("UTC", today + func.make_interval(0, 0, 0, 1, type_=Interval), type_=_TIMESTAMP)
+    today = func.date_trunc("day", func.timezone(UTC_ZONE, now, type_=DateTime), type_=DateTime)
+    return func.timezone(UTC_ZONE, today + _DAY, type_=_TIMESTAMP)
 
 
 def _of_anniversary(day: ColumnElement[Any], duration: Duration, clock: Clock) -> Instant:
@@ -185,8 +186,9 @@ def _of_count(condition: EventCondition, scope: Scope) -> Instant | None:
             select(event.c.occurred_at).where(*counted).order_by(event.c.occurred_at.desc()).correlate_except(event)
         )
         for times in _bounds(condition):
-            last = occurred.offset(literal(times - 1, Integer)).limit(1).scalar_subquery()
-            moments.append(_ages(last, condition.within, scope.clock))
+            # As a row, so that it is looked up once however often it is spoken of.
+            last = occurred.offset(literal(times - 1, Integer)).limit(1).subquery()
+            moments.append(select(_ages(last.c.occurred_at, condition.within, scope.clock)).scalar_subquery())
     if condition.where is not None and speaks_of_time(condition.where):
         # Also of events that do not count yet.
         event, any_of_them = events_counted(condition.model_copy(update={"where": None}), scope)
@@ -233,10 +235,11 @@ def _first_of(moment: Instant, source: Any, where: Sequence[Any], tables: Sequen
 def _of_links(scope: Scope) -> Instant:
     """Return the next day on which a link to an organization begins or ends."""
     link = _LINK.alias()
-    today = sql_cast(func.timezone("UTC", scope.now, type_=DateTime), Date)
+    # By the time of the view that says which links hold, which is the transaction's.
+    today = sql_cast(func.timezone(UTC_ZONE, func.now(type_=_TIMESTAMP), type_=DateTime), Date)
     dates = [func.min(day, type_=Date).filter(day > today) for day in (link.c.started_on, link.c.ended_on)]
     first: ColumnElement[datetime] = func.timezone(
-        "UTC", sql_cast(func.least(*dates, type_=Date), DateTime), type_=_TIMESTAMP
+        UTC_ZONE, sql_cast(func.least(*dates, type_=Date), DateTime), type_=_TIMESTAMP
     )
     return (
         select(first)

@@ -64,6 +64,8 @@ _LAST_YEAR: Final = 9999
 _DENIALS: Final = frozenset({"!=", "not_in"})
 _ONE: Final = literal_column("1", Integer)
 _NONE: Final = literal_column("0", Integer)
+UTC_ZONE: Final = literal_column("'UTC'", Text)
+"""As a literal: a statement about many segments would have it as a parameter hundreds of times."""
 _ITSELF: Final = literal_column("'{}'", ARRAY(Text))
 _TIMESTAMP: Final = DateTime(timezone=True)
 _ORDER: Final[dict[str, Callable[[Any, Any], Bool]]] = {">": gt, ">=": ge, "<": lt, "<=": le}
@@ -80,8 +82,8 @@ class Clock:
     def ago(self, duration: Duration) -> Instant:
         """Return the instant `duration` before now, its calendar parts taken away in UTC."""
         # Without a zone, so that neither the session's nor its changes of the clocks count.
-        wall = func.timezone("UTC", self.now, type_=DateTime)
-        return func.timezone("UTC", wall - calendar(duration) - literal(duration.elapsed, Interval), type_=_TIMESTAMP)
+        wall = func.timezone(UTC_ZONE, self.now, type_=DateTime)
+        return func.timezone(UTC_ZONE, wall - calendar(duration) - elapsed(duration), type_=_TIMESTAMP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,7 +304,7 @@ def _instant_of(text: ColumnElement[str]) -> Instant:
     has_offset = or_(text.like("%Z"), text.like("%+%"), text.like("%-__:__"))
     return case(
         (has_offset, sql_cast(text, _TIMESTAMP)),
-        else_=func.timezone("UTC", sql_cast(text, DateTime), type_=_TIMESTAMP),
+        else_=func.timezone(UTC_ZONE, sql_cast(text, DateTime), type_=_TIMESTAMP),
     )
 
 
@@ -313,7 +315,12 @@ def date_in(zone: ColumnElement[str], instant: Instant) -> ColumnElement[date]:
 
 def calendar(duration: Duration) -> ColumnElement[Any]:
     """Return the calendar parts of a duration."""
-    return func.make_interval(0, duration.months, 0, duration.days, type_=Interval)
+    return literal_column(f"make_interval(0, {duration.months}, 0, {duration.days})", Interval)
+
+
+def elapsed(duration: Duration) -> ColumnElement[Any]:
+    """Return the elapsed part of a duration."""
+    return literal_column(f"make_interval(secs => {duration.elapsed.total_seconds():f})", Interval)
 
 
 def _anniversary_within(value: Value, duration: Duration, clock: Clock) -> Bool:

@@ -33,9 +33,14 @@ class Prepared:
 
     async def fetch(self, session: TenantSession, **given: object) -> "Sequence[asyncpg.Record]":
         """Run it within the session's transaction and return its rows."""
-        raw = await (await session.connection()).get_raw_connection()
-        connection = cast("asyncpg.Connection[Any]", raw.driver_connection)
-        return await connection.fetch(self.sql, *self.arguments(given))
+        return await fetch(session, self.sql, *self.arguments(given))
+
+
+async def fetch(session: TenantSession, sql: str, *arguments: object) -> "Sequence[asyncpg.Record]":
+    """Run a statement of the driver's own form within the session's transaction and return its rows."""
+    raw = await (await session.connection()).get_raw_connection()
+    connection = cast("asyncpg.Connection[Any]", raw.driver_connection)
+    return await connection.fetch(sql, *arguments)
 
 
 def prepare(statement: ClauseElement) -> Prepared:

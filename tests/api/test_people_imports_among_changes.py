@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from core.actor import CLI
 from core.database import Database
-from services.identity import import_run, imports
+from services.identity import import_people, imports
 from services.identity.import_write import states
 from tests.eventually import eventually
 from tests.factories.importing import Importing, counts, csv_of
@@ -36,7 +36,7 @@ async def test_an_identifier_taken_away_before_the_people_are_locked_is_given_ag
             assert (await importing.client.delete(path)).is_success
         return await states(connection, tenant_id, people, **options)  # pyright: ignore[reportArgumentType]  # as it is
 
-    monkeypatch.setattr(import_run, "states", late)
+    monkeypatch.setattr(import_people, "states", late)
     found = await importing.take(csv_of("external_id,email", ["1,ann@shop.example"]))
     assert taken_away
     assert counts(found) == (0, 1, 0, 0)

@@ -24,7 +24,7 @@ from core.actor import CLI
 from core.database import Database
 from core.ids import new_id
 from core.settings import Settings
-from models import DeadEvent, DuplicateCandidate, Enrollment, Event, Message, TemplateVersion
+from models import DeadEvent, DuplicateCandidate, Enrollment, Event, Message, SegmentRefresh, TemplateVersion
 from services.tenancy import api_keys, sessions, tenants
 from services.tenancy.sessions import Origin
 from tests.api.conftest import serving
@@ -43,8 +43,25 @@ JOURNEY: Final[dict[str, Any]] = {
 
 PLACE: Final = {"street": "Weg 1", "city": "Bonn", "postal_code": "53111", "country": "DE"}
 
+LINKED: Final = {"from": "person", "to": "organization"}
+NEW_LINK: Final[dict[str, Any]] = {
+    "from": {"type": "organization", "id": "{organization_id}"},
+    "to": {"type": "person", "id": "{person_id}"},
+    "label": "supplier",
+}
+
 FORM: Final[dict[str, Any]] = {
     "fields": [{"name": "email", "label": "Email", "type": "email", "required": True, "maps_to": "email"}]
+}
+
+PRODUCT_REQUEST: Final[dict[str, Any]] = {
+    "name": "Product request",
+    "schema": {
+        "type": "object",
+        "properties": {"productName": {"type": "string"}, "quantity": {"type": "integer"}},
+        "required": ["productName"],
+    },
+    "indexed": ["quantity"],
 }
 
 
@@ -351,9 +368,59 @@ async def _definition(world: World) -> str:
     return (await world.post("/v1/attributes", {"key": "plan", "label": MARK, "type": "text"}))["id"]
 
 
+async def _segment(world: World) -> str:
+    body = {"key": "vip", "name": MARK, "kind": "static"}
+    made = await world.post("/v1/segments", body)
+    await world.post(f"/v1/segments/{made['id']}/members", {"person_ids": [await world.get("person_id")]})
+    return made["id"]
+
+
+async def _computed_segment(world: World) -> str:
+    body = {"key": "readers", "name": MARK, "kind": "dynamic", "rules": {"event": "page.viewed"}}
+    made = await world.post("/v1/segments", body)
+    async with world.database.tenant(world.tenant_id) as session:
+        over = update(SegmentRefresh).where(SegmentRefresh.tenant_id == world.tenant_id)
+        await session.execute(over.values(status="finished"))
+    return made["id"]
+
+
 async def _rule(world: World) -> str:
     body = {"key": "reader", "name": MARK, "condition": {"event": "page.viewed", "within": "P7D"}, "points": 5}
     return (await world.post("/v1/score-rules", body))["id"]
+
+
+async def _association(world: World) -> str:
+    ends = {side: {"type": kind, "id": await world.get(f"{kind}_id")} for side, kind in LINKED.items()}
+    return (await world.post("/v1/associations", ends | {"label": "fan"}))["id"]
+
+
+async def _association_definition(world: World) -> str:
+    body = {"label": "buyer", "inverse_label": "buys-for", "description": MARK}
+    ends = {"from_type": "person", "to_type": "organization"}
+    return (await world.post("/v1/association-definitions", body | ends))["id"]
+
+
+async def _object(world: World) -> str:
+    await world.post("/v1/objects", PRODUCT_REQUEST | {"key": "product_request", "name": MARK})
+    return "product_request"
+
+
+async def _empty_object(world: World) -> str:
+    await world.post("/v1/objects", PRODUCT_REQUEST | {"key": "empty", "name": MARK})
+    return "empty"
+
+
+async def _record(world: World) -> str:
+    path = f"/v1/objects/{await world.get('object_key')}/records"
+    return (await world.post(path, {"properties": {"productName": MARK, "quantity": 5}}))["id"]
+
+
+async def _record_import(world: World) -> str:
+    file = f"productName,quantity\nNew {MARK},3\n"
+    path = f"/v1/objects/{await world.get('object_key')}/imports?start=false"
+    answer = await world.client.post(path, content=file, headers={"Content-Type": "text/csv"})
+    assert answer.is_success, answer.text
+    return answer.json()["id"]
 
 
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -384,14 +451,22 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "value": _value,
     "definition_id": _definition,
     "rule_id": _rule,
+    "segment": _segment,
     "import_id": _import,
     "topic_id": _topic,
+    "association_id": _association,
+    "association_definition_id": _association_definition,
+    "object_key": _object,
+    "record_id": _record,
+    "record_import_id": _record_import,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
+    "computed_segment": _computed_segment,
     "paused_journey": _paused_journey,
     "paused_enrollment": _paused_enrollment,
     "parked_enrollment": _parked_enrollment,
+    "empty_object": _empty_object,
 }
 """How some of them are brought into a state that a route needs; made for that route alone: others could
 not be called any more."""
@@ -429,6 +504,12 @@ BODIES: Final[dict[str, Any]] = {
         "points": 10,
     },
     "PATCH /v1/score-rules/{rule_id}": {"points": 7},
+    "POST /v1/segments": {"key": "new", "name": "New", "kind": "dynamic", "rules": {"event": "order.placed"}},
+    "POST /v1/segments/preview": {"rules": {"event": "order.placed"}},
+    "PATCH /v1/segments/{segment}": {"description": "Ours"},
+    "POST /v1/segments/{segment}/members": {"person_ids": ["{loser_id}"]},
+    "POST /v1/segments/{segment}/members/remove": {"person_ids": ["{person_id}"]},
+    "POST /v1/segments/{segment}/snapshot": {"key": "copy", "name": "Copy"},
     "POST /v1/people/imports": b"email\nnew@shop.example\n",
     "POST /v1/people/imports/{import_id}/check": {},
     "POST /v1/people/imports/{import_id}/start": {},
@@ -456,6 +537,20 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/write-keys": {"name": "new"},
     "POST /v1/forms": FORM | {"key": "new", "name": "New"},
     "PATCH /v1/forms/{form_id}": {"success_message": "Thanks"},
+    "POST /v1/objects/{object_key}/imports": b"productName,quantity\nFrom file,3\n",
+    "POST /v1/objects/{object_key}/imports/{record_import_id}/check": {},
+    "POST /v1/objects/{object_key}/imports/{record_import_id}/start": {},
+    "POST /v1/associations": NEW_LINK,
+    "POST /v1/associations/batch": {"associations": [NEW_LINK]},
+    "POST /v1/association-definitions": {"label": "owner", "from_type": "person", "to_type": "order"},
+    "PATCH /v1/association-definitions/{association_definition_id}": {"cardinality": "one_to_many"},
+    "POST /v1/objects": PRODUCT_REQUEST | {"key": "new"},
+    "PUT /v1/objects/{object_key}": PRODUCT_REQUEST | {"name": "Request"},
+    "POST /v1/objects/{object_key}/check": PRODUCT_REQUEST,
+    "POST /v1/objects/{object_key}/records": {"properties": {"productName": "New", "quantity": 1}},
+    "POST /v1/objects/{object_key}/records/batch": {"records": [{"properties": {"productName": "New", "quantity": 2}}]},
+    "PATCH /v1/objects/{object_key}/records/{record_id}": {"properties": {"quantity": 3}},
+    "PUT /v1/objects/{object_key}/records/{record_id}": {"properties": {"productName": "X", "quantity": 4}},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
@@ -463,7 +558,9 @@ INSTEAD: Final[dict[str, dict[str, str]]] = {
     "POST /v1/journeys/{journey}/resume": {"journey": "paused_journey"},
     "POST /v1/enrollments/{enrollment_id}/resume": {"enrollment_id": "paused_enrollment"},
     "POST /v1/enrollments/{enrollment_id}/retry": {"enrollment_id": "parked_enrollment"},
+    "DELETE /v1/objects/{object_key}": {"object_key": "empty_object"},
     "DELETE /v1/write-keys/{key_id}": {"key_id": "write_key_id"},
+    "POST /v1/segments/{segment}/refresh": {"segment": "computed_segment"},
 }
 """What stands for a name in a path where the route needs another thing of that name, or one in another state."""
 BY_USERS: Final = frozenset(
@@ -476,11 +573,15 @@ BY_USERS: Final = frozenset(
     }
 )
 """Routes that are called by somebody signed in; all others by a key."""
-CONTENT_TYPES: Final[dict[str, str]] = {"POST /v1/people/imports": "text/csv"}
+CONTENT_TYPES: Final[dict[str, str]] = {
+    "POST /v1/people/imports": "text/csv",
+    "POST /v1/objects/{object_key}/imports": "text/csv",
+}
 """Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""
 QUERIES: Final[dict[str, str]] = {
     "GET /v1/addresses": "subject_type=person&subject_id={person_id}",
     "GET /v1/activities": "subject_type=person&subject_id={person_id}",
     "GET /v1/messages": "person_id={person_id}",
+    "GET /v1/associations": "type=person&id={person_id}",
 }
 """Parameters that a route cannot do without, or by which it could be made to show another's."""

@@ -14,16 +14,17 @@ from core.database import Database
 
 
 class Importing:
-    """The imports of one tenant."""
+    """The imports of one tenant: of people, or of the records of the object whose path is given."""
 
-    def __init__(self, client: AsyncClient, database: Database, tenant_id: UUID) -> None:
+    def __init__(self, client: AsyncClient, database: Database, tenant_id: UUID, of: str = "/people") -> None:
+        self.of = of
         self.client = client
         self.database = database
         self.tenant_id = tenant_id
 
     async def call(self, method: str, path: str, status: int | None = None, **options: Any) -> Any:  # noqa: ANN401 - JSON
         """Call the API; the answer's JSON."""
-        answer = await self.client.request(method, f"/v1/people{path}", **options)
+        answer = await self.client.request(method, f"/v1{self.of}{path}", **options)
         assert answer.is_success if status is None else answer.status_code == status, answer.text
         return answer.json()
 

@@ -1,5 +1,6 @@
 """Tenants cannot see, change or point to each other's rows: what the server itself enforces."""
 
+import json
 from collections.abc import AsyncGenerator
 from uuid import UUID, uuid4
 
@@ -8,10 +9,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from core.actor import CLI
 from core.database import Database
 from core.ids import new_id
 from models import Base
 from models.base import SYSTEM_ACCESS
+from services.objects import definitions, records
+from services.objects.wanted import Wanted
 from services.tenancy import tenants
 
 FULL = {"SELECT", "INSERT", "UPDATE", "DELETE"}
@@ -192,17 +196,53 @@ async def test_the_reader_may_call_no_function_of_ours(admin: "asyncpg.Connectio
     assert rows == []
 
 
-async def test_one_function_alone_acts_as_the_owner_and_only_the_application_may_call_it(
+async def test_two_functions_alone_act_as_another_role_and_only_the_application_may_call_them(
     admin: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     rows = await admin.fetch(
         "SELECT proname, proowner::regrole::text AS owner, proconfig,"
         " (SELECT array_agg(grantee::regrole::text ORDER BY grantee::regrole::text) FROM aclexplode(proacl)) AS callers"
-        " FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef"
+        " FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef ORDER BY proname"
     )
+    path = ["search_path=pg_catalog, pg_temp"]
     assert [tuple(row) for row in rows] == [
-        ("tl_erase", "tl_owner", ["search_path=pg_catalog, pg_temp"], ["tl_app", "tl_owner"])
+        ("tl_erase", "tl_owner", path, ["tl_app", "tl_owner"]),
+        ("tl_records", "tl_system", path, ["tl_app", "tl_system"]),
     ]
+    assert not await admin.fetchval("SELECT has_schema_privilege('tl_system', 'public', 'CREATE')")
+
+
+async def test_the_function_that_reads_records_past_the_policies_reads_one_tenant_s(
+    database: Database, tenant_id: UUID, other_tenant_id: UUID
+) -> None:
+    async with database.tenant(other_tenant_id) as session:
+        made = await definitions.create(session, "thing", Wanted(name="Thing", schema={"type": "object"}), by=CLI)
+        await records.create(session, "thing", {"colour": "red"}, by=CLI)
+    asked = "SELECT count(*) FROM tl_records($1, $2, $3, '{}', '{}', '{}', $4, NULL, '', '~', false, NULL, NULL, 9)"
+    for contained in ('{"colour": "red"}', None):
+        for order in ("id", "created_at"):
+            async with database.hot(other_tenant_id) as connection:
+                assert await connection.fetchval(asked, other_tenant_id, made.id, contained, order) == 1
+            async with database.hot(tenant_id) as connection:
+                assert await connection.fetchval(asked, tenant_id, made.id, contained, order) == 0
+                for claimed in (other_tenant_id, None):
+                    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="another tenant"):
+                        await connection.fetchval(asked, claimed, made.id, contained, order)
+
+
+async def test_what_is_asked_of_the_function_is_never_taken_for_sql(database: Database, tenant_id: UUID) -> None:
+    async with database.tenant(tenant_id) as session:
+        made = await definitions.create(session, "thing", Wanted(name="Thing", schema={"type": "object"}), by=CLI)
+        await records.create(session, "thing", {"colour": "red"}, by=CLI)
+    hostile = "x' OR true) --\\"
+    asked = "SELECT count(*) FROM tl_records($1, $2, $3, $4, $4, $4, $5, $6, $6, $6, false, $7, $8, 9)"
+    async with database.hot(tenant_id) as connection:
+        for contained in (None, json.dumps({hostile: hostile})):
+            for order in ("id", "value", hostile):
+                found = await connection.fetchval(
+                    asked, tenant_id, made.id, contained, [hostile], order, hostile, hostile, new_id()
+                )
+                assert found == 0
 
 
 async def test_the_roles_can_neither_log_in_nor_pass_by_the_policies(

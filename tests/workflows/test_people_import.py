@@ -20,7 +20,7 @@ from activities.people_import import ImportActivities
 from contracts.people_import import CHECK, CHECK_WORKFLOW, FAIL, WORKFLOW, ImportRef
 from core.actor import CLI
 from core.database import Database
-from services.identity import import_run, import_upload, imports
+from services.identity import import_people, import_run, import_upload, imports
 from services.identity.import_upload import Upload
 from services.identity.people import PersonChange, upsert
 from tests.histories.record_imports import FOLDER
@@ -141,7 +141,7 @@ async def test_an_identifier_taken_meanwhile_has_the_page_done_again(
     database: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = await started(database, tenant_id, 25)
-    real, raced = import_run.write, False
+    real, raced = import_people.write, False
 
     async def late(*arguments: object, **options: object) -> None:
         nonlocal raced
@@ -151,7 +151,7 @@ async def test_an_identifier_taken_meanwhile_has_the_page_done_again(
                 await upsert(session, PersonChange(identifiers={"email": "p3@example.com"}), by=CLI)
         await real(*arguments, **options)  # pyright: ignore[reportArgumentType]  # passed on as it is
 
-    monkeypatch.setattr(import_run, "write", late)
+    monkeypatch.setattr(import_people, "write", late)
     assert (await ActivityEnvironment().run(ImportActivities(database).run, ref)).done
     async with database.tenant(tenant_id) as session:
         found = await imports.get(session, ref.import_id)

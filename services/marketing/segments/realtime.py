@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, text, tuple_
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
@@ -33,19 +33,22 @@ from contracts.events import (
     SEGMENT_LEFT,
     TENANT_UPDATED,
 )
+from contracts.segments import WORKFLOW
 from core.actor import SYSTEM
 from core.database import TenantSession
-from models import Segment, SegmentDependency
+from models import Segment, SegmentDependency, Tenant
 from services.events.bus import Consumer, EventRow
 from services.marketing.segments import freshness, membership, refreshing
-from services.marketing.segments.rules import EVERYBODY, ORDER, ORGANIZATION, Dependency
+from services.marketing.segments.rules import EVERYBODY, ORDER, ORGANIZATION, TIME_ZONE, Dependency
+from services.shared import schedules
+from services.shared.prepared import fetch
 
 _ALWAYS: Final[Mapping[str, Sequence[Dependency]]] = MappingProxyType(
     {
         **dict.fromkeys((PERSON_CREATED, PERSON_MERGED, PERSON_UNMERGED), (EVERYBODY,)),
         **dict.fromkeys((PERSON_LINKED, LINK_UPDATED, PERSON_UNLINKED), (ORGANIZATION,)),
         PERSON_UPDATED: (Dependency("field", "updated_at"),),
-        PERSON_STAGE_CHANGED: (Dependency("field", "lifecycle_stage"), Dependency("field", "qualified_at")),
+        PERSON_STAGE_CHANGED: (Dependency("field", "lifecycle_stage"), Dependency("field", "updated_at")),
         PERSON_SCORE_CHANGED: (Dependency("field", "score"),),
         PERSON_SEEN: (Dependency("field", "last_seen_at"),),
         PERSON_ORDERS_CHANGED: (ORDER,),
@@ -59,6 +62,8 @@ _NAMING: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 """Kind of what changed, and the property that names it."""
+_COLUMNS: Final[Mapping[str, str]] = MappingProxyType({"qualified": "qualified_at"})
+"""Fields whose changes are told by another name than conditions have for them."""
 _OF_LINKED: Final = text("""
     SELECT organization_id AS thing, person_id FROM organization_person
     WHERE tenant_id = :tenant AND organization_id = ANY(:things)
@@ -70,6 +75,13 @@ _OF_RECORDS: Final = text("""
     SELECT to_record_id, from_person_id FROM association
     WHERE tenant_id = :tenant AND to_record_id = ANY(:things) AND from_person_id IS NOT NULL
 """).bindparams(bindparam("things", type_=ARRAY(Uuid)))
+
+_DEPENDENTS: Final = """
+SELECT d.kind, d.name, d.segment_id
+FROM unnest($2::text[], $3::text[]) AS changed(kind, name)
+JOIN segment_dependency d ON d.tenant_id = $1 AND d.kind = changed.kind AND d.name = changed.name
+JOIN segment s ON s.tenant_id = $1 AND s.id = d.segment_id AND s.refresh = 'realtime'
+"""
 
 Heard = dict[Dependency, dict[UUID, list[EventRow]]]
 """What may have changed, for whom, by which events."""
@@ -119,7 +131,8 @@ def _changed(event: EventRow) -> Iterator[Dependency]:
     if event.type == PERSON_UPDATED:
         for field in event.properties.get("fields", ()):
             # Below an attribute, it is the attribute that changed.
-            yield Dependency("field", ".".join(str(field).split(".")[:2]))
+            name = ".".join(str(field).split(".")[:2])
+            yield Dependency("field", _COLUMNS.get(name, name))
     elif event.type in _NAMING:
         kind, name = _NAMING[event.type]
         yield Dependency(kind, str(event.properties.get(name)))
@@ -138,25 +151,17 @@ async def _concerned(session: TenantSession, heard: Heard) -> tuple[dict[UUID, s
 
 
 async def _dependents(session: TenantSession, changed: Heard) -> list[tuple[Dependency, UUID]]:
-    rows = await session.execute(
-        select(SegmentDependency.kind, SegmentDependency.name, SegmentDependency.segment_id)
-        .join(
-            Segment,
-            (Segment.tenant_id == SegmentDependency.tenant_id) & (Segment.id == SegmentDependency.segment_id),
-        )
-        .where(
-            SegmentDependency.tenant_id == session.tenant_id,
-            Segment.tenant_id == session.tenant_id,
-            Segment.refresh == "realtime",
-            tuple_(SegmentDependency.kind, SegmentDependency.name).in_([(each.kind, each.name) for each in changed]),
-        )
-    )
-    return [(Dependency(row.kind, row.name), row.segment_id) for row in rows]
+    kinds, names = [each.kind for each in changed], [each.name for each in changed]
+    rows = await fetch(session, _DEPENDENTS, session.tenant_id, kinds, names)
+    return [(Dependency(kind, name), segment_id) for kind, name, segment_id in rows]
 
 
 async def _recompute(session: TenantSession, event: EventRow) -> None:
-    """Have segments computed anew that depend on a setting of the tenant that changed."""
+    """Have segments computed anew that depend on a setting of the tenant that changed, and the others when it says."""
     fields = event.properties.get("fields", ())
+    if TIME_ZONE.name in fields:
+        zone = await session.scalar(select(Tenant.time_zone).where(Tenant.id == session.tenant_id))
+        await schedules.move(session, workflow=WORKFLOW, time_zone=zone or "UTC")
     rows = await session.scalars(
         select(Segment)
         .where(

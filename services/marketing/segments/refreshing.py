@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from sqlalchemy import bindparam, column, delete, func, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import Uuid
 
@@ -57,6 +57,8 @@ class Job:
     quiet: bool
     rules: Rules | None
     sql: str | None
+    timed: bool
+    """Whether the clock is to look at people when their dates turn."""
     position: UUID
 
 
@@ -70,9 +72,12 @@ async def owe(
 
     Raises:
         ConflictError: the segment is static.
+        NotFoundError: it has just been deleted.
     """
     if segment.kind == "static":
         raise ConflictError("A static segment has nothing to compute: who is in it was said by hand.")
+    if not await _lock_segment(session, segment.id):
+        raise NotFoundError("No such segment.")
     active = await session.scalar(
         select(SegmentRefresh)
         .where(
@@ -88,6 +93,7 @@ async def owe(
         active.status = "superseded"
         active.finished_at = func.now()
         await session.flush()
+        await _make_up_for(session, active, segment.key)
     run = SegmentRefresh(
         tenant_id=session.tenant_id,
         id=new_id(),
@@ -102,7 +108,26 @@ async def owe(
     await session.flush()
     await session.refresh(run)
     await _start(session, run, entity_id=run.id)
+    started = {"cause": (None, cause), "run_id": (None, str(run.id))}
+    await activity.record(
+        session, by=by, subject_type="segment", subject_id=segment.id, type="segment.refresh_started", changes=started
+    )
     return run
+
+
+async def _lock_segment(session: TenantSession, segment_id: UUID) -> bool:
+    """Keep others from beginning or finishing a computation of the segment; whether there is such a segment.
+
+    Whoever holds a computation's row holds this before: so no two wait for one another.
+    """
+    statement = select(Segment.id).where(Segment.tenant_id == session.tenant_id, Segment.id == segment_id)
+    return await session.scalar(statement.with_for_update(key_share=True)) is not None
+
+
+async def _make_up_for(session: TenantSession, run: SegmentRefresh, key: str) -> None:
+    """See to those who build on a segment whose quiet computation ends before it could tell of what it changed."""
+    if run.quiet and (run.entered or run.departed):
+        await owe_dependents(session, key)
 
 
 async def _start(session: TenantSession, run: SegmentRefresh, *, entity_id: UUID) -> None:
@@ -117,7 +142,8 @@ async def _start(session: TenantSession, run: SegmentRefresh, *, entity_id: UUID
 
 async def begin_scheduled(session: TenantSession, segment_id: UUID) -> UUID | None:
     """Begin a computation because it is time; None where the segment is gone, or is being computed as it is."""
-    segment = await session.get(Segment, (session.tenant_id, segment_id), with_for_update={"read": True})
+    await _lock_segment(session, segment_id)
+    segment = await session.get(Segment, (session.tenant_id, segment_id), populate_existing=True)
     if segment is None or segment.kind == "static":
         return None
     busy = await session.scalar(
@@ -170,6 +196,7 @@ async def load(session: TenantSession, run_id: UUID) -> Job | None:
         run.quiet,
         None if condition is None else Rules(segment.id, segment.key, segment.revision, condition),
         segment.sql,
+        segment.refresh == "realtime",
         run.position or FIRST,
     )
 
@@ -186,9 +213,10 @@ async def page(session: TenantSession, job: Job, after: UUID) -> UUID | None:
     last: UUID | None = await session.scalar(_UPTO, {"tenant": job.tenant_id, "after": after, "size": PAGE - 1})
     upto = LAST if last is None else last
     statements = computing(job.tenant_id, job.rules, quiet=job.quiet)
-    [(entered, departed)] = await statements.members.fetch(session, after=after, upto=upto)
-    if statements.moments is not None:
+    if statements.moments is not None and job.timed:
+        # Before the members: a moment in between is then kept, and due at once.
         await statements.moments.fetch(session, after=after, upto=upto)
+    [(entered, departed)] = await statements.members.fetch(session, after=after, upto=upto)
     await _move(session, job, after=after, upto=upto, people=PAGE if last else None, entered=entered, departed=departed)
     return last
 
@@ -211,6 +239,7 @@ async def page_found(session: TenantSession, job: Job, after: UUID, upto: UUID, 
 
 async def _hold(session: TenantSession, job: Job, after: UUID) -> None:
     await membership.lock(session, [job.segment_id])
+    await _lock_segment(session, job.segment_id)
     row = (
         await session.execute(
             select(SegmentRefresh.status, SegmentRefresh.position)
@@ -284,6 +313,7 @@ async def owe_dependents(session: TenantSession, key: str) -> None:
             SegmentDependency.name == key,
         )
         .order_by(Segment.id)
+        .with_for_update(key_share=True, of=Segment)  # one that is being deleted is left out
     )
     for segment in dependents.all():
         await owe(session, segment, cause="segment", quiet=True, by=SYSTEM, restart=True)
@@ -291,15 +321,17 @@ async def owe_dependents(session: TenantSession, key: str) -> None:
 
 async def fail(session: TenantSession, run_id: UUID, error: str) -> None:
     """Note that a computation cannot go on; the members stay as they are, and the segment says so."""
-    await session.execute(
-        update(SegmentRefresh)
-        .where(
-            SegmentRefresh.tenant_id == session.tenant_id,
-            SegmentRefresh.id == run_id,
-            SegmentRefresh.status.in_(ACTIVE),
-        )
-        .values(status="failed", error=error, finished_at=func.now(), updated_at=func.now())
-    )
+    run = await session.get(SegmentRefresh, (session.tenant_id, run_id))
+    if run is None or not await _lock_segment(session, run.segment_id):
+        return
+    await session.refresh(run, with_for_update={"key_share": True})
+    if run.status not in ACTIVE:
+        return
+    run.status, run.error = "failed", error
+    run.finished_at = run.updated_at = func.now()
+    await session.flush()
+    segment = await session.get_one(Segment, (session.tenant_id, run.segment_id))
+    await _make_up_for(session, run, segment.key)
 
 
 async def get_run(session: TenantSession, segment_id: UUID, run_id: UUID) -> SegmentRefresh:
@@ -331,7 +363,7 @@ async def last_runs(session: TenantSession, segment_ids: Sequence[UUID]) -> dict
     found = await session.scalars(
         select(SegmentRefresh)
         .where(SegmentRefresh.tenant_id == session.tenant_id, SegmentRefresh.segment_id.in_(segment_ids))
-        .distinct(SegmentRefresh.segment_id)
+        .ext(distinct_on(SegmentRefresh.segment_id))
         .order_by(SegmentRefresh.segment_id, SegmentRefresh.id.desc())
     )
     return {run.segment_id: run for run in found if run.status in {*ACTIVE, "failed"}}

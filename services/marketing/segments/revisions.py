@@ -11,26 +11,23 @@ from journeys.conditions import Condition
 from models import Segment
 from services.marketing.segments import rules
 from services.marketing.segments.statements import Rules
+from services.shared.prepared import fetch
 
 KEPT: Final = 10_000
 """Revisions that a process keeps; those of a few hundred tenants."""
+
+_STANDING: Final = """
+SELECT id, key, revision FROM segment
+WHERE tenant_id = $1 AND id = ANY($2::uuid[]) AND rules IS NOT NULL AND refresh = 'realtime'
+"""
 
 _parsed: dict[tuple[UUID, int], Condition] = {}
 
 
 async def realtime(session: TenantSession, segment_ids: Collection[UUID]) -> dict[UUID, Rules]:
     """Return the rules of those of these segments that are kept fresh by themselves."""
-    rows = (
-        await session.execute(
-            select(Segment.id, Segment.key, Segment.revision).where(
-                Segment.tenant_id == session.tenant_id,
-                Segment.id.in_(segment_ids),
-                Segment.rules.is_not(None),
-                Segment.refresh == "realtime",
-            )
-        )
-    ).all()
-    unread = [row.id for row in rows if (row.id, row.revision) not in _parsed]
+    rows = await fetch(session, _STANDING, session.tenant_id, list(segment_ids))
+    unread = [segment_id for segment_id, _, revision in rows if (segment_id, revision) not in _parsed]
     if unread:
         found = await session.execute(
             select(Segment.id, Segment.revision, Segment.rules).where(
@@ -42,7 +39,7 @@ async def realtime(session: TenantSession, segment_ids: Collection[UUID]) -> dic
         for segment_id, revision, raw in found:
             _parsed[segment_id, revision] = rules.parse(raw)
     return {
-        row.id: Rules(row.id, row.key, row.revision, _parsed[row.id, row.revision])
-        for row in rows
-        if (row.id, row.revision) in _parsed  # else it was changed just now, and everybody is looked at anyway
+        segment_id: Rules(segment_id, key, revision, _parsed[segment_id, revision])
+        for segment_id, key, revision in rows
+        if (segment_id, revision) in _parsed  # else it was changed just now, and everybody is looked at anyway
     }

@@ -1,0 +1,153 @@
+"""Imports of an object's records, as those of people; and the records as a file."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Response, status
+from fastapi.responses import StreamingResponse
+
+from api.dependencies import ActorDep, DatabaseDep, PrincipalDep, SessionDep, requires
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.rest.import_shapes import (
+    BODY,
+    SHOWN_REJECTS,
+    ArrivingDep,
+    ImportOut,
+    ImportWithRejectsOut,
+    RejectOut,
+    StartIn,
+    rejects_file,
+    with_rejects,
+)
+from api.rest.objects import ObjectKey
+from api.routing import Router
+from services.identity import imports
+from services.identity.exports import FileFormat
+from services.objects import definitions, exports
+
+router = Router(prefix="/objects/{object_key}", tags=["objects"])
+
+READ = [requires("objects:read")]
+WRITE = [requires("objects:write")]
+
+
+async def _object_id(object_key: ObjectKey, session: SessionDep) -> UUID:
+    return (await definitions.get(session, object_key)).id
+
+
+ObjectIdDep = Annotated[UUID, Depends(_object_id, scope="function")]
+
+
+@router.post("/imports", status_code=status.HTTP_201_CREATED, dependencies=WRITE, openapi_extra=BODY)
+async def upload(object_key: ObjectKey, arriving: ArrivingDep) -> ImportOut:
+    """Upload a CSV or NDJSON file of records, as `multipart/form-data` or as the body itself.
+
+    The answer has the columns found and what each is taken for. With `start=false` nothing is imported before
+    `POST .../start`, so that both can be looked at and checked first. With `Idempotency-Key` the body may have at most
+    2 MiB.
+    """
+    async with arriving.begin() as session:
+        object_id = (await definitions.get(session, object_key)).id
+    return await arriving.receive(object_id=object_id)
+
+
+@router.get("/imports", dependencies=READ)
+async def find(
+    object_id: ObjectIdDep, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
+) -> Page[ImportOut]:
+    """List imports of the object's records, newest first."""
+    before: UUID | None = None if cursor is None else decode_cursor(cursor, [UUID])[0]
+    found = await imports.page(session, object_id=object_id, limit=limit + 1, before=before)
+    return Page(
+        items=[ImportOut.of(each) for each in found[:limit]],
+        next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
+    )
+
+
+@router.get("/imports/{record_import_id}", dependencies=READ)
+async def get(record_import_id: UUID, object_id: ObjectIdDep, session: SessionDep) -> ImportWithRejectsOut:
+    """Return an import, how far it has come, and the first rows that were not taken, with the reasons."""
+    found = await imports.get(session, record_import_id, object_id=object_id)
+    return with_rejects(found, await imports.rejects(session, found.id, limit=SHOWN_REJECTS, after=0))
+
+
+@router.post("/imports/{record_import_id}/check", status_code=status.HTTP_202_ACCEPTED, dependencies=WRITE)
+async def check(
+    record_import_id: UUID, object_id: ObjectIdDep, body: StartIn, session: SessionDep, actor: ActorDep
+) -> ImportOut:
+    """Have the whole file read and compared with what is there, changing nothing; `report` then says what would be."""
+    found = await imports.check(
+        session, record_import_id, object_id=object_id, mapping=body.mapping, options=body.options, by=actor
+    )
+    return ImportOut.of(found)
+
+
+@router.post("/imports/{record_import_id}/start", status_code=status.HTTP_202_ACCEPTED, dependencies=WRITE)
+async def start(
+    record_import_id: UUID, object_id: ObjectIdDep, body: StartIn, session: SessionDep, actor: ActorDep
+) -> ImportOut:
+    """Begin, or go on where an import that failed had stopped."""
+    found = await imports.start(
+        session, record_import_id, object_id=object_id, mapping=body.mapping, options=body.options, by=actor
+    )
+    return ImportOut.of(found)
+
+
+@router.post("/imports/{record_import_id}/cancel", dependencies=WRITE)
+async def cancel(record_import_id: UUID, object_id: ObjectIdDep, session: SessionDep, actor: ActorDep) -> ImportOut:
+    """Stop for good. Records taken in so far stay; the file is deleted."""
+    return ImportOut.of(await imports.cancel(session, record_import_id, object_id=object_id, by=actor))
+
+
+@router.get("/imports/{record_import_id}/rejects", dependencies=READ)
+async def list_rejects(
+    record_import_id: UUID,
+    object_id: ObjectIdDep,
+    session: SessionDep,
+    limit: LimitParam = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[RejectOut]:
+    """List the rows that were not taken, in the file's order; they are kept for 30 days."""
+    after: int = 0 if cursor is None else decode_cursor(cursor, [int])[0]
+    await imports.get(session, record_import_id, object_id=object_id)
+    found = await imports.rejects(session, record_import_id, limit=limit + 1, after=after)
+    return Page(
+        items=[RejectOut.model_validate(each) for each in found[:limit]],
+        next_cursor=encode_cursor(found[limit - 1].line) if len(found) > limit else None,
+    )
+
+
+@router.get("/imports/{record_import_id}/rejects.csv", dependencies=READ, response_class=Response)
+async def download_rejects(
+    object_key: ObjectKey, record_import_id: UUID, principal: PrincipalDep, database: DatabaseDep
+) -> StreamingResponse:
+    """Return the same as a CSV file: `line,field,reason`, and the row's own cells to mend and upload again."""
+    async with database.tenant(principal.tenant_id) as session:
+        object_id = (await definitions.get(session, object_key)).id
+        found = await imports.get(session, record_import_id, object_id=object_id)
+    return rejects_file(database, found)
+
+
+@router.get("/records/export", dependencies=READ, response_class=Response)
+async def export(
+    object_key: ObjectKey,
+    principal: PrincipalDep,
+    database: DatabaseDep,
+    format: FileFormat = "csv",  # noqa: A002 - the API's word
+) -> StreamingResponse:
+    """Return all records of the object, oldest first, in a form that an import takes back as it was.
+
+    CSV has a column for each property, called `NAME:json` where its cells hold JSON; NDJSON an object a line. Cells
+    that a spreadsheet might take for formulas begin with an apostrophe, which an import takes away again.
+    """
+    async with database.tenant(principal.tenant_id) as session:
+        found = await definitions.get(session, object_key)
+
+    async def parts() -> AsyncGenerator[str]:
+        async for text, _ in exports.texts(lambda: database.tenant(principal.tenant_id), found, format):
+            yield text
+
+    kind = "text/csv" if format == "csv" else "application/x-ndjson"
+    headers = {"Content-Disposition": f'attachment; filename="{found.key}.{format}"'}
+    return StreamingResponse(parts(), media_type=f"{kind}; charset=utf-8", headers=headers)
