@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,6 +23,8 @@ SLICE_SECONDS: Final = 300.0
 """After so long the activity returns, and is called again: no worker is held for as long as a segment takes."""
 _PERMANENT: Final = ("22", "23", "42")
 """SQLSTATE classes that a repeat cannot cure: wrong data, a broken rule, a wrong statement."""
+_GONE: Final = "23503"
+"""Somebody was merged or erased in the middle of a page: the next attempt does not see them any more."""
 
 
 class SegmentActivities:
@@ -77,11 +80,13 @@ class SegmentActivities:
 
     async def _by_sql(self, job: Job, sql: str) -> RefreshProgress:
         after = job.position
-        async for found in criteria.pages(self._database, job.tenant_id, criteria.parse(sql), after=after, size=PAGE):
-            # Behind the last one found are people too, who may be members still.
-            upto = found[-1] if len(found) == PAGE else LAST
-            await self._take(job, after, upto, found)
-            after = upto
+        asked = criteria.parse(sql)
+        async with aclosing(criteria.pages(self._database, job.tenant_id, asked, after=after, size=PAGE)) as pages:
+            async for found in pages:
+                # Behind the last one found are people too, who may be members still.
+                upto = found[-1] if len(found) == PAGE else LAST
+                await self._take(job, after, upto, found)
+                after = upto
         if after != LAST:
             await self._take(job, after, LAST, [])
         return RefreshProgress(done=True)
@@ -105,4 +110,4 @@ def _verdict(error: PlatformError | DBAPIError | asyncpg.PostgresError) -> tuple
         return error.code, not isinstance(error, UnavailableError)
     cause = error.orig if isinstance(error, DBAPIError) else error
     state = str(getattr(cause, "sqlstate", None) or "")
-    return f"store {state or 'error'}", state.startswith(_PERMANENT)
+    return f"store {state or 'error'}", state.startswith(_PERMANENT) and state != _GONE

@@ -221,9 +221,12 @@ class _Bare(_Contender):
     async def __aenter__(self) -> Self:
         self._writer, self._reader, listener = [await self.connect() for _ in range(3)]
         self._told = asyncio.Event()
-        await listener.add_listener("bench", lambda *_: self._told.set())
+        await listener.add_listener("bench", self._hear)
         self._segment_id = await self._reader.fetchval("SELECT id FROM segment WHERE key = 's0'")
         return self
+
+    def _hear(self, *_: object) -> None:
+        self._told.set()
 
     async def enter(self, person_id: UUID) -> None:
         """Do the same by hand."""

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import httpx
 
-from stack import demo_people
+from stack import demo_people, demo_segments
 from stack.demo_tenant import JOURNEYS, LEAD_FORM, TEMPLATES
 from stack.dev import DevInfo
 from stack.processes import StackError
@@ -64,6 +64,7 @@ class Demo:
         cart_id = self._leave_cart(person_id)
         self._buy(person_id, cart_id)
         self._retain(person_id)
+        demo_segments.play(self, run=self._run, person_id=person_id)
         demo_people.play(self, run=self._run, person_id=person_id)
         profile: dict[str, Any] = self.until("the record of his mails", lambda: self._told_profile(person_id))
         self._report("\nThe profile, all of it from one record (of each activity just what and when):\n")
@@ -86,8 +87,10 @@ class Demo:
             made = self.call("POST", "/journeys", {"key": key, "name": name, "definition": definition}, fine=(409,))
             if made.is_success:  # else it was made by an earlier run
                 self.call("POST", f"/journeys/{key}/publish", {})
+        demo_segments.prepare(self)
         self.tell(
-            f"Tenant ready: {len(TEMPLATES)} templates, {len(JOURNEYS)} journeys published, a form and a write key."
+            f"Tenant ready: {len(TEMPLATES)} templates, {len(JOURNEYS) + 1} journeys published, a form, a write key, "
+            f"an object and {len(demo_segments.SEGMENTS)} segments."
         )
 
     def _arrive(self) -> None:

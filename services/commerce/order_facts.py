@@ -43,6 +43,7 @@ _GIVE_BACK: Final = text("""
     WHERE e.tenant_id = :tenant AND e.person_id = :loser AND e.type = 'order.placed'
       AND o.tenant_id = :tenant AND o.order_key = coalesce(e.properties ->> 'order_id', e.id::text)
       AND o.person_id = :winner AND o.placed_at = e.occurred_at
+    RETURNING o.order_key
 """).bindparams(bindparam("loser", type_=Uuid), bindparam("winner", type_=Uuid))
 
 
@@ -109,7 +110,9 @@ CONSUMER: Final = Consumer("orders", handle, frozenset({ORDER_PLACED, ORDER_REFU
 async def _give_back(session: TenantSession, events: Sequence[EventRow]) -> None:
     parted = {(UUID(event.properties["winner_id"]), UUID(event.properties["loser_id"])) for event in events}
     for winner, loser in sorted(parted):
-        await session.execute(_GIVE_BACK, {"tenant": session.tenant_id, "winner": winner, "loser": loser})
+        given = await session.execute(_GIVE_BACK, {"tenant": session.tenant_id, "winner": winner, "loser": loser})
+        if given.all():
+            await publish(session, [NewEvent(PERSON_ORDERS_CHANGED, each, live=False) for each in (winner, loser)])
         await lifecycle.recompute(session, [winner, loser], quiet=[winner, loser])
         await scoring.recompute(session, [winner, loser], quiet=[winner, loser])
 

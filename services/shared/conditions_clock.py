@@ -235,7 +235,8 @@ def _first_of(moment: Instant, source: Any, where: Sequence[Any], tables: Sequen
 def _of_links(scope: Scope) -> Instant:
     """Return the next day on which a link to an organization begins or ends."""
     link = _LINK.alias()
-    today = sql_cast(func.timezone(UTC_ZONE, scope.now, type_=DateTime), Date)
+    # By the time of the view that says which links hold, which is the transaction's.
+    today = sql_cast(func.timezone(UTC_ZONE, func.now(type_=_TIMESTAMP), type_=DateTime), Date)
     dates = [func.min(day, type_=Date).filter(day > today) for day in (link.c.started_on, link.c.ended_on)]
     first: ColumnElement[datetime] = func.timezone(
         UTC_ZONE, sql_cast(func.least(*dates, type_=Date), DateTime), type_=_TIMESTAMP

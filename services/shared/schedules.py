@@ -14,7 +14,7 @@ from core.wake import SCHEDULE_CHANNEL
 from models import WorkflowSchedule
 from services.shared.cron import next_time, problem_with_cron
 
-__all__ = ["drop", "keep", "next_time", "problem_with_cron"]
+__all__ = ["drop", "keep", "move", "next_time", "problem_with_cron"]
 
 _STATED: Final = ("workflow", "queue", "domain", "input", "cron", "time_zone")
 
@@ -68,6 +68,20 @@ async def keep(
         ).returning(row.id)
     )
     if changed is not None:
+        session.wake_after_commit(SCHEDULE_CHANNEL)
+
+
+async def move(session: TenantSession, *, workflow: str, time_zone: str) -> None:
+    """Have all the tenant's schedules of a workflow go by the clocks of another zone."""
+    row = WorkflowSchedule
+    moved = await session.scalars(
+        update(row)
+        .where(row.tenant_id == session.tenant_id, row.workflow == workflow, row.wanted, row.time_zone != time_zone)
+        .values(time_zone=time_zone, revision=row.revision + 1)
+        .returning(row.id)
+        .execution_options(synchronize_session=False)
+    )
+    if moved.all():
         session.wake_after_commit(SCHEDULE_CHANNEL)
 
 

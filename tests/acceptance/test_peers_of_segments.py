@@ -24,7 +24,7 @@ from core.database import TenantSession
 from models import SegmentRefresh
 from services.identity import people
 from services.identity.people import PersonChange
-from services.marketing.segments import definitions, membership, refreshing, statements
+from services.marketing.segments import definitions, membership, refreshing, runs, statements
 from services.marketing.segments.refreshing import Job
 from services.marketing.segments.statements import Rules
 from services.marketing.versions import LoadedVersion
@@ -324,16 +324,16 @@ async def test_18_a_computation_whose_workflow_is_gone_is_started_again(
     ref = await ask_for_refresh(segments, "german")
     async with segments.session() as session:
         assert await refreshing.load(session, UUID(str(ref.run_id))) is not None
-    assert await refreshing.resume_stuck(marketing.database) == 0, "it may still be at work"
+    assert await runs.resume_stuck(marketing.database) == 0, "it may still be at work"
     async with marketing.superuser() as connection:
         await connection.execute(
             "UPDATE segment_refresh SET updated_at = now() - $1::interval WHERE id = $2",
-            2 * refreshing.STUCK_AFTER,
+            2 * runs.STUCK_AFTER,
             ref.run_id,
         )
     shown = (await client.get("/v1/segments/german")).json()
     assert (shown["refreshing"]["status"], shown["refreshing"]["cause"]) == ("running", "manual")
-    assert await refreshing.resume_stuck(marketing.database) == 1
+    assert await runs.resume_stuck(marketing.database) == 1
     await ActivityEnvironment().run(SegmentActivities(marketing.database).run, ref)
     async with segments.session() as session:
         assert (await session.get_one(SegmentRefresh, (segments.tenant_id, ref.run_id))).status == "finished"

@@ -4,7 +4,7 @@ What goes wrong by the author's doing (no time left, a division by zero, a text 
 the field `sql` with a sentence of ours, as the server's own may quote people's data. The rest is left as it is.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -78,7 +78,7 @@ async def check(database: Database, tenant_id: UUID, criteria: Criteria) -> None
 
 async def pages(
     database: Database, tenant_id: UUID, criteria: Criteria, *, after: UUID | None = None, size: int = 10_000
-) -> AsyncIterator[list[UUID]]:
+) -> AsyncGenerator[list[UUID]]:
     """Yield the people that criteria find, ascending and each once, those behind `after`, `size` at a time.
 
     All pages are of one moment: one cursor reads them. Who takes longer than `IDLE_IN_TRANSACTION` for a page loses

@@ -91,9 +91,10 @@ async def update(session: TenantSession, segment: Segment, fields: Mapping[str, 
 
     Raises:
         InvalidError: as for `create`.
+        NotFoundError: it has just been deleted.
     """
     await _one_at_a_time(session)
-    await session.refresh(segment, with_for_update=True)
+    await _hold(session, segment)
     given = dict(fields)
     for one, other in (_DECIDING, _DECIDING[::-1]):
         if given.get(one) is not None and given.get(other) is None:
@@ -129,15 +130,17 @@ async def drop(session: TenantSession, segment: Segment, *, by: Actor) -> None:
 
     Raises:
         ConflictError: segments or journeys build on it; all are named.
+        NotFoundError: it has just been deleted.
     """
     await _one_at_a_time(session)
+    await membership.lock(session, [segment.id])
+    await _hold(session, segment)
     users = await usage.of(session, segment.key)
     if users:
         raise ConflictError(
             f"The segment {segment.key} is used by {', '.join(f'the {kind} {key}' for kind, key in users)[:500]}.",
             extra={"used_by": [{"type": kind, "key": key} for kind, key in users]},
         )
-    await membership.lock(session, [segment.id])
     await schedules.drop(session, entity_id=segment.id)
     for table in (SegmentFlip, SegmentMember):
         await session.execute(delete(table).where(table.tenant_id == session.tenant_id, table.segment_id == segment.id))
@@ -152,6 +155,7 @@ async def snapshot(session: TenantSession, source: Segment, *, key: str, name: s
     Raises:
         ConflictError: the key is taken, or there are too many segments.
     """
+    await membership.keep(session, source)
     made = await create(session, {"key": key, "name": name, "kind": "static"}, by=by)
     await session.execute(_COPY, {"tenant": session.tenant_id, "source": source.id, "copy": made.id})
     return made
@@ -224,6 +228,17 @@ async def page(session: TenantSession, *, limit: int, after: UUID | None) -> Seq
 async def _one_at_a_time(session: TenantSession) -> None:
     """Keep others from changing the tenant's segments: two changes could close a circle that neither sees."""
     await session.execute(_DEFINING, {"space": membership.LOCK_SPACE, "tenant": session.tenant_id})
+
+
+async def _hold(session: TenantSession, segment: Segment) -> None:
+    """Read the segment as it is now, and hold it.
+
+    Raises:
+        NotFoundError: it has just been deleted.
+    """
+    own = (session.tenant_id, segment.id)
+    if await session.get(Segment, own, with_for_update=True, populate_existing=True) is None:
+        raise NotFoundError("No such segment.")
 
 
 async def _check_number(session: TenantSession) -> None:

@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import DateTime, Text, Uuid
 
 from contracts.events import SEGMENT_ENTERED, SEGMENT_LEFT
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import ConflictError
+from core.errors import ConflictError, NotFoundError
 from models import Segment
 from services.events.publish import NewEvent, publish
 from services.identity import aliases
@@ -29,21 +29,33 @@ from services.shared.prepared import fetch
 
 LOCK_SPACE: Final = 7_302_121
 """First key of the advisory locks on the members of a segment."""
+TENANT_LOCK_SPACE: Final = 7_302_122
+"""First key of the advisory locks on the members of all segments of a tenant."""
+LOCKED_ONE_BY_ONE: Final = 8
+"""Of more segments all of the tenant are locked: the server has room for some thousand locks, and a page of the relay
+may concern a thousand segments of each of many tenants."""
 AT_ONCE: Final = 100
 """Segments that one statement judges."""
 PEOPLE_AT_ONCE: Final = 2_000
 
 _LOCK: Final = """
 SELECT set_config('plan_cache_mode', 'force_generic_plan', true), count(*)
-FROM (SELECT pg_advisory_xact_lock($1, hashtext(id::text)) FROM unnest($2::uuid[]) AS id) AS locked
+FROM (SELECT pg_advisory_xact_lock_shared($1, hashtext($2))
+      UNION ALL
+      SELECT pg_advisory_xact_lock($3, hashtext(id::text)) FROM unnest($4::uuid[]) AS id) AS locked
+"""
+_LOCK_ALL: Final = """
+SELECT set_config('plan_cache_mode', 'force_generic_plan', true), pg_advisory_xact_lock($1, hashtext($2))
 """
 # Judging many segments takes longer to plan than to do, and its plan is the same whoever is judged: it is kept.
 
+# Held as their foreign key would hold them: whoever is being merged or erased is left out, and is no error.
 _COME: Final = text("""
     INSERT INTO segment_member (tenant_id, segment_id, person_id, source)
     SELECT :tenant AS tenant_id, c.segment_id, p.id, :source
     FROM unnest(:segments, :people) AS c(segment_id, person_id)
     JOIN person p ON p.tenant_id = :tenant AND p.id = c.person_id
+    FOR KEY SHARE OF p
     ON CONFLICT DO NOTHING
     RETURNING segment_id, person_id
 """).bindparams(
@@ -59,6 +71,7 @@ _SET_FLIPS: Final = text("""
     SELECT :tenant AS tenant_id, f.segment_id, p.id, f.at
     FROM unnest(:segments, :people, :moments) AS f(segment_id, person_id, at)
     JOIN person p ON p.tenant_id = :tenant AND p.id = f.person_id
+    FOR KEY SHARE OF p
     ON CONFLICT (tenant_id, segment_id, person_id) DO UPDATE SET at = excluded.at
     WHERE segment_flip.at <> excluded.at
 """).bindparams(
@@ -90,7 +103,12 @@ class Changes:
 
 async def lock(session: TenantSession, segment_ids: Iterable[UUID]) -> None:
     """Keep everybody else from changing the members of these segments until the transaction ends."""
-    await fetch(session, _LOCK, LOCK_SPACE, sorted(segment_ids))
+    ids = sorted(segment_ids)
+    tenant = (TENANT_LOCK_SPACE, str(session.tenant_id))
+    if len(ids) > LOCKED_ONE_BY_ONE:
+        await fetch(session, _LOCK_ALL, *tenant)
+    else:
+        await fetch(session, _LOCK, *tenant, LOCK_SPACE, ids)
 
 
 async def rejudge(
@@ -219,6 +237,7 @@ async def add(
 
     Raises:
         ConflictError: the segment is dynamic.
+        NotFoundError: it has just been deleted.
     """
     verb = "segment.people_added"
     return await _by_hand(session, segment, person_ids, _COME, verb, live=live, by=by, source=source)
@@ -229,8 +248,20 @@ async def remove(session: TenantSession, segment: Segment, person_ids: Sequence[
 
     Raises:
         ConflictError: the segment is dynamic.
+        NotFoundError: it has just been deleted.
     """
     return await _by_hand(session, segment, person_ids, _GO, "segment.people_removed", by=by)
+
+
+async def keep(session: TenantSession, segment: Segment) -> None:
+    """Keep the segment from being deleted until the transaction ends: its members have no foreign key to it.
+
+    Raises:
+        NotFoundError: it has just been deleted.
+    """
+    own = select(Segment.id).where(Segment.tenant_id == session.tenant_id, Segment.id == segment.id)
+    if await session.scalar(own.with_for_update(key_share=True, read=True)) is None:
+        raise NotFoundError("No such segment.")
 
 
 async def _by_hand(
@@ -246,6 +277,7 @@ async def _by_hand(
 ) -> Changes:
     if segment.kind != "static":
         raise ConflictError("The rules of a dynamic segment say who is in it; nobody can be put in or taken out.")
+    await keep(session, segment)
     merged = await aliases.among(session, person_ids)
     people = sorted({merged.get(person_id, person_id) for person_id in person_ids})
     written = await _write(session, statement, [(segment.id, person_id) for person_id in people], **more)

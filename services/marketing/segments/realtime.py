@@ -33,12 +33,14 @@ from contracts.events import (
     SEGMENT_LEFT,
     TENANT_UPDATED,
 )
+from contracts.segments import WORKFLOW
 from core.actor import SYSTEM
 from core.database import TenantSession
-from models import Segment, SegmentDependency
+from models import Segment, SegmentDependency, Tenant
 from services.events.bus import Consumer, EventRow
 from services.marketing.segments import freshness, membership, refreshing
-from services.marketing.segments.rules import EVERYBODY, ORDER, ORGANIZATION, Dependency
+from services.marketing.segments.rules import EVERYBODY, ORDER, ORGANIZATION, TIME_ZONE, Dependency
+from services.shared import schedules
 from services.shared.prepared import fetch
 
 _ALWAYS: Final[Mapping[str, Sequence[Dependency]]] = MappingProxyType(
@@ -46,7 +48,7 @@ _ALWAYS: Final[Mapping[str, Sequence[Dependency]]] = MappingProxyType(
         **dict.fromkeys((PERSON_CREATED, PERSON_MERGED, PERSON_UNMERGED), (EVERYBODY,)),
         **dict.fromkeys((PERSON_LINKED, LINK_UPDATED, PERSON_UNLINKED), (ORGANIZATION,)),
         PERSON_UPDATED: (Dependency("field", "updated_at"),),
-        PERSON_STAGE_CHANGED: (Dependency("field", "lifecycle_stage"), Dependency("field", "qualified_at")),
+        PERSON_STAGE_CHANGED: (Dependency("field", "lifecycle_stage"), Dependency("field", "updated_at")),
         PERSON_SCORE_CHANGED: (Dependency("field", "score"),),
         PERSON_SEEN: (Dependency("field", "last_seen_at"),),
         PERSON_ORDERS_CHANGED: (ORDER,),
@@ -60,6 +62,8 @@ _NAMING: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 """Kind of what changed, and the property that names it."""
+_COLUMNS: Final[Mapping[str, str]] = MappingProxyType({"qualified": "qualified_at"})
+"""Fields whose changes are told by another name than conditions have for them."""
 _OF_LINKED: Final = text("""
     SELECT organization_id AS thing, person_id FROM organization_person
     WHERE tenant_id = :tenant AND organization_id = ANY(:things)
@@ -126,7 +130,8 @@ def _changed(event: EventRow) -> Iterator[Dependency]:
     if event.type == PERSON_UPDATED:
         for field in event.properties.get("fields", ()):
             # Below an attribute, it is the attribute that changed.
-            yield Dependency("field", ".".join(str(field).split(".")[:2]))
+            name = ".".join(str(field).split(".")[:2])
+            yield Dependency("field", _COLUMNS.get(name, name))
     elif event.type in _NAMING:
         kind, name = _NAMING[event.type]
         yield Dependency(kind, str(event.properties.get(name)))
@@ -159,8 +164,11 @@ async def _dependents(session: TenantSession, changed: Heard) -> list[tuple[Depe
 
 
 async def _recompute(session: TenantSession, event: EventRow) -> None:
-    """Have segments computed anew that depend on a setting of the tenant that changed."""
+    """Have segments computed anew that depend on a setting of the tenant that changed, and the others when it says."""
     fields = event.properties.get("fields", ())
+    if TIME_ZONE.name in fields:
+        zone = await session.scalar(select(Tenant.time_zone).where(Tenant.id == session.tenant_id))
+        await schedules.move(session, workflow=WORKFLOW, time_zone=zone or "UTC")
     rows = await session.scalars(
         select(Segment)
         .where(

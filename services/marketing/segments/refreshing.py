@@ -1,21 +1,18 @@
 """Computing a segment for everybody: owed, taken page by page, resumed where it stopped, and told when it is done."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, column, delete, func, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import bindparam, column, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
 from contracts.events import SEGMENT_COMPUTED
 from contracts.segments import WORKFLOW, RefreshInput
 from core.actor import SYSTEM, Actor
-from core.database import Database, TenantSession
+from core.database import TenantSession
 from core.errors import ConflictError, NotFoundError
 from core.ids import new_id
 from models import Segment, SegmentDependency, SegmentRefresh
@@ -27,9 +24,6 @@ from services.shared.prepared import prepare
 
 PAGE: Final = 50_000
 """People of a page; well under a second."""
-STUCK_AFTER: Final = timedelta(minutes=10)
-"""A computation that has not moved for so long has lost its workflow."""
-KEPT: Final = timedelta(days=90)
 LAST: Final = UUID(int=2**128 - 1)
 FIRST: Final = UUID(int=0)
 ACTIVE: Final = ("queued", "running")
@@ -58,6 +52,8 @@ class Job:
     quiet: bool
     rules: Rules | None
     sql: str | None
+    timed: bool
+    """Whether the clock is to look at people when their dates turn."""
     position: UUID
 
 
@@ -71,11 +67,12 @@ async def owe(
 
     Raises:
         ConflictError: the segment is static.
-        NotFoundError: it was deleted meanwhile.
+        NotFoundError: it has just been deleted.
     """
     if segment.kind == "static":
         raise ConflictError("A static segment has nothing to compute: who is in it was said by hand.")
-    await _hold_segment(session, segment.id)
+    if not await _lock_segment(session, segment.id):
+        raise NotFoundError("No such segment.")
     await session.refresh(segment, ["revision"])
     active = await session.scalar(
         select(SegmentRefresh)
@@ -92,6 +89,7 @@ async def owe(
         active.status = "superseded"
         active.finished_at = func.now()
         await session.flush()
+        await _make_up_for(session, active, segment.key)
     run = SegmentRefresh(
         tenant_id=session.tenant_id,
         id=new_id(),
@@ -105,7 +103,7 @@ async def owe(
     session.add(run)
     await session.flush()
     await session.refresh(run)
-    await _start(session, run, entity_id=run.id)
+    await start(session, run, entity_id=run.id)
     started = {"cause": (None, cause), "run_id": (None, str(run.id))}
     await activity.record(
         session, by=by, subject_type="segment", subject_id=segment.id, type="segment.refresh_started", changes=started
@@ -113,14 +111,23 @@ async def owe(
     return run
 
 
-async def _hold_segment(session: TenantSession, segment_id: UUID) -> None:
-    """Keep others from changing the segment, or having it computed; whoever holds one of its computations has this."""
-    held = select(Segment.id).where(Segment.tenant_id == session.tenant_id, Segment.id == segment_id)
-    if await session.scalar(held.with_for_update(key_share=True)) is None:
-        raise NotFoundError("No such segment.")
+async def _lock_segment(session: TenantSession, segment_id: UUID) -> bool:
+    """Keep others from beginning or finishing a computation of the segment; whether there is such a segment.
+
+    Whoever holds a computation's row holds this before: so no two wait for one another.
+    """
+    statement = select(Segment.id).where(Segment.tenant_id == session.tenant_id, Segment.id == segment_id)
+    return await session.scalar(statement.with_for_update(key_share=True)) is not None
 
 
-async def _start(session: TenantSession, run: SegmentRefresh, *, entity_id: UUID) -> None:
+async def _make_up_for(session: TenantSession, run: SegmentRefresh, key: str) -> None:
+    """See to those who build on a segment whose quiet computation ends before it could tell of what it changed."""
+    if run.quiet and (run.entered or run.departed):
+        await owe_dependents(session, key)
+
+
+async def start(session: TenantSession, run: SegmentRefresh, *, entity_id: UUID) -> None:
+    """Owe the workflow of a computation, under an id made from `entity_id`."""
     await starts.owe(
         session,
         workflow=WORKFLOW,
@@ -132,7 +139,8 @@ async def _start(session: TenantSession, run: SegmentRefresh, *, entity_id: UUID
 
 async def begin_scheduled(session: TenantSession, segment_id: UUID) -> UUID | None:
     """Begin a computation because it is time; None where the segment is gone, or is being computed as it is."""
-    segment = await session.get(Segment, (session.tenant_id, segment_id), with_for_update={"read": True})
+    await _lock_segment(session, segment_id)
+    segment = await session.get(Segment, (session.tenant_id, segment_id), populate_existing=True)
     if segment is None or segment.kind == "static":
         return None
     busy = await session.scalar(
@@ -185,6 +193,7 @@ async def load(session: TenantSession, run_id: UUID) -> Job | None:
         run.quiet,
         None if condition is None else Rules(segment.id, segment.key, segment.revision, condition),
         segment.sql,
+        segment.refresh == "realtime",
         run.position or FIRST,
     )
 
@@ -201,9 +210,10 @@ async def page(session: TenantSession, job: Job, after: UUID) -> UUID | None:
     last: UUID | None = await session.scalar(_UPTO, {"tenant": job.tenant_id, "after": after, "size": PAGE - 1})
     upto = LAST if last is None else last
     statements = computing(job.tenant_id, job.rules, quiet=job.quiet)
-    [(entered, departed)] = await statements.members.fetch(session, after=after, upto=upto)
-    if statements.moments is not None:
+    if statements.moments is not None and job.timed:
+        # Before the members: a moment in between is then kept, and due at once.
         await statements.moments.fetch(session, after=after, upto=upto)
+    [(entered, departed)] = await statements.members.fetch(session, after=after, upto=upto)
     await _move(session, job, after=after, upto=upto, people=PAGE if last else None, entered=entered, departed=departed)
     return last
 
@@ -226,8 +236,7 @@ async def page_found(session: TenantSession, job: Job, after: UUID, upto: UUID, 
 
 async def _hold(session: TenantSession, job: Job, after: UUID) -> None:
     await membership.lock(session, [job.segment_id])
-    with suppress(NotFoundError):  # then its computation is gone too
-        await _hold_segment(session, job.segment_id)
+    await _lock_segment(session, job.segment_id)
     row = (
         await session.execute(
             select(SegmentRefresh.status, SegmentRefresh.position)
@@ -301,6 +310,7 @@ async def owe_dependents(session: TenantSession, key: str) -> None:
             SegmentDependency.name == key,
         )
         .order_by(Segment.id)
+        .with_for_update(key_share=True, of=Segment)  # one that is being deleted is left out
     )
     for segment in dependents.all():
         await owe(session, segment, cause="segment", quiet=True, by=SYSTEM, restart=True)
@@ -308,80 +318,14 @@ async def owe_dependents(session: TenantSession, key: str) -> None:
 
 async def fail(session: TenantSession, run_id: UUID, error: str) -> None:
     """Note that a computation cannot go on; the members stay as they are, and the segment says so."""
-    await session.execute(
-        update(SegmentRefresh)
-        .where(
-            SegmentRefresh.tenant_id == session.tenant_id,
-            SegmentRefresh.id == run_id,
-            SegmentRefresh.status.in_(ACTIVE),
-        )
-        .values(status="failed", error=error, finished_at=func.now(), updated_at=func.now())
-    )
-
-
-async def get_run(session: TenantSession, segment_id: UUID, run_id: UUID) -> SegmentRefresh:
-    """Return a computation of a segment.
-
-    Raises:
-        NotFoundError: there is no such computation.
-    """
     run = await session.get(SegmentRefresh, (session.tenant_id, run_id))
-    if run is None or run.segment_id != segment_id:
-        raise NotFoundError("No such computation.")
-    return run
-
-
-async def runs(
-    session: TenantSession, segment_id: UUID, *, limit: int, before: UUID | None
-) -> Sequence[SegmentRefresh]:
-    """Return up to `limit` computations of a segment, newest first, those begun before `before` only."""
-    statement = select(SegmentRefresh).where(
-        SegmentRefresh.tenant_id == session.tenant_id, SegmentRefresh.segment_id == segment_id
-    )
-    if before is not None:
-        statement = statement.where(SegmentRefresh.id < before)
-    return (await session.scalars(statement.order_by(SegmentRefresh.id.desc()).limit(limit))).all()
-
-
-async def last_runs(session: TenantSession, segment_ids: Sequence[UUID]) -> dict[UUID, SegmentRefresh]:
-    """Return by segment its last computation where that is under way or failed."""
-    found = await session.scalars(
-        select(SegmentRefresh)
-        .where(SegmentRefresh.tenant_id == session.tenant_id, SegmentRefresh.segment_id.in_(segment_ids))
-        .ext(distinct_on(SegmentRefresh.segment_id))
-        .order_by(SegmentRefresh.segment_id, SegmentRefresh.id.desc())
-    )
-    return {run.segment_id: run for run in found if run.status in {*ACTIVE, "failed"}}
-
-
-async def resume_stuck(database: Database) -> int:
-    """Start again what has not moved for long: its workflow is gone. Return how many.
-
-    Whoever still works on one is not disturbed: a page is taken once.
-    """
-    async with database.system() as session:
-        stuck = await _stuck(session)
-    for tenant_id, run_id in stuck:
-        async with database.tenant(tenant_id) as own:
-            run = await own.get(SegmentRefresh, (tenant_id, run_id), with_for_update=True)
-            if run is not None and run.status in ACTIVE:
-                run.updated_at = func.now()
-                await own.flush()
-                await own.refresh(run)
-                await _start(own, run, entity_id=new_id())
-    return len(stuck)
-
-
-async def _stuck(session: AsyncSession) -> list[tuple[UUID, UUID]]:
-    rows = await session.execute(
-        select(SegmentRefresh.tenant_id, SegmentRefresh.id).where(
-            text("(status = 'queued' OR status = 'running')"),
-            SegmentRefresh.updated_at < func.now() - STUCK_AFTER,
-        )
-    )
-    return [(row.tenant_id, row.id) for row in rows]
-
-
-async def forget_old(session: AsyncSession) -> None:
-    """Delete computations that ended long ago; needs a session of tl_system."""
-    await session.execute(delete(SegmentRefresh).where(SegmentRefresh.finished_at < func.now() - KEPT))
+    if run is None or not await _lock_segment(session, run.segment_id):
+        return
+    await session.refresh(run, with_for_update={"key_share": True})
+    if run.status not in ACTIVE:
+        return
+    run.status, run.error = "failed", error
+    run.finished_at = run.updated_at = func.now()
+    await session.flush()
+    segment = await session.get_one(Segment, (session.tenant_id, run.segment_id))
+    await _make_up_for(session, run, segment.key)

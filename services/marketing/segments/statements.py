@@ -5,7 +5,7 @@ Compiled once for a revision of a segment, as compiling takes longer than runnin
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -43,6 +43,8 @@ MEMBER: Final[Table] = SegmentMember.__table__  # pyright: ignore[reportAssignme
 FLIP: Final[Table] = SegmentFlip.__table__  # pyright: ignore[reportAssignmentType]
 _EVENT: Final[Table] = Event.__table__  # pyright: ignore[reportAssignmentType]
 _TIMESTAMP: Final = DateTime(timezone=True)
+_NOW: Final = func.statement_timestamp(type_=_TIMESTAMP)
+"""Not when the transaction began: whoever waited for a segment would judge by an earlier time than who had it."""
 KEPT: Final = 512
 """Statements that a process keeps compiled."""
 
@@ -94,7 +96,7 @@ def judging(tenant_id: UUID, rules: Sequence[Rules]) -> Prepared:
 
 def _judging(tenant_id: UUID, rules: Sequence[Rules]) -> Any:  # noqa: ANN401 - a statement, whatever its columns
     person = PERSON.alias("p")
-    scope = Scope(tenant_id=tenant_id, person=person, subject_id=person.c.id)
+    scope = Scope(tenant_id=tenant_id, person=person, subject_id=person.c.id, now=_NOW)
     ids = literal([each.segment_id for each in rules], ARRAY(Uuid))
     moments = [next_change(each.condition, scope) for each in rules]
     member_of = (
@@ -139,11 +141,11 @@ def computing(tenant_id: UUID, rules: Rules, *, quiet: bool) -> Computing:
 def _computing(tenant_id: UUID, rules: Rules, *, quiet: bool) -> Computing:
     person = PERSON.alias("p")
     counts = Counts(within=within)
-    scope = Scope(tenant_id=tenant_id, person=person, subject_id=person.c.id, counts=counts)
+    scope = Scope(tenant_id=tenant_id, person=person, subject_id=person.c.id, counts=counts, now=_NOW)
     condition = compile_condition(rules.condition, scope)
     found = select(person.c.id).select_from(counts.join(person))
     found = found.where(person.c.tenant_id == tenant_id, within(person.c.id), condition)
-    moment = next_change(rules.condition, Scope(tenant_id=tenant_id, person=person, subject_id=person.c.id))
+    moment = next_change(rules.condition, replace(scope, counts=None))
     return Computing(
         prepare(bringing_in_line(tenant_id, rules.segment_id, rules.key, found, quiet=quiet)),
         None if moment is None else prepare(_keeping_moments(tenant_id, rules.segment_id, moment, person)),
