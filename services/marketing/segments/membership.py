@@ -223,9 +223,15 @@ def _events(
 
 
 async def add(
-    session: TenantSession, segment: Segment, person_ids: Sequence[UUID], *, source: str = "manual", by: Actor
+    session: TenantSession,
+    segment: Segment,
+    person_ids: Sequence[UUID],
+    *,
+    source: str = "manual",
+    live: Collection[UUID] | None = None,
+    by: Actor,
 ) -> Changes:
-    """Put people into a static segment; who is in it already stays.
+    """Put people into a static segment; who is in it already stays. Only for who is `live` it may start something.
 
     Whoever was merged away is put in as whom they became; ids of nobody are left out.
 
@@ -233,7 +239,8 @@ async def add(
         ConflictError: the segment is dynamic.
         NotFoundError: it has just been deleted.
     """
-    return await _by_hand(session, segment, person_ids, _COME, "segment.people_added", by=by, source=source)
+    verb = "segment.people_added"
+    return await _by_hand(session, segment, person_ids, _COME, verb, live=live, by=by, source=source)
 
 
 async def remove(session: TenantSession, segment: Segment, person_ids: Sequence[UUID], *, by: Actor) -> Changes:
@@ -264,6 +271,7 @@ async def _by_hand(
     statement: Any,  # noqa: ANN401 - SQL
     verb: str,
     *,
+    live: Collection[UUID] | None = None,
     by: Actor,
     **more: object,
 ) -> Changes:
@@ -277,5 +285,7 @@ async def _by_hand(
     if written:
         counted = {"people": (None, len(written))}
         await activity.record(session, by=by, subject_type="segment", subject_id=segment.id, type=verb, changes=counted)
-        await publish(session, _events(changes, {segment.id: segment.key}))
+        await publish(
+            session, _events(changes, {segment.id: segment.key}, None if live is None else {segment.id: live})
+        )
     return changes
