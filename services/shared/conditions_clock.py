@@ -235,8 +235,9 @@ def _first_of(moment: Instant, source: Any, where: Sequence[Any], tables: Sequen
 def _of_links(scope: Scope) -> Instant:
     """Return the next day on which a link to an organization begins or ends."""
     link = _LINK.alias()
-    # By the time of the view that says which links hold, which is the transaction's.
-    today = sql_cast(func.timezone(UTC_ZONE, func.now(type_=_TIMESTAMP), type_=DateTime), Date)
+    # Not later than the view that says which links hold, whose time is the transaction's.
+    now = func.least(scope.now, func.now(), type_=_TIMESTAMP)
+    today = sql_cast(func.timezone(UTC_ZONE, now, type_=DateTime), Date)
     dates = [func.min(day, type_=Date).filter(day > today) for day in (link.c.started_on, link.c.ended_on)]
     first: ColumnElement[datetime] = func.timezone(
         UTC_ZONE, sql_cast(func.least(*dates, type_=Date), DateTime), type_=_TIMESTAMP

@@ -17,6 +17,7 @@ from tests.factories.running import Hasty
 from tests.histories import record
 from worker import IDENTITY_WORKFLOWS
 from workflows.journey import JourneyWorkflow
+from workflows.segment_refresh import SegmentRefreshWorkflow
 
 HISTORIES = sorted(record.FOLDER.glob("*.json"))
 
@@ -24,7 +25,7 @@ HISTORIES = sorted(record.FOLDER.glob("*.json"))
 def replayer(history: Path) -> Replayer:
     """Return a replayer that runs workflows as worker.py does."""
     return Replayer(
-        workflows=[JourneyWorkflow, *IDENTITY_WORKFLOWS],
+        workflows=[JourneyWorkflow, SegmentRefreshWorkflow, *IDENTITY_WORKFLOWS],
         workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
         data_converter=pydantic_data_converter,
         interceptors=[Hasty()] if history.name.startswith(record.CONTINUED) else [],
