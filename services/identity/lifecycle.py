@@ -14,10 +14,10 @@ opt-in on any channel), else `visitor`.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, cast
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import CursorResult, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
@@ -193,14 +193,10 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     if seen:
         people = sorted(seen)
         await session.execute(_LOCK, {"tenant": session.tenant_id, "people": people})
-        await session.execute(
-            _SEEN,
-            {
-                "tenant": session.tenant_id,
-                "people": people,
-                "times": [seen[person].occurred_at for person in people],
-            },
-        )
+        times = [seen[person].occurred_at for person in people]
+        told = await session.execute(_SEEN, {"tenant": session.tenant_id, "people": people, "times": times})
+        if cast("CursorResult[Any]", told).rowcount:
+            session.wake_after_commit()
     await recompute(session, sorted(forms), quiet=forms - live)
 
 
