@@ -334,18 +334,6 @@ async def fail(session: TenantSession, run_id: UUID, error: str) -> None:
     await _make_up_for(session, run, segment.key)
 
 
-async def get_run(session: TenantSession, segment_id: UUID, run_id: UUID) -> SegmentRefresh:
-    """Return a computation of a segment.
-
-    Raises:
-        NotFoundError: there is no such computation.
-    """
-    run = await session.get(SegmentRefresh, (session.tenant_id, run_id))
-    if run is None or run.segment_id != segment_id:
-        raise NotFoundError("No such computation.")
-    return run
-
-
 async def runs(
     session: TenantSession, segment_id: UUID, *, limit: int, before: UUID | None
 ) -> Sequence[SegmentRefresh]:
