@@ -99,6 +99,14 @@ SessionDep = Annotated[TenantSession, Depends(get_session, scope="function")]
 """`scope="function"`: the default would commit after the answer is sent, and a failing commit would go unseen."""
 
 
+async def get_claim(request: Request) -> UUID | None:
+    """Return what names the request, the same when it is sent again; None without an `Idempotency-Key`."""
+    return getattr(request.state, "claim", None)
+
+
+ClaimDep = Annotated[UUID | None, Depends(get_claim)]
+
+
 async def get_now() -> datetime:
     """Return the time, for what compares it with times it keeps; tests give another."""
     return datetime.now(UTC)

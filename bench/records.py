@@ -102,23 +102,29 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
         customers = [f"C-{chosen.randrange(CUSTOMERS)}" for _ in range(ASKED)]
         lowest = [chosen.randrange(900, 999) for _ in range(ASKED)]
         ratios: list[Ratio] = []
-        for name, filters, statement, arguments in (
+        for name, filters, statements in (
             (
                 "equal",
                 [[("urgency", "=", "high"), ("customer", "=", customer)] for customer in customers],
-                EQUAL,
-                [(json.dumps({"urgency": "high", "customer": customer}),) for customer in customers],
+                {EQUAL: [(json.dumps({"urgency": "high", "customer": customer}),) for customer in customers]},
             ),
             (
                 "range",
                 [[("urgency", "=", "high"), ("quantity", ">=", low)] for low in lowest],
-                RANGE,
-                [(json.dumps({"urgency": "high"}), values.encode(low)) for low in lowest],
+                {
+                    RANGE: [(json.dumps({"urgency": "high"}), values.encode(low)) for low in lowest],
+                    WALK: [(json.dumps({"urgency": "high"}), low) for low in lowest],
+                },
             ),
         ):
             ours = [_ours(database, tenant_id, _filter(one)) for one in filters]
-            theirs = [_theirs(bare, statement, (tenant_id, object_id, *given)) for given in arguments]
-            first, again, by_hand = await _compare(ours, theirs)
+            first, again, by_hand = min(
+                [
+                    await _compare(ours, [_theirs(bare, one, (tenant_id, object_id, *given)) for given in arguments])
+                    for one, arguments in statements.items()
+                ],
+                key=lambda times: times[2],  # of what can be written by hand, the fastest
+            )
             report(
                 f"{name}: {again * 1000:.2f} ms, by hand {by_hand * 1000:.2f} ms;"
                 f" {first * 1000:.2f} ms where the filter was not asked before"

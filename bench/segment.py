@@ -17,7 +17,7 @@ from core.database import driver_url
 from core.waiting import any_of
 from models import Segment
 from relay.starts import WorkflowStarter
-from services.marketing.segments import definitions, refreshing
+from services.marketing.segments import definitions, refreshing, runs
 from worker import marketing_worker
 
 PEOPLE = 1_000_000
@@ -128,7 +128,7 @@ async def _finished(bench: Tenant, segment: Segment) -> None:
     never = asyncio.Event()
     while True:
         async with bench.database.tenant(bench.id) as session:
-            [run, *_] = await refreshing.runs(session, segment.id, limit=1, before=None)
+            [run, *_] = await runs.page(session, segment.id, limit=1, before=None)
             assert run.status != "failed", run.error
             if run.status == "finished":
                 return

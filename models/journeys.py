@@ -104,6 +104,8 @@ class Cohort(Created, TenantRow):
     size: Mapped[int] = mapped_column(Integer)
     source: Mapped[str]
     """`event`, `api` or `manual`."""
+    request: Mapped[UUID | None]
+    """The request that lets a whole segment in, page by page: sent again, it knows what it has done."""
     started_at: Mapped[datetime | None]
 
 

@@ -4,12 +4,13 @@ from services.commerce import order_facts
 from services.events.bus import Consumer
 from services.identity import lifecycle, scoring
 from services.marketing import confirmations, merged, triggers
-from services.marketing.segments import realtime
+from services.marketing.segments import imported, realtime
 
 CONSUMERS: tuple[Consumer, ...] = (
     lifecycle.CONSUMER,
     order_facts.CONSUMER,
     scoring.CONSUMER,
+    imported.CONSUMER,
     realtime.CONSUMER,
     triggers.CONSUMER,
     confirmations.CONSUMER,

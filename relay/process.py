@@ -15,7 +15,7 @@ from relay.schedules import ScheduleKeeper
 from relay.starts import WorkflowStarter
 from relay.turns import SegmentClock
 from services.identity import imports, organization_people, scoring
-from services.marketing.segments import freshness, refreshing
+from services.marketing.segments import freshness, runs
 from services.tenancy import idempotency, sessions, throttle
 
 PURGE_PAGE: Final = 5_000
@@ -36,7 +36,7 @@ async def run(database: Database, client: Client, stop: asyncio.Event, *, eager:
             forget_sessions,
             forget_imports,
             forget_computations,
-            refreshing.resume_stuck,
+            runs.resume_stuck,
             once_a_day(organization_people.follow_dates),
             once_a_day(scoring.follow_time),
         ],
@@ -92,5 +92,5 @@ async def forget_imports(database: Database) -> None:
 async def forget_computations(database: Database) -> None:
     """Delete what was noted of segments' computations and freshness long ago."""
     async with database.system() as session:
-        await refreshing.forget_old(session)
+        await runs.forget_old(session)
         await freshness.forget(session)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from http import HTTPStatus
+from uuid import UUID
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,6 +67,8 @@ class IdempotencyMiddleware:
                 await _send(send, known, [(REPLAYED.lower().encode(), b"true")])
                 return
             scope["state"]["claimed_session"] = session
+            # For routes that commit on their own: the request's own name, the same when it is sent again.
+            scope["state"]["claim"] = UUID(bytes=hashlib.sha256(key.encode() + request_hash).digest()[:16])
             outbox = _Outbox()
             await self._app(scope, _again(body, receive), outbox)
             if outbox.status < HTTPStatus.BAD_REQUEST:

@@ -7,14 +7,17 @@ from uuid import UUID
 from fastapi import Path, status
 from pydantic import Field
 
-from api.dependencies import ActorDep, SessionDep, requires
+from api.dependencies import ActorDep, ClaimDep, DatabaseDep, SessionDep, requires
 from api.fields import Key, Name, Strict
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.rest.enrollments import Enrollment
 from api.routing import Router
+from core.database import TenantSession
 from core.errors import ConflictError, InvalidError, NotFoundError
 from journeys.definition import json_schema
-from services.marketing import enrollments, journeys, passages, versions
+from models import Segment
+from services.marketing import enrolling_segments, enrollments, journeys, passages, versions
+from services.marketing.segments import definitions
 
 router = Router(prefix="/journeys", tags=["journeys"])
 
@@ -77,6 +80,9 @@ class Enrolling(Strict):
 
     person_id: UUID | None = None
     person_ids: Annotated[list[UUID] | None, Field(min_length=1, max_length=MAX_ENROLLED)] = None
+    segment_id: Annotated[str | None, Field(min_length=1, max_length=100)] = None
+    """The id or key of a segment: everybody who is in it now. Send an `Idempotency-Key` with it: they enter page by
+    page, and only so does the request, sent again after a failure, know whom it let in before."""
     entry: Annotated[dict[str, Any], Field(default_factory=dict)]
     """What an entry event's properties would be: conditions, templates and matches read them as `entry`."""
 
@@ -88,7 +94,7 @@ class EnrollingResult(Strict):
     skipped: dict[str, int]
     """Count by reason: not_found, already_active, already_entered, too_soon, repeated, not_open."""
     enrollment_ids: list[UUID]
-    """The first 1,000, in the order given."""
+    """The first 1,000; of people named in the request in the order given."""
 
 
 class NodeStats(Strict):
@@ -186,10 +192,17 @@ async def cancel(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> 
 
 
 @router.post("/{journey}/enrollments", status_code=status.HTTP_202_ACCEPTED, dependencies=[requires("journeys:write")])
-async def enroll(journey: JourneyPath, body: Enrolling, session: SessionDep, actor: ActorDep) -> EnrollingResult:
+async def enroll(
+    journey: JourneyPath,
+    body: Enrolling,
+    session: SessionDep,
+    database: DatabaseDep,
+    actor: ActorDep,
+    claim: ClaimDep,
+) -> EnrollingResult:
     """Let people in. Whoever may not enter (again) is counted with the reason."""
-    if (body.person_id is None) == (body.person_ids is None):
-        raise InvalidError.of("person_id", "give either person_id or person_ids")
+    if sum(given is not None for given in (body.person_id, body.person_ids, body.segment_id)) != 1:
+        raise InvalidError.of("person_id", "give one of person_id, person_ids and segment_id")
     found = await journeys.find(session, journey)
     if found.active_version_id is None or found.status != "active":
         raise ConflictError(f"the journey is {found.status}: only an active one takes people in")
@@ -198,6 +211,11 @@ async def enroll(journey: JourneyPath, body: Enrolling, session: SessionDep, act
     key = enrollments.key_of(entrance, body.entry)
     if key is None:
         raise InvalidError.of("entry", f"must have {entrance.key}, which tells one enrollment from another")
+    if body.segment_id is not None:
+        segment = await _segment(session, body.segment_id)
+        asked = enrolling_segments.Asked(body.entry, key, actor, claim)
+        totals = await enrolling_segments.enroll(session, database, version, segment, asked, shown=SHOWN_IDS)
+        return EnrollingResult(enrolled=totals.enrolled, skipped=dict(totals.skipped), enrollment_ids=totals.first_ids)
     person_ids = body.person_ids or [body.person_id] if body.person_id else body.person_ids or []
     candidates = [
         enrollments.Candidate(subject_id=person_id, entry=body.entry, entry_key=key) for person_id in person_ids
@@ -210,6 +228,13 @@ async def enroll(journey: JourneyPath, body: Enrolling, session: SessionDep, act
         skipped=dict(done.skipped),
         enrollment_ids=done.enrollment_ids[:SHOWN_IDS],
     )
+
+
+async def _segment(session: TenantSession, id_or_key: str) -> Segment:
+    try:
+        return await definitions.find(session, id_or_key)
+    except NotFoundError as error:
+        raise InvalidError.of("segment_id", "there is no such segment") from error
 
 
 @router.get("/{journey}/enrollments", dependencies=[requires("journeys:read")])

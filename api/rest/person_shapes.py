@@ -339,6 +339,7 @@ class ProfileOut(Strict):
     deals: list[dict[str, JsonValue]]
     campaigns: CampaignsOut
     segments: list[str]
+    """Keys of the segments the person is in now."""
     activities: list[EntryOut]
     """The newest of the timeline."""
 
@@ -366,6 +367,6 @@ class ProfileOut(Strict):
                     clicks=loaded.email_engagement.clicks,
                 ),
             ),
-            segments=[],
+            segments=list(loaded.segments),
             activities=EntryOut.list_of(loaded.activities),
         )

@@ -30,7 +30,7 @@ from core.errors import InvalidError
 from models import Segment
 from services.identity import people
 from services.marketing import criteria, vocabulary
-from services.marketing.segments import definitions, freshness, looking, membership, refreshing, rules
+from services.marketing.segments import definitions, freshness, looking, membership, refreshing, rules, runs
 from services.shared import cron
 from services.tenancy import tenants
 
@@ -129,10 +129,10 @@ async def list_refreshes(
     """List when everybody was looked at, newest first, and what came of it."""
     before: UUID | None = None if cursor is None else decode_cursor(cursor, [UUID])[0]
     found = await definitions.find(session, segment)
-    runs = await refreshing.runs(session, found.id, limit=limit + 1, before=before)
+    done = await runs.page(session, found.id, limit=limit + 1, before=before)
     return Page(
-        items=[RunOut.of(run) for run in runs[:limit]],
-        next_cursor=encode_cursor(runs[limit - 1].id) if len(runs) > limit else None,
+        items=[RunOut.of(run) for run in done[:limit]],
+        next_cursor=encode_cursor(done[limit - 1].id) if len(done) > limit else None,
     )
 
 
@@ -198,14 +198,14 @@ async def _try_sql(database: Database, tenant_id: UUID, sql: str | None) -> None
 async def _shown(session: TenantSession, segments: Sequence[Segment]) -> list[SegmentOut]:
     ids = [segment.id for segment in segments]
     sizes = await looking.sizes(session, ids)
-    runs = await refreshing.last_runs(session, ids)
+    last = await runs.last(session, ids)
     zone = (await tenants.get(session)).time_zone
     now = datetime.now(UTC)
     return [
         SegmentOut.of(
             segment,
             members=sizes[segment.id],
-            run=runs.get(segment.id),
+            run=last.get(segment.id),
             next_refresh_at=None
             if segment.refresh in {"realtime", "manual"}
             else cron.next_time(segment.refresh, zone, now),

@@ -36,9 +36,16 @@ DECLARE
   beyond CONSTANT text := CASE WHEN descending THEN '<' ELSE '>' END;
   sort_key CONSTANT text := CASE sorted_by
     WHEN 'value' THEN 'v.value' WHEN 'created_at' THEN 'r.created_at' WHEN 'updated_at' THEN 'r.updated_at' END;
-  id_key CONSTANT text := CASE sorted_by WHEN 'value' THEN 'v.record_id' ELSE 'r.id' END;
+  id_key CONSTANT text := CASE WHEN sorted_by = 'value' AND contained IS NULL THEN 'v.record_id' ELSE 'r.id' END;
 BEGIN
-  IF sorted_by = 'value' THEN
+  IF sorted_by = 'value' AND contained IS NOT NULL THEN
+    -- One by one: how many there are is not known, and a join would read the values of all.
+    command := command || format(
+      'v.value, count(*) OVER () FROM public.record r CROSS JOIN LATERAL ('
+      'SELECT w.value FROM public.record_value w WHERE w.tenant_id = $1 AND w.object_id = $2 AND w.record_id = r.id'
+      ' AND w.property = %L AND w.value >= %L AND w.value < %L OFFSET 0) v WHERE',
+      sort_property, sort_low, sort_high);
+  ELSIF sorted_by = 'value' THEN
     command := command || format(
       'v.value, count(*) OVER () FROM public.record_value v'
       ' JOIN public.record r ON r.tenant_id = v.tenant_id AND r.id = v.record_id'

@@ -1,15 +1,19 @@
 """What a caller can say about an import besides the mapping."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import text
 
+from core.database import TenantSession
 from core.errors import FieldProblem, InvalidError
 from services.identity import consent
 from services.identity.consent import MAX_WORDING, Channel, Choice, Chosen
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
+
+_KIND: Final = text("SELECT kind FROM marketing_segments WHERE tenant_id = :tenant AND segment_key = :key")
 
 
 class ConsentOption(BaseModel):
@@ -48,6 +52,8 @@ class Options(BaseModel):
     resubscribe: bool = False
     """Whether an opt-in of the file outdoes an opt-out that stands here."""
     consent: Annotated[tuple[ConsentOption, ...], Field(max_length=100)] = ()
+    segment: Annotated[str | None, Field(max_length=100)] = None
+    """The key of the static segment that everybody in the file is put into, also who is skipped."""
 
     def choices(self) -> list[Choice]:
         """Return the choices of all."""
@@ -56,6 +62,22 @@ class Options(BaseModel):
     def stored(self) -> dict[str, Any]:
         """Return all options as JSON."""
         return self.model_dump(mode="json")
+
+
+async def check_segment(session: TenantSession, options: object) -> None:
+    """Check that people can be put into the segment, if one is asked for.
+
+    Raises:
+        InvalidError: there is no such segment, or its rules say who is in it.
+    """
+    key = options.segment if isinstance(options, Options) else None
+    if key is None:
+        return
+    kind = await session.scalar(_KIND, {"tenant": session.tenant_id, "key": key})
+    if kind is None:
+        raise InvalidError.of("options.segment", f"there is no segment {key}")
+    if kind != "static":
+        raise InvalidError.of("options.segment", "must be a static segment; its rules say who is in a dynamic one")
 
 
 def validated(model: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:

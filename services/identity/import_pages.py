@@ -71,6 +71,8 @@ class Outcome:
     activities: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
     events: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
     incoming: list[tuple[UUID, IncomingEvent]] = field(default_factory=list[tuple[UUID, IncomingEvent]])
+    taken: set[UUID] = field(default_factory=set[UUID])
+    """Whom the rows that were not refused mean."""
     visitors: list[frozenset[UUID]] = field(default_factory=list[frozenset[UUID]])
     """People whom one row means, of whom some may be but visitors that are known now."""
     facts_changed: list[UUID] = field(default_factory=list[UUID])
@@ -129,6 +131,7 @@ class Page:
                 state = State(person_id, known=False)
             elif self._existing == "skip" and state.known:
                 outcome.unchanged += 1
+                outcome.taken.add(person_id)
                 continue
             fresh = [identifier for identifier in change.identifiers() if identifier in unclaimed]
             try:
@@ -138,6 +141,7 @@ class Page:
                 continue
             unclaimed.difference_update(fresh)
             self._states[person_id] = state
+            outcome.taken.add(person_id)
             if new:
                 outcome.created += 1
             elif changed:

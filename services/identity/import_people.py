@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 from uuid import UUID
 
+from contracts.events import PERSON_IMPORTED
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import InvalidError, TooLargeError
 from journeys.attributes import Defined
 from models.identity import IDENTIFIER_KINDS
 from services.events import ingest
+from services.events.publish import NewEvent, publish
 from services.identity import (
     anonymous,
     attribute_definitions,
@@ -85,6 +87,8 @@ class People:
             await ingest.accept_batch(
                 cast("ingest.Connection", connection), session.tenant_id, _of_people(outcome), by=by
             )
+        if self._options.segment is not None:
+            await publish(session, _imported(outcome, self._options.segment, live=self._options.live, by=by))
         return _tally(outcome)
 
     async def look(self, session: TenantSession, changes: Sequence[Change]) -> Tally:
@@ -142,6 +146,11 @@ class PeopleFiles:
 
 def _tally(outcome: Outcome) -> Tally:
     return Tally(outcome.created, outcome.updated, outcome.unchanged, outcome.refused)
+
+
+def _imported(outcome: Outcome, segment: str, *, live: bool, by: Actor) -> list[NewEvent]:
+    told = {"segment": segment, "import": by.name}
+    return [NewEvent(PERSON_IMPORTED, person_id, properties=told, live=live) for person_id in sorted(outcome.taken)]
 
 
 def _resolved(stored: Directory, changes: Sequence[Change]) -> tuple[Directory, Outcome, list[Row]]:

@@ -17,7 +17,8 @@ from core.database import TenantSession
 from core.errors import ConflictError, InvalidError, NotFoundError
 from core.ids import new_id
 from models import ImportChunk, ImportReject, PeopleImport
-from services.identity.import_files import Detected, detect
+from services.identity import import_options
+from services.identity.import_files import Detected, Reading, detect
 from services.identity.import_kinds import kind_of
 from services.identity.import_target import Kind
 from services.shared import activity, starts
@@ -45,6 +46,7 @@ async def create(
         InvalidError: an option is not acceptable.
     """
     chosen = (await kind_of(session, object_id)).options(options)
+    await import_options.check_segment(session, chosen)
     made = PeopleImport(
         tenant_id=session.tenant_id,
         id=new_id(),
@@ -152,7 +154,7 @@ async def check(
     found = await _own(session, import_id, object_id)
     _allow(found, CHECKABLE, "checked")
     kind = await kind_of(session, found.object_id)
-    configure(found, kind, mapping=mapping, options=options)
+    await import_options.check_segment(session, configure(found, kind, mapping=mapping, options=options))
     found.status = "checking"
     found.report = None
     found.error = None
@@ -181,7 +183,7 @@ async def start(
     found = await _own(session, import_id, object_id)
     _allow(found, STARTABLE, "started")
     kind = await kind_of(session, found.object_id)
-    configure(found, kind, mapping=mapping, options=options)
+    await import_options.check_segment(session, configure(found, kind, mapping=mapping, options=options))
     if found.format == "csv":
         kind.check_startable(found.mapping)
     first = found.started_at is None
@@ -197,15 +199,15 @@ async def start(
 
 def configure(
     found: PeopleImport, kind: Kind, *, mapping: Mapping[str, str | None] | None, options: Mapping[str, Any] | None
-) -> None:
-    """Change the mapping and options of an import that nothing has been taken from yet.
+) -> Reading:
+    """Change the mapping and options of an import that nothing has been taken from yet; return the options.
 
     Raises:
         ConflictError: some of it has been taken.
         InvalidError: they are not acceptable.
     """
     if mapping is None and not options:
-        return
+        return kind.options(found.options)
     if found.started_at is not None:
         raise ConflictError("Part of the file has been imported; the rest is read as that was.")
     for name in ("encoding", "delimiter", "preset"):
@@ -214,6 +216,7 @@ def configure(
     chosen = kind.options({**found.options, **(options or {})})
     found.options = chosen.stored()
     found.mapping = kind.mapping(Detected.of(found.detected), found.mapping if mapping is None else mapping, chosen)
+    return chosen
 
 
 async def cancel(session: TenantSession, import_id: UUID, *, object_id: UUID | None = None, by: Actor) -> PeopleImport:

@@ -31,6 +31,8 @@ STATEMENT: Final = reading.numbered(
       ARRAY(SELECT n.journey_key FROM marketing_enrollment_facts n
             WHERE n.tenant_id = :tenant AND n.subject_type = 'person' AND n.subject_id = :person
             GROUP BY n.journey_key ORDER BY max(n.entered_at) DESC, n.journey_key) AS enrolled,
+      ARRAY(SELECT s.segment_key FROM marketing_segment_memberships s
+            WHERE s.tenant_id = :tenant AND s.person_id = :person ORDER BY s.segment_key) AS segments,
       (SELECT ROW(count(m.sent_at), coalesce(sum(m.opens), 0)::bigint, coalesce(sum(m.clicks), 0)::bigint)
        FROM marketing_message_facts m
        WHERE m.tenant_id = :tenant AND m.person_id = :person AND m.channel = 'email') AS engagement,
@@ -90,6 +92,8 @@ class Profile:
     customer: Customer
     enrolled: Sequence[str]
     """Keys of the journeys the person is or was in, the last entered first."""
+    segments: Sequence[str]
+    """Keys of the segments the person is in now, sorted."""
     email_engagement: Engagement
     activities: Sequence[timeline.Entry]
 
@@ -107,6 +111,7 @@ async def load(connection: reading.Connection, tenant_id: UUID, person_id: UUID)
         reading.shown(row),
         _customer(row["base_currency"], row["totals"]),
         row["enrolled"],
+        row["segments"],
         Engagement(*row["engagement"]),
         [
             timeline.Entry(entry_id, at, kind, type_, from_json(detail))

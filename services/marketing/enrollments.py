@@ -69,9 +69,15 @@ def key_of(entry: Enterable, properties: Mapping[str, JsonValue]) -> str | None:
 
 
 async def enroll(
-    session: TenantSession, version: LoadedVersion, candidates: Sequence[Candidate], *, again: Again, source: str
+    session: TenantSession,
+    version: LoadedVersion,
+    candidates: Sequence[Candidate],
+    *,
+    again: Again,
+    source: str,
+    request: UUID | None = None,
 ) -> Enrolled:
-    """Enroll those who may enter, in cohorts of at most `COHORT_SIZE`.
+    """Enroll those who may enter, in cohorts of at most `COHORT_SIZE`, which note the `request` they are of.
 
     Whoever was merged away enters as whom they became. Whoever may not enter is counted in `skipped`: `not_found`,
     `already_active`, `already_entered`, `too_soon`, `repeated` (twice in this call); all, as `not_open`, where the
@@ -83,23 +89,31 @@ async def enroll(
         return done
     for start in range(0, len(candidates), COHORT_SIZE):
         page = candidates[start : start + COHORT_SIZE]
-        done.add(await _enroll_page(session, version, page, again=again, source=source))
+        done.add(await _enroll_page(session, version, page, again=again, source=_Source(source, request)))
     return done
 
 
 async def enroll_by_api(
-    session: TenantSession, version: LoadedVersion, candidates: Sequence[Candidate], *, by: Actor
+    session: TenantSession,
+    version: LoadedVersion,
+    candidates: Sequence[Candidate],
+    *,
+    by: Actor,
+    segment: str | None = None,
+    request: UUID | None = None,
 ) -> Enrolled:
-    """Enroll by the way in that the journey has for callers, and log how many it were."""
-    done = await enroll(session, version, candidates, again=version.definition.by_api.again, source="api")
+    """Enroll by the way in that the journey has for callers, and log how many it were, and of which `segment`."""
+    again = version.definition.by_api.again
+    done = await enroll(session, version, candidates, again=again, source="api", request=request)
     if done.enrollment_ids:
+        counted = {"enrolled": (None, len(done.enrollment_ids)), "skipped": (None, dict(done.skipped))}
         await activity.record(
             session,
             by=by,
             subject_type="journey",
             subject_id=version.journey_id,
             type="journey.enrolled",
-            changes={"enrolled": (None, len(done.enrollment_ids)), "skipped": (None, dict(done.skipped))},
+            changes=counted if segment is None else {**counted, "segment": (None, segment)},
         )
     return done
 
@@ -115,6 +129,14 @@ async def _hold_open(session: TenantSession, journey_id: UUID) -> bool:
         .with_for_update(read=True, key_share=True)
     )
     return status == "active"
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a cohort comes from."""
+
+    kind: str
+    request: UUID | None
 
 
 ATTEMPTS: Final = 5
@@ -151,7 +173,7 @@ async def _enroll_page(
     page: Sequence[Candidate],
     *,
     again: Again,
-    source: str,
+    source: _Source,
     attempts: int = ATTEMPTS,
 ) -> Enrolled:
     gap = again.min_gap
@@ -214,14 +236,15 @@ async def _insert(
     entering: Sequence[Candidate],
     *,
     mode: str,
-    source: str,
+    source: _Source,
 ) -> list[UUID]:
     cohort_id = new_id()
     statement = version.statements.get(("enroll", mode), lambda: _statement(session.tenant_id, version, mode))
     parameters: dict[str, Any] = {
         "new_cohort": cohort_id,
         "members": len(entering),
-        "entered_by": source,
+        "entered_by": source.kind,
+        "of_request": source.request,
         "ids": new_ids(len(entering)),
         "subjects": [candidate.subject_id for candidate in entering],
         "keys": [candidate.entry_key for candidate in entering],
@@ -246,6 +269,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, mode: str) -> Select[*tu
         version_id=version.id,
         size=bindparam("members", type_=Integer),
         source=bindparam("entered_by", type_=Text),
+        request=bindparam("of_request", type_=Uuid),
     )
     given = (
         func.unnest(

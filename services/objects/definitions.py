@@ -22,8 +22,8 @@ from services.objects.wanted import Wanted
 from services.shared import activity
 
 MAX_OBJECTS: Final = 200
-MAX_CHECKED: Final = 1_000_000
-"""Records that are looked at while others wait to write theirs."""
+MAX_CHECKED: Final = 250_000
+"""Records that are looked at while others wait to write theirs: some seconds."""
 
 _OF_RECORDS: Final = ("schema", "unique_properties", "indexed_properties")
 """A change of these is a new version."""

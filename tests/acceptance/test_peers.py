@@ -5,58 +5,30 @@ Each is tried on the whole: relay, starter of cohorts, worker, real Temporal, re
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import UUID
 
 import pytest
 from httpx import AsyncClient
 from sqlalchemy import func, select, update
-from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from activities.people_import import ImportActivities
-from api.app import create_app
 from contracts.people_import import ImportRef
-from core.actor import CLI
-from core.database import Database, TenantSession
-from core.settings import Settings
+from core.database import TenantSession
 from journeys.definition import Again
 from models import Enrollment, Person
 from services.events.publish import NewEvent, publish
 from services.identity import import_run
 from services.marketing.versions import LoadedVersion
-from services.tenancy import api_keys, tenants
-from tests.api.conftest import serving
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, walk
-from tests.factories.running import Platform, platform
+from tests.factories.running import Platform
 from tests.journeys.examples import ABANDONED_CART
 
 SEND = {"type": "send", "channel": "email", "template": "hello", "next": "done"}
 WAIT = {"type": "wait", "for": "P1D", "next": "done"}
 NAP = {"type": "wait", "for": "PT1S", "next": "send"}
-
-
-@pytest.fixture
-async def running(empty_database_url: str, temporal_client: Client) -> AsyncGenerator[Platform]:
-    """A platform over an empty database."""
-    database = Database(empty_database_url)
-    async with database.system() as session:
-        tenant = await tenants.create(session, "test", "Test")
-    async with platform(Marketing(database, tenant.id, empty_database_url), temporal_client) as running:
-        yield running
-    await database.close()
-
-
-@pytest.fixture
-async def client(running: Platform, settings: Settings) -> AsyncGenerator[AsyncClient]:
-    """A client of the API over that database."""
-    app = create_app(settings.model_copy(update={"database_url": running.marketing.url}))
-    async with running.marketing.session() as session:
-        secret = (await api_keys.create(session, "test", ["*"], by=CLI))[1]
-    async with app.router.lifespan_context(app), serving(app, secret) as client:
-        yield client
 
 
 async def post(marketing: Marketing, *events: NewEvent) -> None:

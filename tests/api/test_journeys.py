@@ -147,7 +147,7 @@ def changed(value: Any, *path: str) -> dict[str, Any]:  # noqa: ANN401 - anythin
         (changed({"type": "exit", "reason": "x"}, "nodes", "lost"), "definition.nodes.lost"),
         (walk(wait={**WAIT, "next": "wait"}), "definition.nodes.wait"),
         (changed("fork", "nodes", "mark", "next"), "definition.nodes.fork"),
-        (changed({"segment": "vips"}, "entry"), "definition.entry"),
+        (changed({"segment": "vips"}, "entry"), "definition.entry.segment"),
         (changed({"sunrise": True}, "entry"), "definition.entry"),
         (changed([], "entry"), "definition.entry"),
         (changed({"event": "Not A Type"}, "entry"), "definition.entry.event"),

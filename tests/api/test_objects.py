@@ -33,6 +33,8 @@ REQUEST: dict[str, Any] = {
     "label_property": "productName",
 }
 
+NOT_UNIQUE: dict[str, Any] = {"unique": []}
+
 
 async def define(client: AsyncClient, key: str = "product_request", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     answer = await client.post("/v1/objects", json=REQUEST | {"key": key} | changes)
@@ -98,15 +100,20 @@ async def test_an_object_is_answered_whole_and_found_by_key_and_id(client: Async
 async def test_an_object_that_cannot_be_is_refused_by_field(
     client: AsyncClient, body: dict[str, Any], field: str
 ) -> None:
-    plain = {"key": "product_request", "unique": [], "indexed": [], "label_property": None}
-    given = REQUEST | plain | ({"schema": SCHEMA} if "schema" not in body else {}) | body
+    plain: dict[str, Any] = {"key": "product_request", "unique": [], "indexed": [], "label_property": None}
+    given: dict[str, Any] = REQUEST | plain | ({"schema": SCHEMA} if "schema" not in body else {}) | body
     answer = await client.post("/v1/objects", json=given)
     assert (answer.status_code, fields(answer)) == (422, [field]), answer.text
 
 
 @pytest.mark.parametrize("name", ["$ref", "__proto__", "constructor", "%s", "a'b", 'a"b', "ü€𝄞", "a b", "{x}", ":x"])
 async def test_a_hostile_name_of_a_property_is_a_name_like_any(client: AsyncClient, name: str) -> None:
-    body = {"schema": schema(**{name: {"type": "string"}}), "unique": [name], "indexed": [name], "label_property": name}
+    body: dict[str, Any] = {
+        "schema": schema(**{name: {"type": "string"}}),
+        "unique": [name],
+        "indexed": [name],
+        "label_property": name,
+    }
     await define(client, **body)
     path = "/v1/objects/product_request/records"
     made = await client.post(path, json={"properties": {name: "%s"}})
@@ -189,7 +196,7 @@ async def test_values_that_would_collide_keep_a_property_from_being_unique(clien
     assert (await client.put(path, json=REQUEST)).status_code == 200
     taken = await client.post(f"{path}/records", json={"properties": {"productName": "x", "sku": "c"}})
     assert (taken.status_code, taken.json()["record_id"]) == (409, second["id"])
-    assert (await client.put(path, json=REQUEST | {"unique": []})).json()["version"] == 3
+    assert (await client.put(path, json=REQUEST | NOT_UNIQUE)).json()["version"] == 3
     assert (await add(client, sku="c"))["properties"]["sku"] == "c"
 
 

@@ -9,10 +9,14 @@ from httpx import AsyncClient
 from sqlalchemy import select
 
 from api.paging import encode_cursor
+from core.actor import CLI
 from core.database import Database
 from models import Activity, Event
-from services.identity import lifecycle, people, scoring
+from services.identity import lifecycle, merging, people, scoring
+from services.marketing.segments import definitions, membership
+from tests.factories.marketing import Marketing
 from tests.factories.scoring import add_rule
+from tests.factories.segmenting import Segments
 from tests.services.identity.histories import add_enrollments, add_events, add_messages, add_order
 from tests.services.identity.statements import recorded
 
@@ -66,6 +70,30 @@ async def test_the_profile_tells_what_all_parts_know(client: AsyncClient, databa
     assert len(profile["activities"]) == 20
     times = [datetime.fromisoformat(entry["at"]) for entry in profile["activities"]]
     assert times == sorted(times, reverse=True)
+
+
+async def test_the_profile_names_the_segments_the_person_is_in_now(
+    client: AsyncClient, marketing: Marketing, other_tenant: Marketing
+) -> None:
+    ann, bob = await marketing.people(2)
+    segments = Segments(marketing)
+    await segments.add("known", {"field": "person.email", "op": "exists"})
+    for key, people_in in (("vip", [ann, bob]), ("beta", [ann]), ("other", [bob])):
+        segment = await segments.add(key)
+        async with segments.session() as session:
+            await membership.add(session, segment, people_in, by=CLI)
+    theirs = Segments(other_tenant)
+    await theirs.add("vip")
+
+    async def shown(person_id: UUID) -> list[str]:
+        return (await client.get(f"/v1/people/{person_id}/profile")).json()["segments"]
+
+    assert await shown(ann) == ["beta", "known", "vip"]
+    assert await shown(bob) == ["known", "other", "vip"]
+    async with segments.session() as session:
+        await membership.remove(session, await definitions.find(session, "vip"), [ann], by=CLI)
+        await merging.merge(session, ann, bob, by=CLI)
+    assert await shown(ann) == await shown(bob) == ["beta", "known", "other", "vip"]
 
 
 async def test_the_profile_of_somebody_new_is_whole(client: AsyncClient) -> None:

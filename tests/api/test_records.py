@@ -11,6 +11,7 @@ from httpx import AsyncClient
 from tests.api.test_objects import PROPERTIES, REQUEST, SCHEMA, add, define, fields
 from tests.factories.marketing import Marketing
 
+UNINDEXED: dict[str, Any] = {"indexed": []}
 PATH = "/v1/objects/product_request/records"
 
 
@@ -194,7 +195,7 @@ async def test_a_batch_makes_and_changes_and_judges_each_alone(client: AsyncClie
 
 async def test_two_batches_at_once_make_one_record_of_each_key(client: AsyncClient) -> None:
     await define(client)
-    items = [{"properties": {"sku": f"A-{number}", "productName": "x"}} for number in range(40)]
+    items: list[dict[str, Any]] = [{"properties": {"sku": f"A-{number}", "productName": "x"}} for number in range(40)]
     orders = [items, items[::-1], items[20:] + items[:20], items[::2] + items[1::2]]
     answers = await asyncio.gather(
         *(client.post(f"{PATH}/batch", json={"records": order, "match": "sku"}) for order in orders)
@@ -206,15 +207,18 @@ async def test_two_batches_at_once_make_one_record_of_each_key(client: AsyncClie
     assert len(await listed(client)) == 40
 
 
+MANY: list[dict[str, Any]] = [{"properties": {}}] * 1001
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"records": []}, "records"),
-        ({"records": [{"properties": {}}] * 1001}, "records"),
-        ({"records": [{"properties": {}}], "match": "quantity"}, "match"),
-        ({"records": [{"properties": {}}], "match": "nothing"}, "match"),
-        ({"records": [{"properties": {}, "sku": 1}]}, "records.0.sku"),
-        ({"records": [{"properties": {}, "id": "x"}]}, "records.0.id"),
+        ({"records": MANY[:0]}, "records"),
+        ({"records": MANY}, "records"),
+        ({"records": MANY[:1], "match": "quantity"}, "match"),
+        ({"records": MANY[:1], "match": "nothing"}, "match"),
+        ({"records": [{"properties": {"sku": "1"}, "sku": 1}]}, "records.0.sku"),
+        ({"records": [{"properties": {"sku": "1"}, "id": "x"}]}, "records.0.id"),
     ],
 )
 async def test_a_batch_that_is_none_is_refused(client: AsyncClient, body: Any, field: str) -> None:  # noqa: ANN401 - JSON
@@ -223,18 +227,18 @@ async def test_a_batch_that_is_none_is_refused(client: AsyncClient, body: Any, f
     assert (answer.status_code, fields(answer)) == (422, [field])
 
 
+RECORDS: dict[str, dict[str, Any]] = {
+    "a": {"quantity": 5, "urgency": "high", "rush": True, "tags": ["x", "y"]},
+    "b": {"quantity": 10, "urgency": "low", "contact": {"email": "ann@shop.example"}},
+    "c": {"quantity": 7, "urgency": "high", "needed_by": "2026-03-01"},
+    "d": {"urgency": "high", "needed_by": "2026-02-01", "sku": "A-1"},
+    "e": {"productName": "Other"},
+}
+
+
 async def test_a_list_is_filtered_and_sorted(client: AsyncClient) -> None:
     await define(client)
-    made = {
-        name: await add(client, **properties)
-        for name, properties in {
-            "a": {"quantity": 5, "urgency": "high", "rush": True, "tags": ["x", "y"]},
-            "b": {"quantity": 10, "urgency": "low", "contact": {"email": "ann@shop.example"}},
-            "c": {"quantity": 7, "urgency": "high", "needed_by": "2026-03-01"},
-            "d": {"urgency": "high", "needed_by": "2026-02-01", "sku": "A-1"},
-            "e": {"productName": "Other"},
-        }.items()
-    }
+    made = {name: await add(client, **properties) for name, properties in RECORDS.items()}
     names = {record["id"]: name for name, record in made.items()}
 
     async def found(condition: Any = None, **parameters: Any) -> str:  # noqa: ANN401 - JSON
@@ -342,7 +346,7 @@ async def test_a_changed_definition_is_followed_at_once(client: AsyncClient) -> 
     assert [record["id"] for record in await listed(client, small)] == [records[0]["id"]]
     texts = SCHEMA | {"properties": PROPERTIES | {"quantity": {"type": "string"}}}
     changed = await client.put(
-        "/v1/objects/product_request", json=REQUEST | {"schema": texts, "indexed": [], "force": True}
+        "/v1/objects/product_request", json=REQUEST | UNINDEXED | {"schema": texts, "force": True}
     )
     assert changed.json()["has_misfits"]
     gone = await client.get(PATH, params={"filter": json.dumps(small)})

@@ -13,7 +13,7 @@ from activities.segments import SegmentActivities
 from contracts.segments import WORKFLOW, RefreshInput
 from core.actor import CLI
 from models import Segment, SegmentRefresh
-from services.marketing.segments import definitions, refreshing
+from services.marketing.segments import definitions, refreshing, runs
 from tests.factories.segmenting import Segments
 from workflows.segment_refresh import SegmentRefreshWorkflow
 
@@ -51,7 +51,7 @@ class Computing:
         """Return the last computation of a segment as it stands."""
         async with self.segments.session() as session:
             segment = await definitions.find(session, key)
-            return (await refreshing.runs(session, segment.id, limit=1, before=None))[0]
+            return (await runs.page(session, segment.id, limit=1, before=None))[0]
 
     async def start(self, segment_id: UUID, run_id: UUID | None) -> WorkflowHandle[Any, Any]:
         """Start the workflow of a computation, as the relay would; without a run, as a schedule would."""

@@ -14,7 +14,7 @@ from core.errors import UnavailableError
 from models import SegmentRefresh, WorkflowStart
 from services.identity import people
 from services.identity.people import PersonChange
-from services.marketing.segments import refreshing
+from services.marketing.segments import refreshing, runs
 from tests.eventually import eventually
 from tests.factories.computing import Computing, computing
 from tests.factories.marketing import Marketing
@@ -146,7 +146,7 @@ async def test_what_does_not_pass_fails_the_computation_with_a_code(desk: Comput
     run = await desk.run("bad")
     assert (run.status, run.error, run.people) == ("failed", "invalid", 0)
     async with desk.segments.session() as session:
-        assert (await refreshing.last_runs(session, [run.segment_id]))[run.segment_id].error == "invalid"
+        assert (await runs.last(session, [run.segment_id]))[run.segment_id].error == "invalid"
 
 
 async def test_a_computation_whose_workflow_is_lost_is_resumed(
@@ -173,16 +173,16 @@ async def test_a_computation_whose_workflow_is_lost_is_resumed(
         await handle.terminate()
         assert (await handle.describe()).status == WorkflowExecutionStatus.TERMINATED
         monkeypatch.setattr(refreshing, "page", page)
-        await refreshing.resume_stuck(database)
+        await runs.resume_stuck(database)
         assert len(await owed(desk)) == 1  # the first start; it moved a moment ago
         async with desk.segments.session() as session:
             await session.execute(
                 update(SegmentRefresh)
                 .where(SegmentRefresh.tenant_id == desk.segments.tenant_id)
-                .values(updated_at=func.now() - refreshing.STUCK_AFTER * 2)
+                .values(updated_at=func.now() - runs.STUCK_AFTER * 2)
             )
-        await refreshing.resume_stuck(database)
-        await refreshing.resume_stuck(database)
+        await runs.resume_stuck(database)
+        await runs.resume_stuck(database)
         first, again = await owed(desk)
         assert first.input == again.input
         assert first.workflow_id != again.workflow_id

@@ -9,6 +9,7 @@ from sqlglot import exp
 from sqlglot.dialects import Postgres
 from sqlglot.errors import ParseError, SqlglotError
 from sqlglot.expressions.core import Expression
+from sqlglot.parsers.postgres import PostgresParser
 from sqlglot.tokenizer_core import Token, TokenType
 
 from core.errors import InvalidError
@@ -19,11 +20,15 @@ MAX_LENGTH: Final = 10_000
 MAX_NODES: Final = 2_000
 MAX_DEPTH: Final = 60
 """Of the tree; a chain of ANDs or ORs counts as one."""
+MAX_STEPS: Final = 50
+"""Of the parser, for each token; good criteria take two."""
 MAX_OPEN: Final = 30
 """Parentheses open at once, and prefixes in a row: told before the parser would descend into them."""
 
-_OPENING: Final = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE}
-_CLOSING: Final = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END}
+_OPENING: Final = {TokenType.L_PAREN, TokenType.CASE}
+_CLOSING: Final = {TokenType.R_PAREN, TokenType.END}
+_BRACKETS: Final = {TokenType.L_BRACKET, TokenType.L_BRACE}
+"""Of arrays, subscripts and other systems' literals: the parser takes seconds over many in a row."""
 _PREFIXES: Final = {
     TokenType.NOT,
     TokenType.DASH,
@@ -109,6 +114,8 @@ def _tokens(source: Source) -> list[Token]:
         kind = token.token_type
         if kind is TokenType.SEMICOLON:
             source.refuse_at("only one statement is allowed", token.start)
+        if kind in _BRACKETS:
+            source.refuse_at(f"{token.text[:1]} is not allowed: there are no arrays and no subscripts", token.start)
         depth += (kind in _OPENING) - (kind in _CLOSING)
         prefixes = prefixes + 1 if kind in _PREFIXES else 0
         if depth > MAX_OPEN or prefixes > MAX_OPEN:
@@ -131,16 +138,17 @@ def _tree(source: Source, tokens: list[Token]) -> Expression:
 def _parsed(source: Source, tokens: list[Token], into: Any) -> Expression:  # noqa: ANN401 - a class of the parser's tree
     if not tokens:
         source.refuse("is empty")
-    parser = _Parser(dialect=_DIALECT)
+    parser = _Parser(steps=MAX_STEPS * (len(tokens) + 10))
     try:
         trees = parser.parse(tokens, source.text) if into is None else parser.parse_into(into, tokens, source.text)
     except ParseError as error:
         _refuse_unparsed(source, error)
     except Exception:  # noqa: BLE001 - the parser is made for good SQL; whatever it stumbles over is not
         source.refuse("cannot be read as SQL")
-    if len(trees) != 1 or trees[0] is None:
+    tree = trees[0] if len(trees) == 1 else None
+    if not isinstance(tree, Expression):
         source.refuse("cannot be read as one SELECT or one condition")
-    return trees[0]
+    return tree
 
 
 def _refuse_unparsed(source: Source, error: ParseError) -> NoReturn:
@@ -174,24 +182,43 @@ def _start(node: Expression) -> int | None:
     return min(starts, default=None)
 
 
-class _Parser(Postgres.Parser):
+_KNOWN: Final[Any] = PostgresParser
+"""Its tables of functions, which have no types."""
+
+
+class _TooManyStepsError(Exception):
+    """The parser goes back and forth over the same tokens."""
+
+
+class _Parser(PostgresParser):
     """Knows the functions that criteria may call, and none of the other systems' names that the parser has for them.
 
     It knows no lambdas either, which PostgreSQL has not: in `f(a -> 'b')` the arrow is an operator.
     """
 
     FUNCTIONS: ClassVar[dict[Any, Any]] = {
-        name: build for name, build in Postgres.Parser.FUNCTIONS.items() if name.lower() in FUNCTION_NAMES
+        name: build for name, build in _KNOWN.FUNCTIONS.items() if name.lower() in FUNCTION_NAMES
     }
     FUNCTION_PARSERS: ClassVar[dict[Any, Any]] = {
-        name: parse for name, parse in Postgres.Parser.FUNCTION_PARSERS.items() if name.lower() in FUNCTION_NAMES
+        name: parse for name, parse in _KNOWN.FUNCTION_PARSERS.items() if name.lower() in FUNCTION_NAMES
     }
     NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {
         token: node
-        for token, node in Postgres.Parser.NO_PAREN_FUNCTIONS.items()
+        for token, node in _KNOWN.NO_PAREN_FUNCTIONS.items()
         if token in {TokenType.CURRENT_DATE, TokenType.CURRENT_TIMESTAMP}
     }
     LAMBDAS: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, *, steps: int) -> None:
+        super().__init__(dialect=_DIALECT)
+        self.steps_left = steps
+
+    def _advance(self, times: int = 1) -> None:
+        """Move to another token: also what trying one reading after the other, without end, cannot do without."""
+        self.steps_left -= 1
+        if self.steps_left < 0:
+            raise _TooManyStepsError
+        super()._advance(times)
 
 
 _DIALECT: Final = Postgres()

@@ -114,14 +114,18 @@ async def lock(session: TenantSession, segment_ids: Iterable[UUID], *, keep_plan
 
 
 async def rejudge(
-    session: TenantSession, concerned: Mapping[UUID, Collection[UUID]], *, quiet: Collection[UUID] = ()
+    session: TenantSession,
+    concerned: Mapping[UUID, Collection[UUID]],
+    *,
+    live: Mapping[UUID, Collection[UUID]] | None = None,
 ) -> Changes:
     """Bring realtime segments in line for the people that each may have won or lost.
 
     Args:
         session: The tenant's.
         concerned: By segment's id, whom to look at.
-        quiet: People whose changes start nothing.
+        live: By segment's id, whose changes may start something: of what was told long after it happened nothing
+            starts. None for all.
     """
     await lock(session, concerned, keep_plans=True)
     known = await revisions.realtime(session, concerned.keys())
@@ -135,7 +139,7 @@ async def rejudge(
     if over:
         await session.execute(_DROP_FLIPS, _columns(session, over))
     keys = {rules.segment_id: rules.key for rules in known.values()}
-    await publish(session, _events(changes, keys, frozenset(quiet)))
+    await publish(session, _events(changes, keys, live))
     return changes
 
 
@@ -205,13 +209,15 @@ def _columns(session: TenantSession, pairs: Sequence[Pair]) -> dict[str, object]
     }
 
 
-def _events(changes: Changes, keys: Mapping[UUID, str], quiet: frozenset[UUID]) -> list[NewEvent]:
+def _events(
+    changes: Changes, keys: Mapping[UUID, str], live: Mapping[UUID, Collection[UUID]] | None = None
+) -> list[NewEvent]:
     return [
         NewEvent(
             verb,
             person_id,
             properties={"segment": keys[segment_id], "segment_id": str(segment_id)},
-            live=person_id not in quiet,
+            live=live is None or person_id in live[segment_id],
         )
         for verb, pairs in ((SEGMENT_ENTERED, changes.entered), (SEGMENT_LEFT, changes.left))
         for segment_id, person_id in pairs
@@ -219,9 +225,15 @@ def _events(changes: Changes, keys: Mapping[UUID, str], quiet: frozenset[UUID]) 
 
 
 async def add(
-    session: TenantSession, segment: Segment, person_ids: Sequence[UUID], *, source: str = "manual", by: Actor
+    session: TenantSession,
+    segment: Segment,
+    person_ids: Sequence[UUID],
+    *,
+    source: str = "manual",
+    live: Collection[UUID] | None = None,
+    by: Actor,
 ) -> Changes:
-    """Put people into a static segment; who is in it already stays.
+    """Put people into a static segment; who is in it already stays. Only for who is `live` it may start something.
 
     Whoever was merged away is put in as whom they became; ids of nobody are left out.
 
@@ -229,7 +241,8 @@ async def add(
         ConflictError: the segment is dynamic.
         NotFoundError: it has just been deleted.
     """
-    return await _by_hand(session, segment, person_ids, _COME, "segment.people_added", by=by, source=source)
+    verb = "segment.people_added"
+    return await _by_hand(session, segment, person_ids, _COME, verb, live=live, by=by, source=source)
 
 
 async def remove(session: TenantSession, segment: Segment, person_ids: Sequence[UUID], *, by: Actor) -> Changes:
@@ -260,6 +273,7 @@ async def _by_hand(
     statement: Any,  # noqa: ANN401 - SQL
     verb: str,
     *,
+    live: Collection[UUID] | None = None,
     by: Actor,
     **more: object,
 ) -> Changes:
@@ -273,5 +287,7 @@ async def _by_hand(
     if written:
         counted = {"people": (None, len(written))}
         await activity.record(session, by=by, subject_type="segment", subject_id=segment.id, type=verb, changes=counted)
-        await publish(session, _events(changes, {segment.id: segment.key}, frozenset()))
+        await publish(
+            session, _events(changes, {segment.id: segment.key}, None if live is None else {segment.id: live})
+        )
     return changes

@@ -90,10 +90,9 @@ Heard = dict[Dependency, dict[UUID, list[EventRow]]]
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     """Judge anew who may have entered or left a segment by these events."""
     heard = await _heard(session, events)
-    concerned, causes = await _concerned(session, heard)
+    concerned, causes, live = await _concerned(session, heard)
     if concerned:
-        live = {person_id for person_id, told in causes.items() if any(event.live for event in told)}
-        changes = await membership.rejudge(session, concerned, quiet=causes.keys() - live)
+        changes = await membership.rejudge(session, concerned, live=live)
         now = datetime.now(UTC)
         lags = {
             person_id: (now - min(event.received_at for event in causes[person_id])).total_seconds()
@@ -138,16 +137,24 @@ def _changed(event: EventRow) -> Iterator[Dependency]:
         yield Dependency(kind, str(event.properties.get(name)))
 
 
-async def _concerned(session: TenantSession, heard: Heard) -> tuple[dict[UUID, set[UUID]], dict[UUID, list[EventRow]]]:
-    """Return by segment whom to judge, and by person why."""
+async def _concerned(
+    session: TenantSession, heard: Heard
+) -> tuple[dict[UUID, set[UUID]], dict[UUID, list[EventRow]], dict[UUID, set[UUID]]]:
+    """Return by segment whom to judge, by person why, and by segment whom because of what happens now."""
     concerned: dict[UUID, set[UUID]] = defaultdict(set)
     causes: dict[UUID, list[EventRow]] = defaultdict(list)
+    live: dict[UUID, set[UUID]] = defaultdict(set)
     if heard:
+        happening = {
+            changed: {person_id for person_id, told in by_person.items() if any(event.live for event in told)}
+            for changed, by_person in heard.items()
+        }
         for changed, segment_id in await _dependents(session, heard):
+            live[segment_id] |= happening[changed]
             for person_id, told in heard[changed].items():
                 concerned[segment_id].add(person_id)
                 causes[person_id] += told
-    return concerned, causes
+    return concerned, causes, live
 
 
 async def _dependents(session: TenantSession, changed: Heard) -> list[tuple[Dependency, UUID]]:

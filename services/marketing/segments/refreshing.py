@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, column, delete, func, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import bindparam, column, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
 from contracts.events import SEGMENT_COMPUTED
 from contracts.segments import WORKFLOW, RefreshInput
 from core.actor import SYSTEM, Actor
-from core.database import Database, TenantSession
+from core.database import TenantSession
 from core.errors import ConflictError, NotFoundError
 from core.ids import new_id
 from models import Segment, SegmentDependency, SegmentRefresh
@@ -26,9 +24,6 @@ from services.shared.prepared import prepare
 
 PAGE: Final = 50_000
 """People of a page; well under a second."""
-STUCK_AFTER: Final = timedelta(minutes=10)
-"""A computation that has not moved for so long has lost its workflow."""
-KEPT: Final = timedelta(days=90)
 LAST: Final = UUID(int=2**128 - 1)
 FIRST: Final = UUID(int=0)
 ACTIVE: Final = ("queued", "running")
@@ -78,6 +73,7 @@ async def owe(
         raise ConflictError("A static segment has nothing to compute: who is in it was said by hand.")
     if not await _lock_segment(session, segment.id):
         raise NotFoundError("No such segment.")
+    await session.refresh(segment, ["revision"])
     active = await session.scalar(
         select(SegmentRefresh)
         .where(
@@ -107,7 +103,7 @@ async def owe(
     session.add(run)
     await session.flush()
     await session.refresh(run)
-    await _start(session, run, entity_id=run.id)
+    await start(session, run, entity_id=run.id)
     started = {"cause": (None, cause), "run_id": (None, str(run.id))}
     await activity.record(
         session, by=by, subject_type="segment", subject_id=segment.id, type="segment.refresh_started", changes=started
@@ -130,7 +126,8 @@ async def _make_up_for(session: TenantSession, run: SegmentRefresh, key: str) ->
         await owe_dependents(session, key)
 
 
-async def _start(session: TenantSession, run: SegmentRefresh, *, entity_id: UUID) -> None:
+async def start(session: TenantSession, run: SegmentRefresh, *, entity_id: UUID) -> None:
+    """Owe the workflow of a computation, under an id made from `entity_id`."""
     await starts.owe(
         session,
         workflow=WORKFLOW,
@@ -332,59 +329,3 @@ async def fail(session: TenantSession, run_id: UUID, error: str) -> None:
     await session.flush()
     segment = await session.get_one(Segment, (session.tenant_id, run.segment_id))
     await _make_up_for(session, run, segment.key)
-
-
-async def runs(
-    session: TenantSession, segment_id: UUID, *, limit: int, before: UUID | None
-) -> Sequence[SegmentRefresh]:
-    """Return up to `limit` computations of a segment, newest first, those begun before `before` only."""
-    statement = select(SegmentRefresh).where(
-        SegmentRefresh.tenant_id == session.tenant_id, SegmentRefresh.segment_id == segment_id
-    )
-    if before is not None:
-        statement = statement.where(SegmentRefresh.id < before)
-    return (await session.scalars(statement.order_by(SegmentRefresh.id.desc()).limit(limit))).all()
-
-
-async def last_runs(session: TenantSession, segment_ids: Sequence[UUID]) -> dict[UUID, SegmentRefresh]:
-    """Return by segment its last computation where that is under way or failed."""
-    found = await session.scalars(
-        select(SegmentRefresh)
-        .where(SegmentRefresh.tenant_id == session.tenant_id, SegmentRefresh.segment_id.in_(segment_ids))
-        .ext(distinct_on(SegmentRefresh.segment_id))
-        .order_by(SegmentRefresh.segment_id, SegmentRefresh.id.desc())
-    )
-    return {run.segment_id: run for run in found if run.status in {*ACTIVE, "failed"}}
-
-
-async def resume_stuck(database: Database) -> int:
-    """Start again what has not moved for long: its workflow is gone. Return how many.
-
-    Whoever still works on one is not disturbed: a page is taken once.
-    """
-    async with database.system() as session:
-        stuck = await _stuck(session)
-    for tenant_id, run_id in stuck:
-        async with database.tenant(tenant_id) as own:
-            run = await own.get(SegmentRefresh, (tenant_id, run_id), with_for_update=True)
-            if run is not None and run.status in ACTIVE:
-                run.updated_at = func.now()
-                await own.flush()
-                await own.refresh(run)
-                await _start(own, run, entity_id=new_id())
-    return len(stuck)
-
-
-async def _stuck(session: AsyncSession) -> list[tuple[UUID, UUID]]:
-    rows = await session.execute(
-        select(SegmentRefresh.tenant_id, SegmentRefresh.id).where(
-            text("(status = 'queued' OR status = 'running')"),
-            SegmentRefresh.updated_at < func.now() - STUCK_AFTER,
-        )
-    )
-    return [(row.tenant_id, row.id) for row in rows]
-
-
-async def forget_old(session: AsyncSession) -> None:
-    """Delete computations that ended long ago; needs a session of tl_system."""
-    await session.execute(delete(SegmentRefresh).where(SegmentRefresh.finished_at < func.now() - KEPT))

@@ -76,6 +76,16 @@ INSERT INTO enrollment (tenant_id, id, journey_id, version_id, cohort_id, slot, 
 SELECT :tenant, tl_uuid7(), :tenant, :tenant, :tenant, row_number() OVER (), 'person', id, id, 'nap'
 FROM person WHERE tenant_id = :tenant
 """
+_SEGMENTS = """
+INSERT INTO segment (tenant_id, id, key, name, kind)
+SELECT :tenant, tl_uuid7(), 'segment-' || n, 'Segment', 'static' FROM generate_series(1, 300) AS n
+"""
+_MEMBERS = """
+INSERT INTO segment_member (tenant_id, segment_id, person_id, source)
+SELECT :tenant, s.id, p.id, 'manual'
+FROM segment s JOIN person p ON p.tenant_id = s.tenant_id
+WHERE s.tenant_id = :tenant AND s.key IN ('segment-1', 'segment-2', 'segment-3')
+"""
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +100,12 @@ async def crowd(database: Database, database_url: str) -> AsyncGenerator[tuple[U
         for statement in (_EVENTS, _ACTIVITIES):
             await session.execute(text(statement), {"tenant": tenant, "person": person})
         await session.execute(text(_MESSAGES), {"tenant": tenant, "template": new_id()})
-        for statement in (_CHOICES, _ORDERS, _PASSAGES):
+        for statement in (_CHOICES, _ORDERS, _PASSAGES, _SEGMENTS, _MEMBERS):
             await session.execute(text(statement), {"tenant": tenant})
     connection = await asyncpg.connect(database_url)
     await connection.execute(
-        "ANALYZE person, person_identifier, event, activity, message, consent, order_fact, enrollment"
+        "ANALYZE person, person_identifier, event, activity, message, consent, order_fact, enrollment, segment,"
+        " segment_member"
     )
     yield tenant, person
     await connection.close()
@@ -234,12 +245,18 @@ async def test_a_profile_and_a_lookup_read_nothing_but_what_they_show(
     database: Database, crowd: tuple[UUID, UUID], mode: str
 ) -> None:
     tenant, person = crowd
-    large = {"event", "activity", "person", "person_identifier"}
+    large = {"event", "activity", "person", "person_identifier", "segment", "segment_member"}
     for statement, arguments, expected in (
         (
             profile.STATEMENT,
             f"'{tenant}', '{person}'",
-            {"event_person_idx", "activity_tenant_id_subject_type_subject_id_at_idx", "person_pkey"},
+            {
+                "event_person_idx",
+                "activity_tenant_id_subject_type_subject_id_at_idx",
+                "person_pkey",
+                "segment_member_tenant_id_person_id_idx",
+                "segment_pkey",
+            },
         ),
         (reading.BY_IDENTIFIER, f"'{tenant}', 'email', 'p9@shop.example'", {"person_identifier_pkey", "person_pkey"}),
     ):

@@ -288,7 +288,7 @@ REFUSED = {
     "email like 'a\\'": "ends with its escape",
     "email like 'a!' escape '!'": "ends with its escape",
     "email like 'a' escape ''": "one character",
-    "email like any (array['a'])": "text in quotes",
+    "email like any (array['a'])": "not allowed",
     "score = email": "do not go together",
     "score + email = 1": "not allowed",
     "created_at + created_at is null": "not allowed",

@@ -94,8 +94,9 @@ TOKENS = sorted(
 @st.composite
 def mutated(draw: st.DrawFn) -> str:
     """Criteria of the corpus, with some of their words taken out, doubled, moved, or put in from others."""
-    words = re.findall(r"'[^']*'|\w+|\s+|[^\w\s]", draw(st.sampled_from(CORPUS)))
-    for _ in range(draw(st.integers(1, 5))):
+    begun = draw(st.sampled_from([*FOUND, *FOUND, *FOUND, *CORPUS]))  # most of what is refused stays so
+    words = re.findall(r"'[^']*'|\w+|\s+|[^\w\s]", begun)
+    for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(words)))
         match draw(st.sampled_from(["out", "double", "in", "swap", "splice"])):
             case "out":
@@ -143,7 +144,7 @@ async def test_what_was_tampered_with_is_refused_or_harmless(
     await refused_or_harmless(store, sql)
 
 
-@fuzzed(400)
+@fuzzed(200)
 @given(
     sql=st.one_of(
         st.text(max_size=200),

@@ -6,6 +6,7 @@ import pytest
 
 from core.errors import InvalidError
 from services.marketing import criteria
+from services.marketing.criteria import source
 from tests.services.marketing.criteria.refused import REFUSED
 from tests.services.marketing.criteria.spelling import spelled_from_known_words
 
@@ -32,6 +33,13 @@ def test_a_refusal_does_not_depend_on_the_place(hostile: str, wrap: str) -> None
     ):
         with pytest.raises(InvalidError):
             criteria.parse(wrap.format(condition))
+
+
+def test_a_text_that_the_parser_goes_back_and_forth_over_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    criteria.parse("score > 1")
+    monkeypatch.setattr(source, "MAX_STEPS", 0)
+    with pytest.raises(InvalidError, match="cannot be read"):
+        criteria.parse("score > 1")
 
 
 def test_a_text_of_a_megabyte_is_refused_before_it_is_read() -> None:

@@ -1,0 +1,37 @@
+"""The whole platform over a store of its own."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+from httpx import AsyncClient
+from temporalio.client import Client
+
+from api.app import create_app
+from core.actor import CLI
+from core.database import Database
+from core.settings import Settings
+from services.tenancy import api_keys, tenants
+from tests.api.conftest import serving
+from tests.factories.marketing import Marketing
+from tests.factories.running import Platform, platform
+
+
+@pytest.fixture
+async def running(empty_database_url: str, temporal_client: Client) -> AsyncGenerator[Platform]:
+    """A platform over an empty database."""
+    database = Database(empty_database_url)
+    async with database.system() as session:
+        tenant = await tenants.create(session, "test", "Test")
+    async with platform(Marketing(database, tenant.id, empty_database_url), temporal_client) as running:
+        yield running
+    await database.close()
+
+
+@pytest.fixture
+async def client(running: Platform, settings: Settings) -> AsyncGenerator[AsyncClient]:
+    """A client of the API over that database."""
+    app = create_app(settings.model_copy(update={"database_url": running.marketing.url}))
+    async with running.marketing.session() as session:
+        secret = (await api_keys.create(session, "test", ["*"], by=CLI))[1]
+    async with app.router.lifespan_context(app), serving(app, secret) as client:
+        yield client
