@@ -39,15 +39,12 @@ AT_ONCE: Final = 100
 PEOPLE_AT_ONCE: Final = 2_000
 
 _LOCK: Final = """
-SELECT set_config('plan_cache_mode', 'force_generic_plan', true), count(*)
-FROM (SELECT pg_advisory_xact_lock_shared($1, hashtext($2))
+SELECT set_config('plan_cache_mode', $1, true), count(*)
+FROM (SELECT pg_advisory_xact_lock_shared($2, hashtext($3))
       UNION ALL
-      SELECT pg_advisory_xact_lock($3, hashtext(id::text)) FROM unnest($4::uuid[]) AS id) AS locked
+      SELECT pg_advisory_xact_lock($4, hashtext(id::text)) FROM unnest($5::uuid[]) AS id) AS locked
 """
-_LOCK_ALL: Final = """
-SELECT set_config('plan_cache_mode', 'force_generic_plan', true), pg_advisory_xact_lock($1, hashtext($2))
-"""
-# Judging many segments takes longer to plan than to do, and its plan is the same whoever is judged: it is kept.
+_LOCK_ALL: Final = "SELECT set_config('plan_cache_mode', $1, true), pg_advisory_xact_lock($2, hashtext($3))"
 
 # Held as their foreign key would hold them: whoever is being merged or erased is left out, and is no error.
 _COME: Final = text("""
@@ -101,10 +98,15 @@ class Changes:
         return len(self.entered) + len(self.left)
 
 
-async def lock(session: TenantSession, segment_ids: Iterable[UUID]) -> None:
-    """Keep everybody else from changing the members of these segments until the transaction ends."""
+async def lock(session: TenantSession, segment_ids: Iterable[UUID], *, keep_plans: bool = False) -> None:
+    """Keep everybody else from changing the members of these segments until the transaction ends.
+
+    With `keep_plans` its statements run by the plans that the server has kept: judging many segments takes longer to
+    plan than to do. A page of people is planned for itself: what is best depends on how many there are.
+    """
+    mode = "force_generic_plan" if keep_plans else "force_custom_plan"
     ids = sorted(segment_ids)
-    tenant = (TENANT_LOCK_SPACE, str(session.tenant_id))
+    tenant = (mode, TENANT_LOCK_SPACE, str(session.tenant_id))
     if len(ids) > LOCKED_ONE_BY_ONE:
         await fetch(session, _LOCK_ALL, *tenant)
     else:
@@ -125,7 +127,7 @@ async def rejudge(
         live: By segment's id, whose changes may start something: of what was told long after it happened nothing
             starts. None for all.
     """
-    await lock(session, concerned)
+    await lock(session, concerned, keep_plans=True)
     known = await revisions.realtime(session, concerned.keys())
     changes = Changes()
     for group, people in _grouped(concerned, known):
