@@ -8,6 +8,7 @@ from sqlalchemy import text
 from core.database import Database
 from core.logging import get_logger
 from core.waiting import any_of
+from relay.delivery import transient
 from relay.delta import LOCK_SPACE
 from services.marketing.segments import clock
 
@@ -48,9 +49,16 @@ class SegmentClock:
                 return POLL_SECONDS
             waiting = await clock.due(session)
             for tenant_id, who in waiting.items():
-                # In a transaction of its own: only the lock is held meanwhile.
-                async with self._database.tenant(tenant_id) as own:
-                    await clock.turn(own, who)
+                try:
+                    # In a transaction of its own: only the lock is held meanwhile.
+                    async with self._database.tenant(tenant_id) as own:
+                        await clock.turn(own, who)
+                except Exception as error:
+                    if transient(error):
+                        raise
+                    # One tenant's trouble must not hold up the others for ever.
+                    _log.exception("segment_turns_put_off", tenant=str(tenant_id), people=len(who))
+                    await clock.put_off(session, tenant_id, who)
             if waiting:
                 return 0.0
             seconds = await clock.seconds_to_next(session)

@@ -29,15 +29,16 @@ from services.identity.merge_fields import (
 from services.shared import activity
 from services.shared.activity import NewActivity
 
-# A person shows no identifier that is another's, or that it lost since the merge: then the oldest of its own.
+# A person shows no identifier that is another's, or that it lost since the merge, and one where it has any: the oldest
+# of its own.
 _SHOWN: Final = {
     kind: text(f"""
         UPDATE person p
         SET {kind} = (SELECT i.value FROM person_identifier i
                       WHERE i.tenant_id = :tenant AND i.person_id = p.id AND i.kind = '{kind}'
                       ORDER BY i.created_at, i.value LIMIT 1)
-        WHERE p.tenant_id = :tenant AND p.id IN (:winner, :loser) AND p.{kind} IS NOT NULL
-          AND (EXISTS (SELECT FROM person_identifier i
+        WHERE p.tenant_id = :tenant AND p.id IN (:winner, :loser)
+          AND (p.{kind} IS NULL OR EXISTS (SELECT FROM person_identifier i
                        WHERE i.tenant_id = :tenant AND i.kind = '{kind}' AND i.value = p.{kind} AND i.person_id <> p.id)
                OR EXISTS (SELECT FROM person_merge_row j
                           WHERE j.tenant_id = :tenant AND j.merge_id = :merge AND j.table_name = 'person_identifier'

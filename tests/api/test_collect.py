@@ -31,7 +31,10 @@ async def site(client: AsyncClient, anonymous: AsyncClient) -> Website:
 
 async def events(database: Database, tenant_id: UUID) -> list[Any]:
     async with database.tenant(tenant_id) as session:
-        statement = "SELECT * FROM event WHERE tenant_id = :tenant AND type NOT LIKE 'person.%' ORDER BY position"
+        statement = (
+            "SELECT * FROM event WHERE tenant_id = :tenant AND type NOT LIKE 'person.%' AND type NOT LIKE 'tenant.%'"
+            " ORDER BY position"
+        )
         return list((await session.execute(text(statement), {"tenant": tenant_id})).all())
 
 

@@ -94,7 +94,7 @@ def test_the_demo_does_the_main_job_and_does_it_again(folder: Path) -> None:
         profile = json.loads(shown.stdout[shown.stdout.index("\n{\n") : shown.stdout.index("\n}\n") + 3])
         assert profile["customer"]["total_spent"] == {"amount": "100.00", "currency": "EUR"}
         assert profile["identity"]["lifecycle_stage"] == "customer"
-        assert set(profile["campaigns"]["enrolled"]) == {"welcome", "abandoned_cart", "customer_retention"}
+        assert set(profile["campaigns"]["enrolled"]) == {"welcome", "abandoned_cart", "customer_retention", "priority"}
         assert profile["campaigns"]["email_engagement"] == {"sent": 3, "opens": 1, "clicks": 0}
         assert shown.stdout.count("  curl ") == 3
 

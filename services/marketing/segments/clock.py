@@ -19,6 +19,12 @@ _DUE: Final = text("""
 """)
 _NEXT: Final = text("SELECT EXTRACT(epoch FROM min(at) - now()) FROM segment_flip")
 
+_PUT_OFF: Final = text("""
+    UPDATE segment_flip f SET at = now() + interval '5 minutes'
+    FROM unnest(CAST(:segments AS uuid[]), CAST(:people AS uuid[])) AS w(segment_id, person_id)
+    WHERE f.tenant_id = :tenant AND f.segment_id = w.segment_id AND f.person_id = w.person_id
+""")
+
 Due = Sequence[tuple[UUID, UUID, datetime]]
 """Segment, person, and when they were due."""
 
@@ -30,6 +36,12 @@ async def due(session: AsyncSession) -> dict[UUID, Due]:
     for row in rows:
         found[row.tenant_id].append((row.segment_id, row.person_id, row.at))
     return dict(found)
+
+
+async def put_off(session: AsyncSession, tenant_id: UUID, who: Due) -> None:
+    """Have those who could not be judged come later, behind the others; needs a session of tl_system."""
+    columns = {"segments": [segment_id for segment_id, _, _ in who], "people": [person_id for _, person_id, _ in who]}
+    await session.execute(_PUT_OFF, {"tenant": tenant_id, **columns})
 
 
 async def seconds_to_next(session: AsyncSession) -> float | None:

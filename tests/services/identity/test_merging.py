@@ -225,6 +225,16 @@ async def test_an_identifier_shown_by_the_winner_goes_back_with_the_loser(market
     assert (await load(marketing, loser)).email == "l@shop.example"
 
 
+async def test_an_address_that_came_since_is_shown_when_the_losers_goes_back(marketing: Marketing) -> None:
+    winner, loser = await visitor(marketing, "browser-1"), await person(marketing, email="l@shop.example")
+    merged = await merge(marketing, winner, loser)
+    async with marketing.session() as session:
+        await identifiers.attach(session, winner, kind="email", value="w@shop.example", by=CLI)
+    assert (await load(marketing, winner)).email == "l@shop.example"
+    await undo(marketing, merged)
+    assert (await load(marketing, winner)).email == "w@shop.example"
+
+
 async def test_chains_come_apart_in_any_order(marketing: Marketing) -> None:
     a = await person(marketing, fields={"first_name": "A", "last_name": "Aa"}, attributes={"a": 1})
     b = await person(marketing, attributes={"b": 1})

@@ -78,7 +78,7 @@ FROM person WHERE tenant_id = :tenant
 """
 _SEGMENTS = """
 INSERT INTO segment (tenant_id, id, key, name, kind)
-SELECT :tenant, tl_uuid7(), 'segment-' || n, 'Segment', 'static' FROM generate_series(1, 300) AS n
+SELECT :tenant, tl_uuid7(), 'segment-' || n, 'Segment', 'static' FROM generate_series(1, 5000) AS n
 """
 _MEMBERS = """
 INSERT INTO segment_member (tenant_id, segment_id, person_id, source)

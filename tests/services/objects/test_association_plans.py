@@ -20,6 +20,10 @@ from tests.services.identity.statements import indexes, nodes
 from tests.services.identity.test_plans import plans
 
 _PEOPLE = "INSERT INTO person (tenant_id, id) SELECT :tenant, tl_uuid7() FROM generate_series(1, 10000)"
+_SHOPS = """
+INSERT INTO organization (tenant_id, id, name, name_key, currency)
+SELECT :tenant, tl_uuid7(), 'Shop ' || n, 'shop ' || n, 'EUR' FROM generate_series(1, 5000) AS n
+"""
 _LINKS = """
 INSERT INTO association (tenant_id, id, label, {side}_organization_id, {other}_person_id)
 SELECT :tenant, tl_uuid7(), 'fan', :shop, id FROM person WHERE tenant_id = :tenant
@@ -39,13 +43,14 @@ async def hub(database: Database, database_url: str) -> AsyncGenerator[tuple[UUI
         system.add(Tenant(id=tenant, key=f"hub-{tenant.hex}", name="Hub"))
     async with database.tenant(tenant) as session:
         shop = await add_one(session, "organization")
-        await session.execute(text(_PEOPLE), {"tenant": tenant})
+        for statement in (_PEOPLE, _SHOPS):
+            await session.execute(text(statement), {"tenant": tenant})
         for side, other in (("from", "to"), ("to", "from")):
             statement = text(_LINKS.format(side=side, other=other))
             await session.execute(statement, {"tenant": tenant, "shop": UUID(shop)})
         await session.execute(text(_OTHERS), {"tenant": tenant})
     connection = await asyncpg.connect(database_url)
-    await connection.execute("ANALYZE association, person")
+    await connection.execute("ANALYZE association, person, organization")
     yield tenant, End("organization", shop)
     await connection.close()
 
