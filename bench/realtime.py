@@ -2,20 +2,21 @@
 
 - `realtime-scale`: what the relay spends on one event, with 200 segments that its type concerns.
 - `realtime-latency`: from handing an event in to the committed membership, through all of the relay's consumers,
-  against one NOTIFY between two connections and the same statements, prepared, as the tables' superuser.
+  against one NOTIFY between two connections and the same statements, recorded from the relay and sent by hand.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Generator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Self, cast
 from uuid import UUID, uuid4
 
 import asyncpg
+from asyncpg.prepared_stmt import PreparedStatement
 
 from bench.harness import FULL, Ratio, Report, Servers, median
 from core.actor import CLI
@@ -34,6 +35,7 @@ SEGMENTS = 200
 MEMBERS = 0.01
 """Of the people, in each segment."""
 SAMPLE = 200
+CALLS = 200
 WARM = 30
 BLOCK = 10
 TYPE = "shop.seen"
@@ -46,7 +48,8 @@ FROM generate_series($2::bigint, $3::bigint) AS n
 EVENTS = """
 INSERT INTO event (tenant_id, id, type, subject_id, person_id, properties, occurred_at)
 SELECT $1, tl_uuid7(), (ARRAY['page.viewed', $2])[k], id, id, '{}', now() - k * interval '1 hour'
-FROM person, generate_series(1, 2) AS k WHERE tenant_id = $1
+FROM (SELECT id, tenant_id FROM person WHERE tenant_id = $1 ORDER BY id OFFSET $3 LIMIT $4) AS p,
+     generate_series(1, 2) AS k
 """
 MEMBERSHIPS = """
 INSERT INTO segment_member (tenant_id, segment_id, person_id)
@@ -63,6 +66,7 @@ class Store:
     database: Database
     tenant_id: UUID
     people: Sequence[UUID]
+    segments: frozenset[UUID]
 
     async def send(self, person_id: UUID, event_type: str = TYPE) -> None:
         """Hand an event in, as the API does."""
@@ -94,7 +98,8 @@ async def filled(running: Servers, name: str, count: int, report: Report) -> Sto
     connection = await asyncpg.connect(driver_url(url), server_settings={"synchronous_commit": "off"})
     for first in range(1, count + 1, 50_000):
         await connection.execute(PEOPLE, tenant_id, first, min(first + 49_999, count))
-    await connection.execute(EVENTS, tenant_id, TYPE)
+    for first in range(0, count, count // CALLS):  # a transaction each, as clients would have sent them
+        await connection.execute(EVENTS, tenant_id, TYPE, first, count // CALLS)
     async with database.tenant(tenant_id) as session:
         for number in range(SEGMENTS):
             fields = {"key": f"s{number}", "name": "S", "kind": "dynamic", "rules": rules(number)}
@@ -110,9 +115,12 @@ async def filled(running: Servers, name: str, count: int, report: Report) -> Sto
         )
     await connection.execute("VACUUM ANALYZE")
     rows = await connection.fetch("SELECT id FROM person WHERE tenant_id = $1", tenant_id)
+    segments = frozenset([row["id"] for row in await connection.fetch("SELECT id FROM segment")])
     await connection.close()
     report(f"{count:,} people, {SEGMENTS} segments in {time.perf_counter() - began:.0f} s")
-    return Store(url, database, tenant_id, random.Random(1).sample([row["id"] for row in rows], SAMPLE + WARM))
+    return Store(
+        url, database, tenant_id, random.Random(1).sample([row["id"] for row in rows], SAMPLE + WARM), segments
+    )
 
 
 async def run(running: Servers, report: Report) -> list[Ratio]:
@@ -145,8 +153,9 @@ async def _scale(small: Store, large: Store, report: Report) -> Ratio:
 
 async def _latency(store: Store, report: Report) -> Ratio:
     async with AsyncExitStack() as cleanup:
-        ours = await cleanup.enter_async_context(_Ours(store))
+        # First the one that watches the relay, while no other runs.
         bare = await cleanup.enter_async_context(_Bare(store))
+        ours = await cleanup.enter_async_context(_Ours(store))
         times: dict[str, list[float]] = {"ours": [], "bare": []}
         for start in range(0, SAMPLE, BLOCK):
             for name, contender in (("ours", ours), ("bare", bare)):
@@ -216,64 +225,90 @@ class _Ours(_Contender):
 
 
 class _Bare(_Contender):
-    """One connection writes and notifies, another listens and does what has to be done."""
+    """One connection writes and notifies, another listens and sends what the relay was seen to send.
+
+    The statements are the same in text and number, prepared, each about its own person; the relay's own work is left
+    out.
+    """
 
     async def __aenter__(self) -> Self:
         self._writer, self._reader, listener = [await self.connect() for _ in range(3)]
         self._told = asyncio.Event()
         await listener.add_listener("bench", self._hear)
-        self._segment_id = await self._reader.fetchval("SELECT id FROM segment WHERE key = 's0'")
+        await self._reader.execute(
+            "INSERT INTO consumer_cursor (consumer, seen) VALUES ('bench', pg_current_snapshot())"
+        )
+        relay = Relay(self.store.database, [realtime.CONSUMER])
+        # Twice: the first time also reads the rules, which are kept from then on.
+        first, self._person, *_ = self.store.people
+        await self._seen_to_send(relay, first)
+        statements = await self._seen_to_send(relay, self._person)
+        # What went to the other connections, to wake readers, is the writer's NOTIFY here.
+        self._statements = [each for each in statements if not each[0].startswith("NOTIFY")]
         return self
+
+    async def _seen_to_send(self, relay: Relay, person_id: UUID) -> list[tuple[str, tuple[object, ...]]]:
+        while await relay.step(realtime.CONSUMER):
+            pass
+        await self.forget([person_id])
+        await self.store.send(person_id, "shop.clicked")
+        with _sent() as statements:
+            assert await relay.step(realtime.CONSUMER)
+        return statements
 
     def _hear(self, *_: object) -> None:
         self._told.set()
 
     async def enter(self, person_id: UUID) -> None:
         """Do the same by hand."""
-        tenant_id = self.store.tenant_id
         self._told.clear()
         values = (uuid4(), "shop.clicked", "{}", datetime.now(UTC), True, None, person_id)
-        await self._writer.fetch(ingest.BY_ID, tenant_id, *values)
+        await self._writer.fetch(ingest.BY_ID, self.store.tenant_id, *values)
         await self._writer.execute("NOTIFY bench")
         await self._told.wait()
-        async with self._reader.transaction():
-            for statement in self._statements():
-                await statement(person_id)
+        for sql, arguments in self._statements:
+            if arguments:
+                await self._reader.fetch(sql, *(self._own(each, person_id) for each in arguments))
+            else:
+                await self._reader.execute(sql)
 
-    def _statements(self) -> list[Callable[[UUID], Awaitable[object]]]:
-        tenant_id, segment_id, reader = self.store.tenant_id, self._segment_id, self._reader
-        return [
-            lambda _: reader.fetch(
-                "SELECT id, type, person_id FROM event WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())"
-                " AND type = 'shop.clicked'"
-            ),
-            lambda _: reader.fetch(
-                "SELECT d.segment_id, s.key, s.revision FROM segment_dependency d"
-                " JOIN segment s ON s.tenant_id = d.tenant_id AND s.id = d.segment_id"
-                " WHERE d.tenant_id = $1 AND d.kind = 'event' AND d.name = 'shop.clicked' AND s.refresh = 'realtime'",
-                tenant_id,
-            ),
-            lambda _: reader.fetch("SELECT pg_advisory_xact_lock(1, hashtext($1::text))", str(segment_id)),
-            lambda person_id: reader.fetch(
-                "SELECT p.id, EXISTS (SELECT FROM event e WHERE e.tenant_id = $1 AND e.person_id = p.id"
-                " AND e.type = 'shop.clicked'), EXISTS (SELECT FROM segment_member m WHERE m.tenant_id = $1"
-                " AND m.segment_id = $3 AND m.person_id = p.id) FROM person p WHERE p.tenant_id = $1 AND p.id = $2",
-                tenant_id,
-                person_id,
-                segment_id,
-            ),
-            lambda person_id: reader.fetch(
-                "INSERT INTO segment_member (tenant_id, segment_id, person_id) VALUES ($1, $2, $3)"
-                " ON CONFLICT DO NOTHING RETURNING person_id",
-                tenant_id,
-                segment_id,
-                person_id,
-            ),
-            lambda person_id: reader.fetch(
-                "INSERT INTO event (tenant_id, id, type, subject_id, person_id, properties)"
-                " VALUES ($1, $2, 'segment.entered', $3, $3, '{\"segment\": \"s0\"}')",
-                tenant_id,
-                uuid4(),
-                person_id,
-            ),
-        ]
+    def _own(self, argument: object, person_id: UUID) -> object:
+        """Return what stands for an argument that was seen when it is about this person."""
+        if isinstance(argument, list):
+            return [self._own(each, person_id) for each in cast("list[object]", argument)]
+        if argument == realtime.CONSUMER.name:
+            return "bench"
+        if not isinstance(argument, UUID) or argument == self.store.tenant_id or argument in self._segments:
+            return argument
+        return person_id if argument == self._person else uuid4()
+
+    @property
+    def _segments(self) -> frozenset[UUID]:
+        return self.store.segments
+
+
+@contextmanager
+def _sent() -> Generator[list[tuple[str, tuple[object, ...]]]]:
+    """Note all statements that this process sends meanwhile."""
+    seen: list[tuple[str, tuple[object, ...]]] = []
+    driver = cast("Any", asyncpg.Connection)
+    statement = cast("Any", PreparedStatement)
+    fetch, execute, run = driver.fetch, driver.execute, statement.fetch
+
+    async def noting_fetch(connection: Any, query: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's own
+        seen.append((query, arguments))
+        return await fetch(connection, query, *arguments, **options)
+
+    async def noting_execute(connection: Any, query: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        seen.append((query, arguments))
+        return await execute(connection, query, *arguments, **options)
+
+    async def noting_run(prepared: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        seen.append((prepared.get_query(), arguments))
+        return await run(prepared, *arguments, **options)
+
+    driver.fetch, driver.execute, statement.fetch = noting_fetch, noting_execute, noting_run
+    try:
+        yield seen
+    finally:
+        driver.fetch, driver.execute, statement.fetch = fetch, execute, run

@@ -7,11 +7,11 @@ from services.marketing import confirmations, merged, triggers
 from services.marketing.segments import imported, realtime
 
 CONSUMERS: tuple[Consumer, ...] = (
+    realtime.CONSUMER,  # first, as it promises to be fresh
     lifecycle.CONSUMER,
     order_facts.CONSUMER,
     scoring.CONSUMER,
     imported.CONSUMER,
-    realtime.CONSUMER,
     triggers.CONSUMER,
     confirmations.CONSUMER,
     merged.CONSUMER,

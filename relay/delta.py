@@ -19,6 +19,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.database import Database
 from services.events.bus import Consumer, EventRow
 
 LOCK_SPACE: Final = 7_302_120
@@ -32,21 +33,42 @@ _COLUMNS: Final = """tenant_id, id, type, subject_type, subject_id, person_id, p
 
 _WANTED: Final = "(CAST(:types AS text[]) IS NULL OR type = ANY(CAST(:types AS text[])))"
 
+# One look for each transaction that was open, of which there are few, mostly none: joined or as a list, a large import
+# (one transaction, many events) would have Postgres read the whole table to find them.
 # Adding 0 keeps the planner off the index on position, whose beginning lies far before the delta's.
-FIRST_PAGE: Final = text(f"""
-    SELECT * FROM (
+_DELTA: Final = f"""
       SELECT {_COLUMNS} FROM event
-      WHERE xid >= pg_snapshot_xmax(CAST(CAST(:seen AS text) AS pg_snapshot))
-        AND xid < pg_snapshot_xmax(CAST(CAST(:target AS text) AS pg_snapshot))
-        AND pg_visible_in_snapshot(xid, CAST(CAST(:target AS text) AS pg_snapshot)) AND {_WANTED}
+      WHERE xid >= pg_snapshot_xmax({{seen}}) AND xid < pg_snapshot_xmax({{target}})
+        AND pg_visible_in_snapshot(xid, {{target}}) AND {{wanted}}
       UNION ALL
-      SELECT {_COLUMNS} FROM event
-      WHERE xid = ANY(ARRAY(SELECT pg_snapshot_xip(CAST(CAST(:seen AS text) AS pg_snapshot))))
-        AND pg_visible_in_snapshot(xid, CAST(CAST(:target AS text) AS pg_snapshot)) AND {_WANTED}
-    ) AS delta
+      SELECT late.* FROM pg_snapshot_xip({{seen}}) AS open(id)
+      CROSS JOIN LATERAL (
+        SELECT {_COLUMNS} FROM event
+        WHERE xid = open.id AND pg_visible_in_snapshot(xid, {{target}}) AND {{wanted}}
+        OFFSET 0
+      ) AS late
+"""  # noqa: S608 - constants of this module
+
+_OF_TEXT: Final = "CAST(CAST(:{} AS text) AS pg_snapshot)"
+FIRST_PAGE: Final = text(f"""
+    SELECT * FROM ({
+    _DELTA.format(seen=_OF_TEXT.format("seen"), target=_OF_TEXT.format("target"), wanted=_WANTED)
+}) AS delta
     ORDER BY position + 0
     LIMIT :size
 """).columns(properties=JSONB)  # noqa: S608 - constants of this module
+
+PEEK: Final = f"""
+    SELECT c.target IS NOT NULL
+        OR pg_snapshot_xmax(c.seen) > pg_snapshot_xmax(pg_current_snapshot())
+        OR (c.updated_at < now() - interval '5 seconds' AND CAST(c.seen AS text) <> CAST(pg_current_snapshot() AS text))
+        OR EXISTS (SELECT FROM dead_event WHERE consumer = $1
+                   AND replay_requested_at IS NOT NULL AND resolved_at IS NULL)
+        OR EXISTS (SELECT FROM ({
+    _DELTA.format(seen="c.seen", target="pg_current_snapshot()", wanted="($2::text[] IS NULL OR type = ANY($2))")
+}) AS delta)
+    FROM consumer_cursor c WHERE c.consumer = $1
+"""  # noqa: S608 - constants of this module
 
 NEXT_PAGE: Final = text(f"""
     SELECT {_COLUMNS} FROM event
@@ -122,6 +144,16 @@ class Page:
     def count(self) -> int:
         """How many events there are."""
         return sum(map(len, self.events.values()))
+
+
+async def peek(database: Database, consumer: Consumer) -> bool:
+    """Whether a step may find anything to do for the consumer: one statement, and no lock.
+
+    Each event wakes every consumer, and most want few of the types.
+    """
+    async with database.hot_system() as connection:
+        types = None if consumer.types is None else sorted(consumer.types)
+        return bool(await connection.fetchval(PEEK, consumer.name, types) in {True, None})
 
 
 async def lock(session: AsyncSession, consumer: str) -> bool:

@@ -78,7 +78,7 @@ class Relay:
         while not stop.is_set():
             awake.clear()
             try:
-                more = await self.step(consumer)
+                more = await delta.peek(self._database, consumer) and await self.step(consumer)
             except Exception as error:  # noqa: BLE001 - whatever it was, the bus must go on
                 _log.warning("relay_failed", consumer=consumer.name, retry_in=pause, exc_info=error)
                 await any_of(stop, seconds=pause)
