@@ -23,7 +23,7 @@ from activities.journeys import JourneyActivities
 from activities.people_import import ImportActivities
 from activities.scores import ScoreActivities
 from activities.segments import SegmentActivities
-from core import logging
+from core import logging, memory
 from core.database import Database
 from core.settings import Settings, settings
 from core.temporal import IDENTITY_QUEUE, MARKETING_QUEUE, connect
@@ -159,6 +159,7 @@ async def main(work: Callable[[Settings, asyncio.Event], Awaitable[None]] = run)
     """Do `work` with this process's settings until a signal comes."""
     configuration = settings()
     logging.configure(configuration.log_level)
+    memory.settle()
     async with stopping_on_signals() as stop:
         await work(configuration, stop)
 

@@ -50,7 +50,7 @@ from api.rest import (
 from api.tracking import choices, collect
 from api.tracking import forms as public_forms
 from api.tracking import routes as tracking
-from core import logging
+from core import logging, memory
 from core.settings import Settings
 from core.settings import settings as process_settings
 
@@ -112,6 +112,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        memory.settle()
         resources.temporal.start()
         try:
             yield

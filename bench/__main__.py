@@ -8,7 +8,7 @@ import uvloop
 
 from bench import enroll, growth, journey, lookup, people_import, profile, realtime, records, segment, trigger
 from bench.harness import Ratio, Report, Servers, servers
-from core import logging
+from core import logging, memory
 
 Bench = Callable[[Servers, Report], Awaitable[list[Ratio]]]
 
@@ -41,6 +41,7 @@ def main(names: list[str]) -> int:
         say(f"no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
         return 2
     logging.configure("WARNING")
+    memory.settle()  # as a worker does
     good = True
     for name in wanted:
         with servers() as running:

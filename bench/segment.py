@@ -117,7 +117,8 @@ async def _segment(bench: Tenant) -> Segment:
 async def _refresh(bench: Tenant, segment: Segment) -> float:
     began = time.perf_counter()
     async with bench.database.tenant(bench.id) as session:
-        await refreshing.owe(session, segment, cause="manual", quiet=True, by=CLI)
+        found = await definitions.find(session, segment.key)
+        await refreshing.owe(session, found, cause="manual", quiet=True, by=CLI)
     await _finished(bench, segment)
     return time.perf_counter() - began
 

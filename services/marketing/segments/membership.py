@@ -102,9 +102,9 @@ async def lock(session: TenantSession, segment_ids: Iterable[UUID], *, keep_plan
     """Keep everybody else from changing the members of these segments until the transaction ends.
 
     With `keep_plans` its statements run by the plans that the server has kept: judging many segments takes longer to
-    plan than to do. A page of people is planned for itself: what is best depends on how many there are.
+    plan than to do. A page of people is planned for itself, see `Prepared.fetch_planned`.
     """
-    mode = "force_generic_plan" if keep_plans else "force_custom_plan"
+    mode = "force_generic_plan" if keep_plans else "auto"
     ids = sorted(segment_ids)
     tenant = (mode, TENANT_LOCK_SPACE, str(session.tenant_id))
     if len(ids) > LOCKED_ONE_BY_ONE:

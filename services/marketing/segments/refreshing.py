@@ -212,8 +212,8 @@ async def page(session: TenantSession, job: Job, after: UUID) -> UUID | None:
     statements = computing(job.tenant_id, job.rules, quiet=job.quiet)
     if statements.moments is not None and job.timed:
         # Before the members: a moment in between is then kept, and due at once.
-        await statements.moments.fetch(session, after=after, upto=upto)
-    [(entered, departed)] = await statements.members.fetch(session, after=after, upto=upto)
+        await statements.moments.fetch_planned(session, after=after, upto=upto)
+    [(entered, departed)] = await statements.members.fetch_planned(session, after=after, upto=upto)
     await _move(session, job, after=after, upto=upto, people=PAGE if last else None, entered=entered, departed=departed)
     return last
 
@@ -230,7 +230,7 @@ async def page_found(session: TenantSession, job: Job, after: UUID, upto: UUID, 
     # Somebody may have been merged or erased since.
     living = select(person.c.id).join(given, given.c.id == person.c.id).where(person.c.tenant_id == job.tenant_id)
     statement = bringing_in_line(job.tenant_id, job.segment_id, job.key, living, quiet=job.quiet)
-    [(entered, departed)] = await prepare(statement).fetch(session, found=list(found), after=after, upto=upto)
+    [(entered, departed)] = await prepare(statement).fetch_planned(session, found=list(found), after=after, upto=upto)
     await _move(session, job, after=after, upto=upto, people=None, entered=entered, departed=departed)
 
 

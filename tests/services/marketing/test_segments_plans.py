@@ -124,7 +124,7 @@ async def test_a_page_is_planned_for_its_people_and_a_judgement_is_not(
     database: Database, crowd: tuple[UUID, UUID, list[Rules]]
 ) -> None:
     tenant, _, segments = crowd
-    for kept, mode in ((True, "force_generic_plan"), (False, "force_custom_plan")):
+    for kept, mode in ((True, "force_generic_plan"), (False, "auto")):
         async with database.tenant(tenant) as session:
             await membership.lock(session, [each.segment_id for each in segments], keep_plans=kept)
             assert await session.scalar(text("SHOW plan_cache_mode")) == mode
