@@ -66,7 +66,9 @@ class Geocoding:
         async with self.database.tenant(self.tenant_id) as session:
             owed = await session.execute(statement, {"queue": self.queue, "tenant": self.tenant_id})
             (workflow_id,) = owed.scalars()
-        await WorkflowStarter(self.database, self.client).once()
+        starter = WorkflowStarter(self.database, self.client)
+        while await starter.once():  # others of this database may be owed before it
+            pass
         assert workflow_id.startswith(f"{WORKFLOW}/{self.tenant_id}/")
         return self.client.get_workflow_handle_for(GeocodeWorkflow.run, workflow_id)
 

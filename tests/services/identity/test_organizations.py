@@ -36,7 +36,10 @@ from tests.services.identity.histories import add_people
 from tests.services.identity.statements import indexes, nodes
 from tests.services.identity.test_plans import plans
 
-TODAY = datetime.now(UTC).date()
+
+def today() -> date:
+    """Return the day it is: a run may begin before midnight and be here after it."""
+    return datetime.now(UTC).date()
 
 
 async def add(session: TenantSession, name: str, parent: UUID | None = None) -> UUID:
@@ -203,7 +206,7 @@ async def test_overdue_agrees_with_paying_the_oldest_debts_by_hand(
     async with database.tenant(tenant_id) as session:
         organization = await add(session, "O")
         for amount, days in debts:
-            entry = NewEntry(kind="charge", amount_minor=amount, currency="EUR", due_on=TODAY + timedelta(days=days))
+            entry = NewEntry(kind="charge", amount_minor=amount, currency="EUR", due_on=today() + timedelta(days=days))
             await organization_ledger.book(session, organization, entry, by=CLI)
         for amount in paid:
             entry = NewEntry(kind="payment", amount_minor=amount, currency="EUR")
@@ -216,7 +219,7 @@ async def test_overdue_agrees_with_paying_the_oldest_debts_by_hand(
         left = max(left - amount, 0)
         if open_amount and days < 0:
             overdue += open_amount
-            since.append(TODAY + timedelta(days=days))
+            since.append(today() + timedelta(days=days))
     assert (account.overdue_minor, account.overdue_since) == (overdue, min(since, default=None))
 
 
@@ -247,13 +250,15 @@ async def test_roles_follow_the_dates_of_links_in_every_tenant(database: Databas
             people[tenant] = await add_people(session, 3)
             shop = await add(session, "Shop")
             for person in people[tenant][:2]:
-                new = NewLink(person_id=person, kind="employee", started_on=TODAY, ended_on=TODAY + timedelta(days=2))
+                new = NewLink(
+                    person_id=person, kind="employee", started_on=today(), ended_on=today() + timedelta(days=2)
+                )
                 await organization_people.add(session, shop, new, by=CLI)
             # As if the days had gone by: the first one's has ended, the third one's has begun.
             await session.execute(
                 update(OrganizationPerson)
                 .where(OrganizationPerson.tenant_id == tenant, OrganizationPerson.person_id == people[tenant][0])
-                .values(ended_on=TODAY)
+                .values(ended_on=today())
             )
             session.add(
                 OrganizationPerson(
@@ -262,7 +267,7 @@ async def test_roles_follow_the_dates_of_links_in_every_tenant(database: Databas
                     organization_id=shop,
                     person_id=people[tenant][2],
                     kind="vendor",
-                    started_on=TODAY,
+                    started_on=today(),
                 )
             )
     daily = once_a_day(organization_people.follow_dates)
