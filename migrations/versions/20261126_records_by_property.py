@@ -12,10 +12,10 @@ branch_labels = None
 depends_on = None
 
 # What an index narrows, sorted. Put together anew with each call, from fixed parts, its values standing in it as
-# constants, so that Postgres plans for them. That the number of all is asked for keeps it from walking in the order of
-# the list in the hope to find enough early: how rare a content is it cannot know here (statistics of what is not
-# leakproof are kept from it), and those who list walk themselves first. $1 is the tenant, $2 the object, $3 the number
-# of rows.
+# constants, so that Postgres plans for them. What fits is read whole before it is sorted (OFFSET 0), which keeps it
+# from walking in the order of the list in the hope to find enough early: how rare a content is it cannot know here
+# (statistics of what is not leakproof are kept from it), and those who list walk themselves first. $1 is the tenant, $2
+# the object, $3 the number of rows.
 QUERY = """
 CREATE FUNCTION tl_records_query(
   contained jsonb,           -- what the properties contain; null for anything
@@ -31,7 +31,9 @@ CREATE FUNCTION tl_records_query(
   after_id uuid              -- ... and the id; null for the first page
 ) RETURNS text LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  command text := 'SELECT r.id, r.properties, r.version, r.created_at, r.updated_at, ';
+  shown CONSTANT text := 'r.id, r.properties, r.version, r.created_at, r.updated_at';
+  command text := 'SELECT ' || shown || ', ';
+  whole text := '';  -- ends the part that is read whole before it is sorted
   way CONSTANT text := CASE WHEN descending THEN ' DESC' ELSE ' ASC' END;
   beyond CONSTANT text := CASE WHEN descending THEN '<' ELSE '>' END;
   sort_key CONSTANT text := CASE sorted_by
@@ -52,7 +54,8 @@ BEGIN
       ' WHERE v.tenant_id = $1 AND v.object_id = $2 AND v.property = %L AND v.value >= %L AND v.value < %L AND',
       sort_property, sort_low, sort_high);
   ELSE
-    command := command || 'NULL::text, count(*) OVER () FROM public.record r WHERE';
+    command := command || 'NULL::text, count(*) OVER () FROM (SELECT ' || shown || ' FROM public.record r WHERE';
+    whole := ' OFFSET 0) r';
   END IF;
   command := command || ' r.tenant_id = $1 AND r.object_id = $2';
   IF contained IS NOT NULL THEN
@@ -69,7 +72,7 @@ BEGIN
       WHEN sort_key IS NULL THEN format(' AND r.id %s %L', beyond, after_id)
       ELSE format(' AND (%s, %s) %s (%L, %L)', sort_key, id_key, beyond, after_value, after_id) END;
   END IF;
-  RETURN command || ' ORDER BY ' || coalesce(sort_key || way || ', ', '') || id_key || way || ' LIMIT $3';
+  RETURN command || whole || ' ORDER BY ' || coalesce(sort_key || way || ', ', '') || id_key || way || ' LIMIT $3';
 END $$
 """
 # Containment is not leakproof, so under row-level security it uses no index. This function asks past the policy, and
@@ -89,13 +92,15 @@ BEGIN
   -- The commonest, whose plan can be kept: there is nothing in the values that would make it another.
   IF contained IS NOT NULL AND cardinality(range_properties) = 0 AND sorted_by = 'id' THEN
     IF descending THEN
-      RETURN QUERY SELECT r.id, r.properties, r.version, r.created_at, r.updated_at, NULL::text, count(*) OVER ()
-        FROM public.record r WHERE r.tenant_id = of_tenant AND r.object_id = of_object
-          AND r.properties @> contained AND (after_id IS NULL OR r.id < after_id) ORDER BY r.id DESC LIMIT size;
+      RETURN QUERY SELECT f.*, NULL::text, count(*) OVER ()
+        FROM (SELECT r.id, r.properties, r.version, r.created_at, r.updated_at FROM public.record r
+              WHERE r.tenant_id = of_tenant AND r.object_id = of_object AND r.properties @> contained
+                AND (after_id IS NULL OR r.id < after_id) OFFSET 0) f ORDER BY f.id DESC LIMIT size;
     ELSE
-      RETURN QUERY SELECT r.id, r.properties, r.version, r.created_at, r.updated_at, NULL::text, count(*) OVER ()
-        FROM public.record r WHERE r.tenant_id = of_tenant AND r.object_id = of_object
-          AND r.properties @> contained AND (after_id IS NULL OR r.id > after_id) ORDER BY r.id LIMIT size;
+      RETURN QUERY SELECT f.*, NULL::text, count(*) OVER ()
+        FROM (SELECT r.id, r.properties, r.version, r.created_at, r.updated_at FROM public.record r
+              WHERE r.tenant_id = of_tenant AND r.object_id = of_object AND r.properties @> contained
+                AND (after_id IS NULL OR r.id > after_id) OFFSET 0) f ORDER BY f.id LIMIT size;
     END IF;
     RETURN;
   END IF;
