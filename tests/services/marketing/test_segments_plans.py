@@ -51,6 +51,16 @@ _CONDITIONS: Final[list[dict[str, Any]]] = [
 ]
 
 
+_OTHERS = """
+INSERT INTO segment (tenant_id, id, key, name, kind)
+SELECT $1, tl_uuid7(), 'other-' || n, 'Other', 'static' FROM generate_series(1, 5000) AS n
+"""
+_THEIRS = """
+INSERT INTO segment_dependency (tenant_id, kind, name, segment_id)
+SELECT tenant_id, 'event', key, id FROM segment WHERE tenant_id = $1 AND kind = 'static'
+"""
+
+
 @pytest.fixture(scope="module")
 async def crowd(database: Database, database_url: str) -> AsyncGenerator[tuple[UUID, UUID, list[Rules]]]:
     """A tenant with many people, one of them, and some segments."""
@@ -64,7 +74,9 @@ async def crowd(database: Database, database_url: str) -> AsyncGenerator[tuple[U
     for name, value in values.items():
         fill = fill.replace(name, value)
     await connection.execute(fill)
-    await connection.execute("ANALYZE person, event, segment_member, segment_flip")
+    for statement in (_OTHERS, _THEIRS):
+        await connection.execute(statement, tenant)
+    await connection.execute("ANALYZE person, event, segment_member, segment_flip, segment, segment_dependency")
     someone = "SELECT id FROM person WHERE tenant_id = $1 ORDER BY id OFFSET 100 LIMIT 1"
     person = await connection.fetchval(someone, tenant)
     yield tenant, person, segments
@@ -136,7 +148,6 @@ async def test_who_depends_is_found_by_what_changed(database: Database, crowd: t
     tenant, _, _ = crowd
     async with database.tenant(tenant) as session:
         explained = f"EXPLAIN (FORMAT JSON) {realtime._DEPENDENTS}"  # pyright: ignore[reportPrivateUsage]  # asked about
-        await session.execute(text("SET LOCAL enable_seqscan = off"))  # there are too few to tell otherwise
         [(found,)] = await fetch(session, explained, tenant, ["event"], ["order.placed"])
     plan = json.loads(found)[0]["Plan"] if isinstance(found, str) else found[0]["Plan"]
     assert {"segment_dependency_pkey", "segment_pkey"} <= indexes(plan)
