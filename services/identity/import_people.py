@@ -28,8 +28,9 @@ from services.identity.import_options import Options
 from services.identity.import_pages import Outcome, Page, Row, assigned
 from services.identity.import_rows import RawRow
 from services.identity.import_target import Mapped, Tally
-from services.identity.import_write import VanishedError, connection_of, directory, states, write
+from services.identity.import_write import VanishedError, directory, states, write
 from services.identity.resolve import MAX_VISITORS, Directory
+from services.shared.prepared import connection_of
 
 NAMING: Final = frozenset({*IDENTIFIER_KINDS, "id", "other_identifiers", "first_name", "last_name"})
 """Fields of which a row must have one."""

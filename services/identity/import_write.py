@@ -5,13 +5,12 @@ Rows go by `COPY` into temporary tables, which row-level security does not conce
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
 from core.actor import Actor
-from core.database import TenantSession
 from services.identity.import_mapping import Change
 from services.identity.import_pages import COLUMNS, Outcome, State
 from services.identity.resolve import Directory
@@ -92,12 +91,6 @@ SELECT $1 AS tenant_id, id, type, person_id, person_id, properties::jsonb, $2 FR
 
 class VanishedError(Exception):
     """A person who was there when the page began is not any more: the page is to be done again."""
-
-
-async def connection_of(session: TenantSession) -> "asyncpg.Connection[Any]":
-    """Return the session's own connection, within its transaction."""
-    raw = await (await session.connection()).get_raw_connection()
-    return cast("asyncpg.Connection[Any]", raw.driver_connection)
 
 
 async def directory(connection: "asyncpg.Connection[Any]", tenant_id: UUID, changes: Sequence[Change]) -> Directory:

@@ -37,16 +37,19 @@ class Prepared:
 
     async def fetch_planned(self, session: TenantSession, **given: object) -> "Sequence[asyncpg.Record]":
         """As `fetch`, by a plan for these values; `force_custom_plan` would plan each check of a foreign key too."""
-        raw = await (await session.connection()).get_raw_connection()
-        connection = cast("asyncpg.Connection[Any]", raw.driver_connection)
+        connection = await connection_of(session)
         return await (await connection.prepare(self.sql)).fetch(*self.arguments(given))
 
 
 async def fetch(session: TenantSession, sql: str, *arguments: object) -> "Sequence[asyncpg.Record]":
     """Run a statement of the driver's own form within the session's transaction and return its rows."""
+    return await (await connection_of(session)).fetch(sql, *arguments)
+
+
+async def connection_of(session: TenantSession) -> "asyncpg.Connection[Any]":
+    """Return the session's own connection, within its transaction."""
     raw = await (await session.connection()).get_raw_connection()
-    connection = cast("asyncpg.Connection[Any]", raw.driver_connection)
-    return await connection.fetch(sql, *arguments)
+    return cast("asyncpg.Connection[Any]", raw.driver_connection)
 
 
 def prepare(statement: ClauseElement) -> Prepared:
