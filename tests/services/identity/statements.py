@@ -6,6 +6,10 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
+WITHOUT_SCANS = "SET LOCAL enable_seqscan = off"
+"""A table of a dozen rows is rightly read whole, and how many there are is up to who ran before: what is asked is
+whether a statement could do without."""
+
 
 @contextmanager
 def recorded() -> Generator[list[tuple[str, Any]]]:

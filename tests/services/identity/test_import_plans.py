@@ -15,7 +15,7 @@ from core.actor import CLI
 from core.database import Database
 from services.identity import import_upload, import_write
 from services.identity.import_upload import Upload
-from tests.services.identity.statements import indexes, nodes, recorded
+from tests.services.identity.statements import WITHOUT_SCANS, indexes, nodes, recorded
 
 
 async def take(database: Database, tenant_id: UUID, people: int, *, first: int = 0, note: str = "a") -> None:
@@ -58,7 +58,8 @@ async def test_the_number_of_statements_does_not_depend_on_the_rows(
 
 async def test_identifiers_and_people_are_found_by_their_keys(database: Database, tenant_id: UUID) -> None:
     await take(database, tenant_id, 3_000)
-    async with database.hot(tenant_id) as connection:
+    async with database.hot(tenant_id) as connection, connection.transaction():
+        await connection.execute(WITHOUT_SCANS)
         for query, arguments in (
             (import_write.READ, (["email"], ["p1@shop.example"], [tenant_id])),
             (import_write.LOCK, ([tenant_id],)),

@@ -28,7 +28,7 @@ from services.identity import (
 from services.identity.directory import Filter
 from services.identity.people import PersonChange
 from services.shared import audit
-from tests.services.identity.statements import indexes, nodes, recorded
+from tests.services.identity.statements import WITHOUT_SCANS, indexes, nodes, recorded
 
 PEOPLE = 20_000
 
@@ -122,7 +122,8 @@ async def plans(
     with recorded() as statements:
         async with database.tenant(tenant) as session:
             await ask(session)
-    async with database.hot(tenant) as connection:
+    async with database.hot(tenant) as connection, connection.transaction():
+        await connection.execute(WITHOUT_SCANS)
         return [
             json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values))[0]["Plan"]
             for statement, parameters in statements

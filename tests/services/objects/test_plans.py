@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from core.actor import CLI
 from core.database import Database
@@ -165,8 +166,22 @@ async def _read(connection: Connection) -> dict[str, int]:
     return {name: int(row[name]) for name in ("seq_scan", "rows")}
 
 
-async def test_the_history_of_a_record_is_read_off_indexes(database: Database, many: tuple[UUID, UUID]) -> None:
+async def test_the_history_of_a_record_is_read_off_indexes(
+    database: Database, database_url: str, many: tuple[UUID, UUID]
+) -> None:
     tenant_id, object_id = many
+    async with database.tenant(tenant_id) as session:
+        await session.execute(
+            text(
+                "INSERT INTO activity (tenant_id, id, subject_type, subject_id, type, actor, changes, at)"
+                " SELECT :tenant, tl_uuid7(), 'record', tl_uuid7(), 'record.updated', 'cli', '{}', now()"
+                " FROM generate_series(1, 5000)"
+            ),
+            {"tenant": tenant_id},
+        )
+    owner = await asyncpg.connect(database_url)
+    await owner.execute("ANALYZE activity")
+    await owner.close()
     with recorded() as statements:
         async with database.tenant(tenant_id) as session:
             await history.page(session, object_id, limit=51)
