@@ -3,6 +3,8 @@
 from models.addresses import Address
 from models.attributes import AttributeDefinition, ScoreRule
 from models.base import Base
+from models.campaigns import Campaign, CampaignRun, Conversion
+from models.channels import ChannelAccount, Communication, Device, RateBucket, SenderDomain
 from models.commerce import OrderFact
 from models.consent import Consent, ConsentChange, Topic
 from models.events import ConsumerCursor, DeadEvent, Event
@@ -20,7 +22,7 @@ from models.journeys import (
     Waiter,
 )
 from models.merges import DuplicateBlock, DuplicateCandidate, DuplicateRun, PersonAlias, PersonMerge, PersonMergeRow
-from models.messages import Message, MessagePage, Template, TemplateVersion
+from models.messages import Message, MessagePage, Template, TemplatePartial, TemplateVersion
 from models.objects import (
     Association,
     AssociationDefinition,
@@ -44,12 +46,18 @@ __all__ = [
     "AssociationDefinition",
     "AttributeDefinition",
     "Base",
+    "Campaign",
+    "CampaignRun",
+    "ChannelAccount",
     "Cohort",
     "CohortSignal",
+    "Communication",
     "Consent",
     "ConsentChange",
     "ConsumerCursor",
+    "Conversion",
     "DeadEvent",
+    "Device",
     "DuplicateBlock",
     "DuplicateCandidate",
     "DuplicateRun",
@@ -79,6 +87,7 @@ __all__ = [
     "PersonIdentifier",
     "PersonMerge",
     "PersonMergeRow",
+    "RateBucket",
     "Record",
     "RecordValue",
     "ScoreRule",
@@ -88,10 +97,12 @@ __all__ = [
     "SegmentLag",
     "SegmentMember",
     "SegmentRefresh",
+    "SenderDomain",
     "SignInAttempts",
     "Suppression",
     "SuppressionHash",
     "Template",
+    "TemplatePartial",
     "TemplateVersion",
     "Tenant",
     "Topic",

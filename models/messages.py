@@ -4,13 +4,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, Integer, SmallInteger, Text, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, DateTime, Index, Integer, SmallInteger, Text, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
 from models.identity import CHANNELS, one_of
 
 MESSAGE_STATUSES = ("queued", "excluded", "sent", "delivered", "bounced", "complained", "failed", "in_doubt")
+
+READY = text("finished_at IS NULL AND (held_for IS NULL OR held_for = 'cancel')")
+"""Says it of a page word for word as the index does."""
 
 
 class Template(Created, TenantRow):
@@ -50,6 +54,32 @@ class TemplateVersion(Created, TenantRow):
     topic: Mapped[str]
     variables: Mapped[list[Any]]
     """Paths the template reads, such as `person.first_name`."""
+    format: Mapped[str] = mapped_column(server_default="html")
+    """`html`, `mjml` or `text`: what `source` is written in."""
+    source: Mapped[str | None]
+    """What the author wrote where `body` was made from it: MJML, or HTML whose styles were not yet inlined."""
+    partials: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """The partials it renders, by key, as they were when it was saved."""
+    locales: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """`{locale: {subject, body, text_body, source}}`: what people of that locale get instead."""
+    options: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """What a channel has beside subject and body: the link and image of a push message."""
+
+
+class TemplatePartial(Created, TenantRow):
+    """A piece of text that templates of a channel render by name; each version keeps it as it was when saved."""
+
+    __tablename__ = "template_partial"
+    __table_args__ = (
+        of_tenant(),
+        UniqueConstraint("tenant_id", "channel", "key"),
+        CheckConstraint(one_of("channel", CHANNELS), name="channel"),
+    )
+
+    key: Mapped[str]
+    channel: Mapped[str]
+    body: Mapped[str]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Message(Created, TenantRow):
@@ -107,6 +137,16 @@ class Message(Created, TenantRow):
     clicked_at: Mapped[datetime | None]
     opens: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     clicks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
+    """0 transactional, 1 journey, 2 bulk: frequency caps count what is not transactional, the more urgent first."""
+    variant: Mapped[int | None] = mapped_column(SmallInteger)
+    """Index of the campaign's variant; null for the rest of an audience until the test is decided."""
+    tested: Mapped[bool | None]
+    """Whether it belongs to the sample of an A/B test; null without a test."""
+    unsubscribed_at: Mapped[datetime | None]
+    machine_opens: Mapped[int | None] = mapped_column(Integer)
+    """Opens by privacy proxies and scanners, which say nothing of the person; not in `opens`."""
+    machine_clicks: Mapped[int | None] = mapped_column(Integer)
 
 
 class MessagePage(Created, TenantRow):
@@ -114,12 +154,10 @@ class MessagePage(Created, TenantRow):
 
     __tablename__ = "message_page"
     __table_args__ = (
-        Index(
-            "message_page_ready_idx",
-            "priority",
-            "id",
-            postgresql_where=text("finished_at IS NULL"),
-        ),
+        # tenants take turns: their first pages are found without reading the rest of them
+        Index("message_page_ready_idx", "priority", "tenant_id", "ready_at", "id", postgresql_where=READY),
+        Index("message_page_run_idx", "tenant_id", "run_id", postgresql_where=text("run_id IS NOT NULL")),
+        CheckConstraint(one_of("held_for", ("winner", "pause", "cancel")), name="held_for"),
         {"info": system("SELECT, UPDATE"), "postgresql_with": {"fillfactor": "50"}},
     )
 
@@ -135,3 +173,11 @@ class MessagePage(Created, TenantRow):
     ready_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """Not claimed before: moved on where messages are to be tried again later."""
     finished_at: Mapped[datetime | None]
+    run_id: Mapped[UUID | None]
+    """The run of a campaign that it is of."""
+    held_for: Mapped[str | None]
+    """`winner`: of a test, `pause`: until resumed; not claimed meanwhile. `cancel`: its messages are to be excluded."""
+    expires_at: Mapped[datetime | None]
+    """Messages not sent by then are excluded as `too_late`."""
+    local_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
+    """Not sent before the clocks of each recipient's zone show this."""

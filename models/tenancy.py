@@ -34,6 +34,12 @@ class Tenant(Created, Base):
     """`{"from": "21:00", "to": "08:00"}` in the person's zone, or null."""
     frequency_caps: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
     """`[{"channel": "email", "messages": 3, "days": 7}]`, calendar days in the person's zone."""
+    send_limits: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+    """`[{"channel": "email", "domain": null or "gmail.com", "per_minute": 600}]`."""
+    breaker: Mapped[dict[str, Any] | None]
+    """`{"complaints": 0.003, "bounces": 0.1, "minimum": 200}`: shares that pause a campaign; null: just these."""
+    attribution_hours: Mapped[dict[str, Any] | None]
+    """Hours after a touch in which an order is credited to it, by channel; null: those of `attribution.WINDOWS`."""
     allowed_origins: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     """Websites whose pages may send events and forms, such as `https://shop.example`."""
     qualify_at_score: Mapped[int | None]

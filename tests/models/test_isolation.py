@@ -33,6 +33,7 @@ APP_ACCESS: dict[str, set[str]] = {
     "enrollment_step": {"SELECT", "INSERT", "DELETE"},
     "consumer_cursor": set(),
     "sign_in_attempts": set(),
+    "rate_bucket": set(),
 }
 """What tl_app may do where it is not everything."""
 COLUMN_ACCESS = {
@@ -63,7 +64,7 @@ READABLE = {
     "tenant",
 }
 """Of which tl_reader may read columns within the tenant: those that the views for SQL criteria are made of."""
-OF_NO_TENANT = {"consumer_cursor", "sign_in_attempts"}
+OF_NO_TENANT = {"consumer_cursor", "sign_in_attempts", "rate_bucket"}
 TABLES = sorted(Base.metadata.tables)
 
 

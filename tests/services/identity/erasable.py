@@ -185,6 +185,28 @@ async def everywhere(rows: Rows, journey: Mapping[str, UUID], template_version: 
     await rows.add("association", label=SECRET, from_person_id=person, to_organization_id=organization)
     for table, more in (("segment_member", {}), ("segment_flip", {"at": _now()})):
         await rows.add(table, segment_id=new_id(), person_id=person, **more)
+    await rows.add("device", person_id=person, token=SECRET, platform="ios")
+    await rows.add(
+        "communication",
+        person_id=person,
+        channel="call",
+        body=SECRET,
+        thread_id=new_id(),
+        occurred_at=_now(),
+        created_by="cli",
+    )
+    await rows.add(
+        "conversion",
+        person_id=person,
+        order_key="o-1",
+        message_id=new_id(),
+        channel="email",
+        touch="click",
+        touched_at=_now(),
+        converted_at=_now(),
+        currency="EUR",
+        amount_minor=100,
+    )
     low, high = sorted((person, other))
     await rows.add("duplicate_candidate", person_a=low, person_b=high, score=90, reasons=[])
     run = await rows.add("duplicate_run", created_by="cli")

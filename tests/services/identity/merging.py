@@ -132,4 +132,17 @@ _ROWS = (
     INSERT INTO association (tenant_id, id, label, from_organization_id, to_person_id, to_once)
     VALUES (:tenant, tl_uuid7(), 'contact', :organization, :person, true)
     """,
+    """
+    INSERT INTO device (tenant_id, id, person_id, token, platform)
+    VALUES (:tenant, tl_uuid7(), :person, 'token-' || :key, 'ios')
+    """,
+    """
+    INSERT INTO communication (tenant_id, id, person_id, channel, thread_id, occurred_at, created_by)
+    VALUES (:tenant, tl_uuid7(), :person, 'call', tl_uuid7(), now(), 'cli')
+    """,
+    """
+    INSERT INTO conversion (tenant_id, id, person_id, order_key, message_id, channel, touch, touched_at, converted_at,
+                            currency, amount_minor)
+    VALUES (:tenant, tl_uuid7(), :person, 'order-' || :key, tl_uuid7(), 'email', 'click', now(), now(), 'EUR', 100)
+    """,
 )
