@@ -44,8 +44,6 @@ class Campaign(Created, TenantRow):
     rate_per_minute: Mapped[int | None] = mapped_column(Integer)
     lateness_minutes: Mapped[int | None] = mapped_column(Integer)
     """A run that could not begin for longer than this after its time does not begin at all."""
-    dedupe_by_address: Mapped[bool] = mapped_column(server_default=text("true"))
-    """Two people with one address get one message."""
     utm: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """`utm_` parameters of its links, without the prefix."""
     currency: Mapped[str | None] = mapped_column(CHAR(3))
@@ -75,7 +73,7 @@ class CampaignRun(Created, TenantRow):
     """What tells it from the others of its campaign: the moment it was due, in UTC to the minute, or `once`."""
     status: Mapped[str] = mapped_column(server_default="scheduled")
     plan: Mapped[dict[str, Any]]
-    """All that was decided when it was scheduled: the campaign as it was, with template versions. Never changed."""
+    """The campaign as it was when scheduled, with template versions; fixed from when its audience is being frozen."""
     due_at: Mapped[datetime]
     rate_per_minute: Mapped[int | None] = mapped_column(Integer)
     """Changed while it runs."""

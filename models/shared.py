@@ -58,6 +58,8 @@ class WorkflowStart(Created, TenantRow):
     queue: Mapped[str]
     domain: Mapped[str]
     input: Mapped[dict[str, Any]]
+    signal: Mapped[str | None]
+    """Sent to it where it runs already."""
 
 
 class WorkflowSchedule(Created, TenantRow):

@@ -14,7 +14,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from core.database import Database
 from core.logging import get_logger
-from core.temporal import DOMAIN, TENANT_ID
+from core.temporal import CAMPAIGN_ID, DOMAIN, TENANT_ID
 from core.waiting import any_of
 from core.wake import START_CHANNEL
 from models import WorkflowStart
@@ -88,6 +88,9 @@ class WorkflowStarter:
         return len(rows) == PAGE
 
     async def _start(self, row: WorkflowStart) -> None:
+        attributes = [SearchAttributePair(TENANT_ID, str(row.tenant_id)), SearchAttributePair(DOMAIN, row.domain)]
+        if "campaign_id" in row.input:
+            attributes.append(SearchAttributePair(CAMPAIGN_ID, str(row.input["campaign_id"])))
         with suppress(WorkflowAlreadyStartedError):
             await self._client.start_workflow(
                 row.workflow,
@@ -95,9 +98,8 @@ class WorkflowStarter:
                 id=row.workflow_id,
                 task_queue=row.queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                search_attributes=TypedSearchAttributes(
-                    [SearchAttributePair(TENANT_ID, str(row.tenant_id)), SearchAttributePair(DOMAIN, row.domain)]
-                ),
+                search_attributes=TypedSearchAttributes(attributes),
+                start_signal=row.signal,
             )
 
     @staticmethod

@@ -49,7 +49,6 @@ def upgrade() -> None:
         sa.Column("batches", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("rate_per_minute", sa.Integer(), nullable=True),
         sa.Column("lateness_minutes", sa.Integer(), nullable=True),
-        sa.Column("dedupe_by_address", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("utm", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("currency", sa.CHAR(length=3), nullable=True),
         sa.Column("budget_minor", sa.BigInteger(), nullable=True),
@@ -311,6 +310,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("run_id IS NOT NULL"),
     )
+    op.add_column("workflow_start", sa.Column("signal", sa.Text(), nullable=True))
     op.add_column("template_version", sa.Column("format", sa.Text(), server_default="html", nullable=False))
     op.add_column("template_version", sa.Column("source", sa.Text(), nullable=True))
     op.add_column(
@@ -343,6 +343,7 @@ def downgrade() -> None:
     op.drop_column("tenant", "attribution_hours")
     op.drop_column("tenant", "breaker")
     op.drop_column("tenant", "send_limits")
+    op.drop_column("workflow_start", "signal")
     op.drop_column("template_version", "options")
     op.drop_column("template_version", "locales")
     op.drop_column("template_version", "partials")

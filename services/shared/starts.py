@@ -23,10 +23,12 @@ async def owe(
     entity_id: UUID,
     input: BaseModel,  # noqa: A002 - Temporal's word
     domain: str = IDENTITY,
+    signal: str | None = None,
 ) -> str:
     """Have a workflow started once this transaction has committed; return its id.
 
-    The id is made from the entity's, `workflow/tenant/entity`: owed twice, it runs once.
+    The id is made from the entity's, `workflow/tenant/entity`: owed twice, it runs once. One that runs already is sent
+    `signal`, where that is given; one that has ended stays so.
     """
     workflow_id = f"{workflow}/{session.tenant_id}/{entity_id}"
     await session.execute(
@@ -40,6 +42,7 @@ async def owe(
                 "queue": domain,
                 "domain": domain,
                 "input": input.model_dump(mode="json"),
+                "signal": signal,
             }
         ],
     )

@@ -29,6 +29,21 @@ class Owed:
         return order.number
 
 
+@workflow.defn(name="test_told")
+class Told:
+    def __init__(self) -> None:
+        self.told = 0
+
+    @workflow.run
+    async def run(self, order: Order) -> int:
+        await workflow.wait_condition(lambda: self.told == order.number)
+        return self.told
+
+    @workflow.signal
+    def wake(self) -> None:
+        self.told += 1
+
+
 async def owed(database: Database) -> int:
     async with database.system() as session:
         return await session.scalar(select(func.count()).select_from(WorkflowStart)) or 0
@@ -57,6 +72,35 @@ async def test_a_workflow_owed_twice_runs_once(
         await starter.once()  # as after a crash between the start and its commit
     assert await owed(database) == 0
     assert await temporal_client.get_workflow_handle(workflow_id).result() in {1, 2}
+    await database.close()
+
+
+async def test_one_that_runs_already_is_told_and_one_that_ended_stays_so(
+    empty_database_url: str, temporal_client: Client
+) -> None:
+    database = Database(empty_database_url)
+    queue = f"test-{uuid4().hex}"
+    async with database.system() as session:
+        tenant_id = (await tenants.create(session, "t", "T")).id
+    entity_id = new_id()
+    starter = WorkflowStarter(database, temporal_client)
+
+    async def owe(signal: str | None) -> str:
+        async with database.tenant(tenant_id) as session:
+            made = await starts.owe(
+                session, workflow="test_told", entity_id=entity_id, input=Order(number=2), domain=queue, signal=signal
+            )
+        await starter.once()
+        return made
+
+    async with Worker(temporal_client, task_queue=queue, workflows=[Told], workflow_runner=UnsandboxedWorkflowRunner()):
+        workflow_id = await owe(None)
+        await owe("wake")
+        await owe("wake")
+        assert await temporal_client.get_workflow_handle(workflow_id).result() == 2
+        await owe("wake")
+    assert await owed(database) == 0
+    assert await temporal_client.get_workflow_handle(workflow_id).result() == 2
     await database.close()
 
 
