@@ -8,17 +8,13 @@ whole.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
-    DateTime,
     Integer,
     Select,
-    SmallInteger,
-    Text,
     Uuid,
     and_,
     case,
@@ -50,24 +46,7 @@ TRANSACTIONAL, JOURNEY, BULK = 0, 1, 2
 Reason = Literal["no_address", "suppressed", "opted_out", "unconfirmed", "no_consent"]
 """Why somebody is excluded; the first that holds."""
 
-OF_CAMPAIGNS: Final = ("tested", "variant", "template_version_id", "refused", "ready_at", "local_at", "held_for")
-"""Columns that a source has besides where people of one audience differ: all of them or none.
-
-`refused` is the reason why somebody is excluded whatever else holds; `template_version_id` null stands for the one
-given; `ready_at` must not be null. Pages hold people of the same `ready_at`, `local_at` and `held_for` only.
-"""
-_MOMENT: Final = DateTime(timezone=True)
-_PLACE: Final = ("ready_at", "local_at", "held_for")
-
 _ADDRESS: Final = {"email": Person.email, "sms": Person.phone}
-
-
-@dataclass(frozen=True, slots=True)
-class OfRun:
-    """What the pages of a campaign's run have in common."""
-
-    run_id: UUID
-    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +74,16 @@ class QueueResult:
 
 async def queue(
     session: TenantSession,
-    source: Select[*tuple[Any, ...]],
+    source: Select[Any, Any, Any, Any],
     *,
     channel: str,
     template_version: TemplateVersion,
     priority: int,
     returning: bool = False,
-    of_run: OfRun | None = None,
 ) -> QueueResult:
     """Write a message for each row of `source` whose dedupe key is new.
 
-    `source` has the columns `person_id`, `dedupe_key`, `enrollment_id`, `campaign_id`, and binds the tenant itself; for
-    a run of a campaign it may have those of `OF_CAMPAIGNS` too.
+    `source` has the columns `person_id`, `dedupe_key`, `enrollment_id`, `campaign_id`, and binds the tenant itself.
     With `returning` the result lists every message written. Senders are woken once the transaction has committed.
     """
     queueing = statement(
@@ -116,7 +93,6 @@ async def queue(
         template_version=template_version,
         priority=priority,
         returning=returning,
-        of_run=of_run,
     )
     return await run(session, queueing, {}, returning=returning)
 
@@ -147,34 +123,29 @@ async def run(
 
 def statement(
     tenant_id: UUID,
-    source: Select[*tuple[Any, ...]],
+    source: Select[Any, Any, Any, Any],
     *,
     channel: str,
     template_version: TemplateVersion,
     priority: int,
     returning: bool = False,
-    of_run: OfRun | None = None,
 ) -> Select[*tuple[Any, ...]]:
     """Return the one statement of `queue`, for who runs it often with other values in its source."""
-    placed = "held_for" in source.selected_columns
-    inserted, page = _inserted(tenant_id, source, channel, template_version, priority)
-    values: dict[str, ColumnElement[Any]] = {
-        "tenant_id": literal(tenant_id),
-        "id": inserted.c.page_id,
-        "channel": literal(channel),
-        "priority": literal(priority),
-        "size": func.count(),
-    }
-    rows = select(*values.values()).select_from(inserted).where(inserted.c.page_id.is_not(None))
-    if of_run is not None:
-        values |= {"run_id": literal(of_run.run_id, Uuid), "expires_at": literal(of_run.expires_at, _MOMENT)}
-    if placed:
-        place = {"ready_at": page.c.ready_at, "local_at": page.c.local_at, "held_for": page.c.held_for}
-        values |= place
-        rows = rows.join(page, page.c.id == inserted.c.page_id).group_by(*place.values())
+    inserted = _inserted(tenant_id, source, channel, template_version)
     paged = (
         insert(MessagePage)
-        .from_select(list(values), rows.with_only_columns(*values.values()).group_by(inserted.c.page_id))
+        .from_select(
+            ["tenant_id", "id", "channel", "priority", "size"],
+            select(
+                literal(tenant_id),
+                inserted.c.page_id,
+                literal(channel),
+                literal(priority),
+                func.count(),
+            )
+            .where(inserted.c.page_id.is_not(None))
+            .group_by(inserted.c.page_id),
+        )
         .cte("paged")
     )
     if returning:
@@ -186,60 +157,59 @@ def statement(
 
 def _inserted(
     tenant_id: UUID,
-    source: Select[*tuple[Any, ...]],
+    source: Select[Any, Any, Any, Any],
     channel: str,
     version: TemplateVersion,
-    priority: int,
-) -> "tuple[CTE, CTE]":
-    """Return the CTE that inserts the messages and gives back what it wrote, and that of the pages they go on."""
+) -> "CTE":
+    """Return the CTE that inserts the messages and gives back what it wrote."""
     decided = _decided(tenant_id, source.cte("source"), channel, version)
-    places = [decided.c[name] for name in _PLACE if name in decided.c]
     # Pages are numbered before they have ids, so that each id is made once.
     page = (
-        select(decided.c.page, *places, func.tl_uuid7().label("id"))
+        select(decided.c.page, func.tl_uuid7().label("id"))
         .where(decided.c.reason.is_(None))
-        .group_by(decided.c.page, *places)
+        .group_by(decided.c.page)
         .cte("page")
         .prefix_with("MATERIALIZED")
     )
-    values: dict[str, ColumnElement[Any]] = {
-        "tenant_id": literal(tenant_id),
-        "id": func.tl_uuid7(),
-        "person_id": decided.c.person_id,
-        "channel": literal(channel),
-        "address": decided.c.address,
-        "template_version_id": literal(version.id),
-        "dedupe_key": decided.c.dedupe_key,
-        "enrollment_id": decided.c.enrollment_id,
-        "campaign_id": decided.c.campaign_id,
-        "page_id": page.c.id,
-        "status": case((decided.c.reason.is_(None), "queued"), else_="excluded"),
-        "reason": decided.c.reason,
-        "priority": literal(priority, SmallInteger),
-    }
-    on = [page.c.page == decided.c.page, decided.c.reason.is_(None)]
-    if places:
-        values |= {
-            "template_version_id": func.coalesce(decided.c.template_version_id, version.id),
-            "tested": decided.c.tested,
-            "variant": decided.c.variant,
-        }
-        # not one null equals another, and only = can be hashed
-        on += [_comparable(page.c[each.name]) == _comparable(each) for each in places]
-    inserted = (
+    values = select(
+        literal(tenant_id),
+        func.tl_uuid7(),
+        decided.c.person_id,
+        literal(channel),
+        decided.c.address,
+        literal(version.id),
+        decided.c.dedupe_key,
+        decided.c.enrollment_id,
+        decided.c.campaign_id,
+        page.c.id,
+        case((decided.c.reason.is_(None), "queued"), else_="excluded"),
+        decided.c.reason,
+    ).select_from(decided.outerjoin(page, and_(page.c.page == decided.c.page, decided.c.reason.is_(None))))
+    return (
         insert_or_skip(Message)
-        .from_select(list(values), select(*values.values()).select_from(decided.outerjoin(page, and_(*on))))
+        .from_select(
+            [
+                "tenant_id",
+                "id",
+                "person_id",
+                "channel",
+                "address",
+                "template_version_id",
+                "dedupe_key",
+                "enrollment_id",
+                "campaign_id",
+                "page_id",
+                "status",
+                "reason",
+            ],
+            values,
+        )
         .on_conflict_do_nothing(index_elements=[Message.tenant_id, Message.dedupe_key])
         .returning(
             Message.id, Message.person_id, Message.enrollment_id, Message.page_id, Message.status, Message.reason
         )
         .cte("inserted")
     )
-    return inserted, page
-
-
-def _comparable(column: ColumnElement[Any]) -> ColumnElement[str]:
-    return func.coalesce(cast(column, Text), "")
 
 
 def _decided(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVersion) -> "CTE":
@@ -272,7 +242,7 @@ def _decided(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVers
     )
     # Keys used before are left out here too, not by the conflict alone, so that pages come out full.
     rows = source.join(person, true()).outerjoin(known, true()).outerjoin(suppression, true())
-    reasons: list[tuple[ColumnElement[bool], str | ColumnElement[str]]] = [
+    reasons: list[tuple[ColumnElement[bool], str]] = [
         (person.c.address.is_(None), "no_address"),
         (suppression.c.reason.is_not(None), "suppressed"),
     ]
@@ -294,14 +264,8 @@ def _decided(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVers
             (standing.c.status == "pending", "unconfirmed"),
             (standing.c.status.is_(None), "no_consent"),
         ]
-    more: list[ColumnElement[Any]] = []
-    places: list[ColumnElement[Any]] = []
-    if "held_for" in source.c:
-        reasons.append((source.c.refused.is_not(None), source.c.refused))
-        more = [source.c[name] for name in OF_CAMPAIGNS if name != "refused"]
-        places = [source.c[name] for name in _PLACE]
     reason = case(*reasons, else_=null())
-    number = func.row_number().over(partition_by=[reason.is_(None), *places], order_by=source.c.dedupe_key)
+    number = func.row_number().over(partition_by=reason.is_(None), order_by=source.c.dedupe_key)
     return (
         select(
             source.c.person_id,
@@ -312,7 +276,6 @@ def _decided(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVers
             person.c.address,
             reason.label("reason"),
             ((number - 1) // literal_column(str(PAGE_SIZE), Integer)).label("page"),
-            *more,
         )
         .select_from(rows)
         .where(known.c.id.is_(None))

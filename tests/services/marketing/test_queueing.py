@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import String, case, cast, func, insert, literal, null, select, text, update
+from sqlalchemy import String, cast, func, insert, literal, null, select, text, update
 
 from core.actor import CLI
 from core.database import Database, TenantSession
@@ -239,67 +238,3 @@ async def test_each_person_is_looked_up_by_key_whatever_the_statistics_say(
 async def _pages(session: TenantSession) -> int | None:
     pages = select(func.count()).select_from(MessagePage).where(MessagePage.tenant_id == session.tenant_id)
     return await session.scalar(pages)
-
-
-async def test_people_of_a_campaign_s_run_go_on_pages_of_their_own_moment_and_hold(
-    database: Database, tenant_id: UUID
-) -> None:
-    run_id, later = new_ids(1)[0], datetime(2030, 1, 1, 9, tzinfo=UTC)
-    async with database.tenant(tenant_id) as session:
-        version = await _template(session, "transactional")
-        other = (
-            await templates.create(
-                session,
-                key="other",
-                channel="email",
-                text=templates.Text("Hi", "Hi", purpose="transactional"),
-                by=CLI,
-            )
-        ).version
-        names = ("now", "later", "local", "held", "out")
-        await _tenant_with(session, (*names, "unasked"))
-        person = Person.first_name
-        source = select(
-            Person.id.label("person_id"),
-            func.concat(literal("campaign:one:"), cast(Person.id, String)).label("dedupe_key"),
-            null().label("enrollment_id"),
-            null().label("campaign_id"),
-            (person == "now").label("tested"),
-            case((person == "now", 1)).label("variant"),
-            case((person == "now", other.id)).label("template_version_id"),
-            case((person == "out", "holdout")).label("refused"),
-            case((person == "later", later), else_=func.now()).label("ready_at"),
-            case((person == "local", literal(later.replace(tzinfo=None)))).label("local_at"),
-            case((person == "held", "winner")).label("held_for"),
-        ).where(Person.tenant_id == tenant_id)
-        result = await queueing.queue(
-            session,
-            source,
-            channel="email",
-            template_version=version,
-            priority=queueing.BULK,
-            of_run=queueing.OfRun(run_id, later),
-        )
-        assert (result.queued, result.excluded) == (5, {"holdout": 1})
-        rows = await session.execute(
-            select(Person.first_name, Message, MessagePage)
-            .join(Message, (Message.tenant_id == Person.tenant_id) & (Message.person_id == Person.id))
-            .outerjoin(MessagePage, (MessagePage.tenant_id == Message.tenant_id) & (MessagePage.id == Message.page_id))
-            .where(
-                Person.tenant_id == tenant_id,
-                Message.tenant_id == tenant_id,
-            )
-        )
-        found = {name: (message, page) for name, message, page in rows}
-    assert found["now"][1].id == found["unasked"][1].id
-    assert found["now"][1].size == 2
-    assert len({page.id for _, page in found.values() if page}) == 4
-    assert {(page.run_id, page.expires_at, page.priority) for _, page in found.values() if page} == {
-        (run_id, later, queueing.BULK)
-    }
-    assert found["later"][1].ready_at == later
-    assert found["local"][1].local_at == later.replace(tzinfo=None)
-    assert found["held"][1].held_for == "winner"
-    first = found["now"][0]
-    assert (first.tested, first.variant, first.template_version_id, first.priority) == (True, 1, other.id, 2)
-    assert found["later"][0].template_version_id == version.id
