@@ -2,18 +2,19 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import String, cast, func, insert, literal, null, select, text, update
+from sqlalchemy import DateTime, Integer, Select, String, case, cast, func, insert, literal, null, select, text, update
 
 from core.actor import CLI
 from core.database import Database, TenantSession
-from core.ids import new_ids
+from core.ids import new_id, new_ids
 from core.wake import MESSAGE_CHANNEL
-from models import Consent, Message, MessagePage, Person, Suppression, TemplateVersion
+from models import Consent, Device, Message, MessagePage, Person, Suppression, TemplateVersion
 from services.marketing import queueing, templates
 from services.marketing.queueing import QueueResult
 from services.tenancy import tenants
@@ -60,13 +61,17 @@ async def _template(session: TenantSession, purpose: templates.Purpose = "market
     return (await templates.create(session, key="hello", channel="email", text=text, by=CLI)).version
 
 
-async def _queue(session: TenantSession, version: TemplateVersion, *, returning: bool = False) -> QueueResult:
-    source = select(
+def _source(session: TenantSession) -> Select[Any, Any, Any, Any]:
+    return select(
         Person.id.label("person_id"),
         func.concat(literal("campaign:one:"), cast(Person.id, String)).label("dedupe_key"),
         null().label("enrollment_id"),
         null().label("campaign_id"),
     ).where(Person.tenant_id == session.tenant_id)
+
+
+async def _queue(session: TenantSession, version: TemplateVersion, *, returning: bool = False) -> QueueResult:
+    source = _source(session)
     return await queueing.queue(
         session, source, channel="email", template_version=version, priority=queueing.BULK, returning=returning
     )
@@ -238,3 +243,99 @@ async def test_each_person_is_looked_up_by_key_whatever_the_statistics_say(
 async def _pages(session: TenantSession) -> int | None:
     pages = select(func.count()).select_from(MessagePage).where(MessagePage.tenant_id == session.tenant_id)
     return await session.scalar(pages)
+
+
+async def test_a_source_may_say_what_each_message_is_and_when_its_page_may_go(
+    database: Database, tenant_id: UUID
+) -> None:
+    """Pages hold what shares its time, hold and clock; null is a value like another."""
+    run_id, early, late = new_id(), datetime(2026, 12, 1, 9, tzinfo=UTC), datetime(2026, 12, 1, 10, tzinfo=UTC)
+    expires = datetime(2026, 12, 2, tzinfo=UTC)
+    clock = early.replace(tzinfo=None)
+    async with database.tenant(tenant_id) as session:
+        await _tenant_with(session, tuple(f"p{number}" for number in range(1_210)))
+        version = await _template(session)
+        other = await templates.create(session, key="other", channel="email", text=templates.Text("O", "O"), by=CLI)
+        number = cast(func.substr(Person.first_name, 2), Integer)
+        source = select(
+            Person.id.label("person_id"),
+            func.concat("campaign:one:", cast(Person.id, String)).label("dedupe_key"),
+            null().label("enrollment_id"),
+            null().label("campaign_id"),
+            case((number % 2 == 0, 0), (number % 2 == 1, 1)).label("variant"),
+            (number < 600).label("tested"),
+            case((number % 2 == 1, literal(other.version.id))).label("template_version_id"),
+            case((number < 600, literal(early)), (number < 1200, literal(late))).label("ready_at"),
+            case((number >= 600, "winner")).label("held_for"),
+            case((number >= 1200, literal(clock, DateTime()))).label("local_at"),
+            case((number >= 1205, "holdout")).label("reason"),
+        ).where(Person.tenant_id == tenant_id)
+        result = await queueing.queue(
+            session,
+            source,
+            channel="email",
+            template_version=version,
+            priority=queueing.BULK,
+            run_id=run_id,
+            expires_at=expires,
+        )
+        pages = (await session.scalars(select(MessagePage).where(MessagePage.tenant_id == tenant_id))).all()
+        held = await session.execute(
+            select(Message.page_id, func.count(), func.min(cast(Message.tested, Integer)))
+            .where(Message.tenant_id == tenant_id, Message.status == "queued", Message.priority == queueing.BULK)
+            .group_by(Message.page_id)
+        )
+        of_page = {page_id: (size, tested) for page_id, size, tested in held}
+        versions = await session.execute(
+            select(Message.variant, Message.template_version_id).where(Message.tenant_id == tenant_id).distinct()
+        )
+        assert {tuple(row) for row in versions} == {(0, version.id), (1, other.version.id)}
+    assert (result.queued, result.excluded) == (1_205, {"holdout": 5})
+    assert {(page.run_id, page.expires_at, page.priority) for page in pages} == {(run_id, expires, queueing.BULK)}
+    assert {page.id: page.size for page in pages} == {page_id: size for page_id, (size, _) in of_page.items()}
+    now = next(page.ready_at for page in pages if page.local_at)
+    assert sorted((page.size, page.ready_at, page.held_for, page.local_at, of_page[page.id][1]) for page in pages) == [
+        (5, now, "winner", clock, 0),
+        (100, early, None, None, 1),
+        (100, late, "winner", None, 0),
+        (500, early, None, None, 1),
+        (500, late, "winner", None, 0),
+    ]
+
+
+async def test_a_caller_s_reason_stands_where_no_other_does(database: Database, tenant_id: UUID) -> None:
+    async with database.tenant(tenant_id) as session:
+        await _tenant_with(session, ("opted_in", "unasked"))
+        source = _source(session).add_columns(literal("holdout").label("reason"))
+        version = await _template(session)
+        result = await queueing.queue(
+            session, source, channel="email", template_version=version, priority=queueing.BULK
+        )
+    assert result == QueueResult(queued=0, excluded={"holdout": 1, "no_consent": 1})
+
+
+async def test_a_push_message_goes_to_the_device_last_seen(database: Database, tenant_id: UUID) -> None:
+    async with database.tenant(tenant_id) as session:
+        await _tenant_with(session, ("ann", "bob"))
+        people = {
+            p.first_name: p.id for p in await session.scalars(select(Person).where(Person.tenant_id == tenant_id))
+        }
+        seen = datetime(2026, 11, 1, tzinfo=UTC)
+        devices = [("old", seen - timedelta(days=1)), ("new", seen), ("older", seen - timedelta(days=2))]
+        session.add_all(
+            Device(
+                tenant_id=tenant_id, id=new_id(), person_id=people["ann"], token=token, platform="ios", seen_at=seen_at
+            )
+            for token, seen_at in devices
+        )
+        text = templates.Text("Hello", "Hello", purpose="transactional")
+        version = (await templates.create(session, key="push", channel="email", text=text, by=CLI)).version
+        result = await queueing.queue(
+            session, _source(session), channel="push", template_version=version, priority=queueing.JOURNEY
+        )
+        assert result == QueueResult(queued=1, excluded={"no_address": 1})
+        message = await session.scalar(
+            select(Message).where(Message.tenant_id == tenant_id, Message.status == "queued")
+        )
+        assert message is not None
+        assert (message.address, message.priority) == ("new", queueing.TRANSACTIONAL)
