@@ -160,10 +160,13 @@ class Kept:
         """Follow the bus; return how what it told differs from the memberships there are."""
         actual = await self.members()
         unknown: set[UUID] = set()
-        untold: set[str] = set()
         problems: list[str] = []
         async with self.session() as session:
             rows = (await session.execute(_TOLD, {"tenant": self.tenant_id, "after": self.position})).all()
+        # who came in by a quiet computation may leave, and be told of, before the computation has ended
+        untold = {
+            row.properties["segment"] for row in rows if row.type == "segment.computed" and row.properties["quiet"]
+        }
         for row in rows:
             self.position = row.position
             known = self.told.setdefault(str(row.properties.get("segment")), set())
@@ -174,8 +177,7 @@ class Kept:
                         problems.append(f"{row.type} {row.properties['segment']} {row.person_id} once too often")
                     (known.add if row.type == "segment.entered" else known.discard)(row.person_id)
                 case "segment.computed":
-                    if row.properties["quiet"]:
-                        untold.add(row.properties["segment"])
+                    pass
                 case "person.merged" | "person.unmerged":
                     unknown |= {UUID(row.properties["winner_id"]), UUID(row.properties["loser_id"])}
                 case _:
