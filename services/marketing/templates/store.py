@@ -1,9 +1,8 @@
-"""Templates: named, with immutable versions. A new text is a new version; a message keeps the one it was sent with."""
+"""Where templates and their versions are kept."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from email.utils import parseaddr
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select
@@ -14,38 +13,16 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Person, Template, TemplateVersion, Tenant
-from services.identity import aliases, normalize
-from services.identity.topics import ALL
-from services.marketing import links, rendering, templating
+from services.identity import aliases
+from services.marketing import links, rendering
 from services.marketing.rendering import Rendered
-from services.marketing.templating import TemplateError, Variable
+from services.marketing.templates import checking
+from services.marketing.templates.texts import Channel, Text
+from services.marketing.templating import TemplateError
 from services.shared import activity
 
-Channel = Literal["email"]
-Purpose = Literal["marketing", "transactional"]
-
-_RENDERED_ITSELF: Final = frozenset(("tenant", "topic", rendering.CONFIRM_URL, *rendering.LINK_VARIABLES))
-"""Roots that rendering always has: no journey need provide them."""
 _SAMPLE_TOPIC: Final = {"key": "newsletter", "name": "Newsletter", "wording": None}
 """What a preview of the mail that asks to confirm shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """The text of one version, as given."""
-
-    subject: str
-    """Liquid."""
-    body: str
-    """Liquid that gives HTML."""
-    text_body: str | None = None
-    """Liquid that gives plain text; without it the text is taken from the HTML."""
-    from_address: str | None = None
-    """`Name <address>` or an address; the tenant's where there is none."""
-    purpose: Purpose = "marketing"
-    topic: str = "general"
-    name: str | None = field(default=None, compare=False)
-    """What people read; belongs to the template, not to the version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +40,7 @@ async def create(session: TenantSession, *, key: str, channel: Channel, text: Te
         InvalidError: naming `subject`, `body`, `text_body` or `from`, with the line.
         ConflictError: the channel has a template of this key.
     """
-    variables = check(text, key=key)
+    variables = checking.check(text, key=key)
     template = Template(tenant_id=session.tenant_id, id=new_id(), key=key, channel=channel, name=text.name)
     try:
         async with session.begin_nested():
@@ -95,7 +72,7 @@ async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: 
     )
     if template is None:
         raise NotFoundError("No such template.")
-    variables = check(text, key=template.key)
+    variables = checking.check(text, key=template.key)
     before = await _version(session, template)
     version = await _add_version(session, template, before.number + 1, text, variables)
     changes: dict[str, tuple[Any, Any]] = {"version": (before.number, version.number)}  # whose texts stay as they are
@@ -190,77 +167,6 @@ async def preview(
         return rendering.render(template, values, shown)
     except TemplateError as error:
         raise InvalidError.of("template", str(error)) from error
-
-
-def check(text: Text, *, key: str) -> list[str]:
-    """Refuse what could not be sent as the template `key`; return the fields of person and entry that it reads.
-
-    Raises:
-        InvalidError: naming every field at fault.
-    """
-    problems: list[FieldProblem] = []
-    read: set[str] = set()
-    confirming = key == rendering.CONFIRMATION
-    for name, source, html in (
-        ("subject", text.subject, False),
-        ("body", text.body, True),
-        ("text_body", text.text_body, False),
-    ):
-        if source is None:
-            continue
-        found, wrong = _checked(source, html=html, confirming=confirming)
-        if confirming and not wrong and name != "subject" and rendering.CONFIRM_URL not in map(str, found):
-            wrong = [f"must link to {{{{ {rendering.CONFIRM_URL} }}}}"]
-        problems += [FieldProblem(name, reason) for reason in wrong]
-        read.update(path for variable in found for path in _read(variable))
-    if text.topic == ALL:
-        problems.append(FieldProblem("topic", f"{ALL} stands for every topic"))
-    if confirming and text.purpose != "transactional":
-        problems.append(FieldProblem("purpose", "must be transactional: who is asked has not opted in yet"))
-    if text.from_address is not None:
-        problems += _sender_problems(text.from_address)
-    if problems:
-        raise InvalidError("; ".join(f"{p.field}: {p.reason}" for p in problems), errors=problems)
-    return sorted(read)
-
-
-def _checked(source: str, *, html: bool, confirming: bool) -> tuple[list[Variable], list[str]]:
-    """Return what a source reads, and what is wrong with it."""
-    if not source.strip():
-        return [], ["is empty"]
-    try:
-        parsed = templating.parse(source, html=html)
-    except TemplateError as error:
-        return [], [str(error)]
-    wrong = [f"line {line}: there is no filter {name}" for name, line in templating.unknown_filters(source, parsed)]
-    found = templating.variables(source, parsed)
-    for variable in found:
-        problem = rendering.problem_with(variable, confirming=confirming)
-        if problem is not None:
-            wrong.append(f"line {variable.line}: {problem}")
-    return found, wrong
-
-
-def _read(variable: Variable) -> list[str]:
-    """Return the path as journeys check it: up to what is known only when rendering, and only if it names a field."""
-    path = list(variable.path)
-    if None in path:
-        path = path[: path.index(None)]
-    shortest = 3 if path[:2] == ["person", "attributes"] else 2
-    if path[0] in _RENDERED_ITSELF or len(path) < shortest:
-        return []
-    return [".".join(str(segment) for segment in path)]
-
-
-def _sender_problems(text: str) -> list[FieldProblem]:
-    name, address = parseaddr(text) if text.isprintable() else ("", "")
-    if not address or not text.endswith((address, f"<{address}>")):
-        return [FieldProblem("from", "is not an address, as in Name <name@example.com>")]
-    try:
-        normalize.email(address, "from")
-    except InvalidError as error:
-        return list(error.errors)
-    return [] if len(name) <= normalize.MAX_TEXT else [FieldProblem("from", "has too long a name")]
 
 
 async def _add_version(
