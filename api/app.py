@@ -17,6 +17,7 @@ from api.rest import (
     associations,
     attributes,
     audit,
+    channel_accounts,
     consent,
     dead_events,
     duplicates,
@@ -88,6 +89,7 @@ V1: tuple[APIRouter, ...] = (
     journeys.router,
     enrollments.router,
     messages.router,
+    channel_accounts.router,
     write_keys.router,
     forms.router,
 )

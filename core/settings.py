@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     """Where the file sink writes `.eml` files."""
     mail_from: str = "no-reply@localhost"
     """Address that mail comes from where neither template nor tenant names a sender."""
+    allow_private_hosts: bool = False
+    """Whether tenants' accounts with providers may name hosts of the deployment's own network, and plain HTTP."""
     data_dir: Path = Path(".cache/data")
     """Local state of a sender: the journal of messages in flight."""
 

@@ -25,6 +25,7 @@ _CLICK: Final = b"tl-click"
 _UNSUBSCRIBE: Final = b"tl-unsubscribe"
 _PREFERENCES: Final = b"tl-preferences"
 _CONFIRM: Final = b"tl-confirm"
+_ACCOUNT: Final = b"tl-account"
 
 NO_MESSAGE: Final = UUID(int=0)
 """Stands in a `ConsentRef` for the message where the link was not given out by one."""
@@ -77,6 +78,14 @@ class ConfirmRef:
 
     tenant_id: UUID
     change_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRef:
+    """Names an account with a provider: what the address holds that the provider reports to."""
+
+    tenant_id: UUID
+    account_id: UUID
 
 
 class Tokens:
@@ -141,6 +150,15 @@ class Tokens:
         """Return which opt-in a confirmation link concerns."""
         payload = self._verify(_CONFIRM, token)
         return ConfirmRef(_id(payload, 0), _id(payload, 1))
+
+    def account(self, ref: AccountRef) -> str:
+        """Return the token of the address that a provider reports to."""
+        return self._sign(_ACCOUNT, ref.tenant_id.bytes + ref.account_id.bytes)
+
+    def read_account(self, token: str) -> AccountRef:
+        """Return which account a report concerns; the provider's own signature is still to be checked."""
+        payload = self._verify(_ACCOUNT, token)
+        return AccountRef(_id(payload, 0), _id(payload, 1))
 
     def _sign(self, kind: bytes, payload: bytes) -> str:
         return base64.urlsafe_b64encode(_VERSION + payload + self._mac(kind, payload)).rstrip(b"=").decode()

@@ -117,6 +117,7 @@ def settings(database_url: str, temporal_address: str, tmp_path_factory: pytest.
         secret_key=SecretStr("a secret for tests, 32 letters or more"),
         mail_dir=folder / "mail",
         data_dir=folder / "data",
+        allow_private_hosts=True,  # the providers of tests are on this machine
     )
 
 

@@ -35,6 +35,7 @@ NOUNS = (
     "templates",
     "journeys",
     "messages",
+    "channels",
     "audit",
     "users",
     "tenant",

@@ -423,6 +423,11 @@ async def _record_import(world: World) -> str:
     return answer.json()["id"]
 
 
+async def _account(world: World) -> str:
+    body = {"key": "own", "provider": "mastodon", "name": MARK, "config": {"base_url": "http://127.0.0.1:9"}}
+    return (await world.post("/v1/channel-accounts", body | {"secret": {"access_token": "token"}}))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -459,6 +464,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "object_key": _object,
     "record_id": _record,
     "record_import_id": _record_import,
+    "account_id": _account,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -551,6 +557,13 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/objects/{object_key}/records/batch": {"records": [{"properties": {"productName": "New", "quantity": 2}}]},
     "PATCH /v1/objects/{object_key}/records/{record_id}": {"properties": {"quantity": 3}},
     "PUT /v1/objects/{object_key}/records/{record_id}": {"properties": {"productName": "X", "quantity": 4}},
+    "POST /v1/channel-accounts": {
+        "key": "texts",
+        "provider": "twilio",
+        "config": {"account_sid": f"AC{'0' * 32}", "from_number": "+15005550006"},
+        "secret": {"auth_token": "token"},
+    },
+    "PATCH /v1/channel-accounts/{account_id}": {"rate_per_minute": 60},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
