@@ -54,6 +54,13 @@ SEGMENT_LEFT: Final = "segment.left"
 SEGMENT_COMPUTED: Final = "segment.computed"
 """Everybody was looked at; with `quiet`, its counts stand for the changes of membership."""
 
+CAMPAIGN_SCHEDULED: Final = "campaign.scheduled"
+CAMPAIGN_STARTED: Final = "campaign.started"
+CAMPAIGN_PAUSED: Final = "campaign.paused"
+CAMPAIGN_RESUMED: Final = "campaign.resumed"
+CAMPAIGN_FINISHED: Final = "campaign.finished"
+CAMPAIGN_CANCELLED: Final = "campaign.cancelled"
+
 PERSON_ORDERS_CHANGED: Final = "person.orders_changed"
 """What is known of a person's orders is another now: written once they were folded."""
 

@@ -34,6 +34,7 @@ NOUNS = (
     "segments",
     "templates",
     "journeys",
+    "campaigns",
     "messages",
     "channels",
     "audit",

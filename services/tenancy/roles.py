@@ -23,7 +23,18 @@ SCOPES_OF: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         # A key outlives whoever made it, so making one is the owner's.
         "admin": _scopes("read", *NOUNS) | _scopes("write", *(noun for noun in NOUNS if noun != "api_keys")),
         "marketer": _READ_DAILY
-        | _scopes("write", "people", "events", "forms", "objects", "segments", "templates", "journeys", "messages"),
+        | _scopes(
+            "write",
+            "people",
+            "events",
+            "forms",
+            "objects",
+            "segments",
+            "templates",
+            "journeys",
+            "campaigns",
+            "messages",
+        ),
         "sales": _READ_DAILY | _scopes("write", "people", "organizations", "events", "objects", "messages"),
         "read_only": _scopes("read", *NOUNS),
     }

@@ -182,11 +182,12 @@ class World:
             if str(operation) not in BODIES:
                 raise KeyError(f"{operation}: add its body to tests/api/world.py")
             body = BODIES[str(operation)]
-            content = body if isinstance(body, bytes) else await self._filled(body)
+            content = body if isinstance(body, bytes) else await self.filled(body)
             headers["Content-Type"] = CONTENT_TYPES.get(str(operation), "application/json")
         return await caller.client.request(operation.method, url, content=content, headers=headers)
 
-    async def _filled(self, body: object) -> str:
+    async def filled(self, body: object) -> str:
+        """Return a body as JSON, with each `{name}` replaced."""
         text = json.dumps(body)
         for name in re.findall(r"{(\w+)}", text):
             text = text.replace(f"{{{name}}}", await self.get(name))
@@ -384,6 +385,19 @@ async def _computed_segment(world: World) -> str:
     return made["id"]
 
 
+CAMPAIGN: Final[dict[str, Any]] = {
+    "name": MARK,
+    "channel": "email",
+    "audience": {"include": ["{segment}"]},
+    "template_id": "{template_id}",
+}
+
+
+async def _campaign(world: World) -> str:
+    body = json.loads(await world.filled(CAMPAIGN))
+    return (await world.post("/v1/campaigns", body))["id"]
+
+
 async def _rule(world: World) -> str:
     body = {"key": "reader", "name": MARK, "condition": {"event": "page.viewed", "within": "P7D"}, "points": 5}
     return (await world.post("/v1/score-rules", body))["id"]
@@ -457,6 +471,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "definition_id": _definition,
     "rule_id": _rule,
     "segment": _segment,
+    "campaign_id": _campaign,
     "import_id": _import,
     "topic_id": _topic,
     "association_id": _association,
@@ -557,6 +572,8 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/objects/{object_key}/records/batch": {"records": [{"properties": {"productName": "New", "quantity": 2}}]},
     "PATCH /v1/objects/{object_key}/records/{record_id}": {"properties": {"quantity": 3}},
     "PUT /v1/objects/{object_key}/records/{record_id}": {"properties": {"productName": "X", "quantity": 4}},
+    "POST /v1/campaigns": CAMPAIGN | {"name": "New"},
+    "PATCH /v1/campaigns/{campaign_id}": {"rate_per_minute": 600},
     "POST /v1/channel-accounts": {
         "key": "texts",
         "provider": "twilio",

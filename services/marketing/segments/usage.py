@@ -1,4 +1,4 @@
-"""What builds on a segment: other segments, and journeys."""
+"""What builds on a segment: other segments, journeys, and campaigns that are still to be sent."""
 
 from pydantic import ValidationError
 from sqlalchemy import select
@@ -6,11 +6,11 @@ from sqlalchemy import select
 from core.database import TenantSession
 from journeys.definition import JourneyDefinition
 from journeys.naming import segments_named
-from models import Journey, JourneyVersion, Segment, SegmentDependency
+from models import Campaign, Journey, JourneyVersion, Segment, SegmentDependency
 
 
 async def of(session: TenantSession, key: str) -> list[tuple[str, str]]:
-    """Return kind and key of what uses the segment: `segment` or `journey`, a journey's draft or active version."""
+    """Return kind and key of what uses the segment: `segment`, `journey` (draft or active version) or `campaign`."""
     segments = await session.scalars(
         select(Segment.key)
         .join(
@@ -38,7 +38,26 @@ async def of(session: TenantSession, key: str) -> list[tuple[str, str]]:
         for journey_key, *definitions in journeys
         if any(key in _named(definition) for definition in definitions)
     ]
-    return [*(("segment", each) for each in segments), *(("journey", each) for each in using)]
+    campaigns = await session.execute(
+        select(Campaign.name, Campaign.key, Campaign.audience, Segment.id)
+        .join(Segment, (Segment.tenant_id == Campaign.tenant_id) & (Segment.key == key))
+        .where(
+            Campaign.tenant_id == session.tenant_id,
+            Segment.tenant_id == session.tenant_id,
+            Campaign.status.not_in(("finished", "cancelled")),
+        )
+        .order_by(Campaign.id)
+    )
+    sending = [
+        own or name
+        for name, own, audience, segment_id in campaigns
+        if str(segment_id) in {*audience["include"], *audience["exclude"]}
+    ]
+    return [
+        *(("segment", each) for each in segments),
+        *(("journey", each) for each in using),
+        *(("campaign", each) for each in sending),
+    ]
 
 
 def _named(definition: object) -> frozenset[str]:

@@ -1,0 +1,87 @@
+"""Campaigns: made, sent or scheduled, and controlled while they run."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import Query, status
+
+from api.dependencies import ActorDep, SessionDep, requires
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.rest.campaign_shapes import CampaignIn, CampaignOut, CampaignPatch, RunOut
+from api.routing import Router
+from core.database import TenantSession
+from models import Campaign
+from services.marketing.campaigns import control, definitions, runs
+
+router = Router(prefix="/campaigns", tags=["campaigns"])
+
+READ = [requires("campaigns:read")]
+WRITE = [requires("campaigns:write")]
+
+StatusParam = Annotated[
+    Literal["draft", "scheduled", "running", "paused", "finished", "cancelled"] | None,
+    Query(description="Only campaigns of this status"),
+]
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
+async def create(body: CampaignIn, session: SessionDep, actor: ActorDep) -> CampaignOut:
+    """Make a draft."""
+    return CampaignOut.of(await definitions.create(session, body.all_columns(), by=actor))
+
+
+@router.get("", dependencies=READ)
+async def find(
+    session: SessionDep,
+    status: StatusParam = None,
+    limit: LimitParam = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[CampaignOut]:
+    """List campaigns, newest first, each with its newest run."""
+    before = None if cursor is None else decode_cursor(cursor, [UUID])[0]
+    found = await definitions.page(session, limit=limit + 1, before=before, status=status)
+    last = await runs.last(session, [campaign.id for campaign in found[:limit]])
+    return Page(
+        items=[CampaignOut.of(each, RunOut.of(last[each.id]) if each.id in last else None) for each in found[:limit]],
+        next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
+    )
+
+
+@router.get("/{campaign_id}", dependencies=READ)
+async def get(campaign_id: UUID, session: SessionDep) -> CampaignOut:
+    """Return a campaign with its newest run and how far that has come."""
+    return await _shown(session, await definitions.get(session, campaign_id))
+
+
+@router.patch("/{campaign_id}", dependencies=WRITE)
+async def update(campaign_id: UUID, body: CampaignPatch, session: SessionDep, actor: ActorDep) -> CampaignOut:
+    """Change a draft or what is scheduled. While it is sent the name, budget and rate may be changed: at once."""
+    changed = await control.update(session, campaign_id, body.changes(), revision=body.revision, by=actor)
+    return await _shown(session, changed)
+
+
+@router.delete("/{campaign_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=WRITE)
+async def delete(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> None:
+    """Drop a draft."""
+    await definitions.delete(session, campaign_id, by=actor)
+
+
+@router.get("/{campaign_id}/runs", dependencies=READ)
+async def list_runs(
+    campaign_id: UUID, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
+) -> Page[RunOut]:
+    """List the times it was sent, newest first."""
+    before = None if cursor is None else decode_cursor(cursor, [UUID])[0]
+    await definitions.get(session, campaign_id)
+    found = await runs.page(session, campaign_id, limit=limit + 1, before=before)
+    return Page(
+        items=[RunOut.of(run) for run in found[:limit]],
+        next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
+    )
+
+
+async def _shown(session: TenantSession, campaign: Campaign) -> CampaignOut:
+    run = (await runs.last(session, [campaign.id])).get(campaign.id)
+    if run is None:
+        return CampaignOut.of(campaign)
+    return CampaignOut.of(campaign, RunOut.of(run, await runs.progress(session, run.id)))

@@ -1,0 +1,126 @@
+"""Campaigns by the API: what they say, what is refused, and what their verbs do in the store."""
+
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+
+
+async def segment(client: AsyncClient, key: str = "readers") -> str:
+    made = await client.post("/v1/segments", json={"key": key, "name": key, "kind": "static"})
+    return made.json()["id"]
+
+
+async def template(client: AsyncClient, key: str = "hello", purpose: str = "transactional") -> str:
+    body = {"key": key, "channel": "email", "subject": "Hello", "body": "Hello", "purpose": purpose}
+    return (await client.post("/v1/templates", json=body)).json()["id"]
+
+
+async def campaign(client: AsyncClient, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    number = len((await client.get("/v1/campaigns")).json()["items"])
+    body = {
+        "name": "Spring",
+        "channel": "email",
+        "audience": {"include": [await segment(client, f"readers{number}")]},
+        "template_id": await template(client, f"hello{number}"),
+    }
+    answer = await client.post("/v1/campaigns", json=body | more)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def test_a_draft_is_made_shown_changed_and_deleted(client: AsyncClient) -> None:
+    made = await campaign(
+        client,
+        key="spring",
+        schedule={"at": "2090-05-01T09:00:00Z"},
+        budget={"amount": "100.00", "currency": "EUR"},
+        cost={"fixed": {"amount": "5", "currency": "EUR"}, "per_message": {"amount": "0.0004", "currency": "EUR"}},
+        utm={"source": "news"},
+        batches={"size": 100, "every_minutes": 10},
+    )
+    assert (made["status"], made["revision"], made["run"]) == ("draft", 1, None)
+    assert made["variants"][0]["share"] == 1
+    assert made["budget"] == {"amount": "100.00", "currency": "EUR"}
+    assert made["cost"]["per_message"]["amount"] == "0.0004"
+    path = f"/v1/campaigns/{made['id']}"
+    assert (await client.get(path)).json() == made
+    assert (await client.get("/v1/campaigns?status=draft")).json()["items"] == [made]
+    assert (await client.get("/v1/campaigns?status=running")).json()["items"] == []
+    changed = await client.patch(path, json={"name": "Summer", "budget": None, "revision": 1})
+    assert (changed.json()["name"], changed.json()["budget"], changed.json()["revision"]) == ("Summer", None, 2)
+    stale = await client.patch(path, json={"name": "Autumn", "revision": 1})
+    assert (stale.status_code, stale.json()["errors"][0]["field"]) == (409, "revision")
+    assert (await client.get(f"{path}/runs")).json()["items"] == []
+    assert (await client.delete(path)).status_code == 204
+    assert (await client.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"channel": "social"}, "channel"),
+        ({"channel": "pigeon"}, "channel"),
+        ({"channel": "sms"}, "template_id"),
+        ({"audience": {"include": []}}, "audience.include"),
+        ({"audience": {"include": ["00000000-0000-0000-0000-000000000000"]}}, "audience.include.0"),
+        ({"template_id": "00000000-0000-0000-0000-000000000000"}, "template_id"),
+        ({"template_id": None}, "template_id"),
+        ({"ab": {"share": 0.2, "metric": "opens", "wait_hours": 4}}, "ab"),
+        ({"schedule": {}}, "schedule.at"),
+        ({"schedule": {"at": "2090-01-01T00:00:00Z", "cron": "0 9 * * *"}}, "schedule.at"),
+        ({"schedule": {"cron": "never"}}, "schedule.cron"),
+        ({"schedule": {"cron": "0 9 * * *", "zone": "Mars/Olympus"}}, "schedule.zone"),
+        ({"schedule": {"cron": "0 9 * * *", "freeze": "schedule"}}, "schedule.freeze"),
+        ({"schedule": {"at": "2090-01-01", "time_zone": "recipient", "zone": "UTC"}}, "schedule.zone"),
+        ({"budget": {"amount": "1.001", "currency": "EUR"}}, "budget.amount"),
+        ({"budget": {"amount": "-1", "currency": "EUR"}}, "budget.amount"),
+        (
+            {
+                "budget": {"amount": "1", "currency": "EUR"},
+                "cost": {"fixed": {"amount": "1", "currency": "USD"}},
+            },
+            "cost.fixed.currency",
+        ),
+        ({"cost": {"per_message": {"amount": "0.0000001", "currency": "EUR"}}}, "cost.per_message.amount"),
+        ({"rate_per_minute": 0}, "rate_per_minute"),
+        ({"batches": {"size": 0, "every_minutes": 1}}, "batches.size"),
+    ],
+)
+async def test_what_means_nothing_is_refused_by_its_field(
+    client: AsyncClient, more: dict[str, Any], field: str
+) -> None:
+    body: dict[str, Any] = {
+        "name": "Spring",
+        "channel": "email",
+        "audience": {"include": [await segment(client)]},
+        "template_id": await template(client),
+    }
+    answer = await client.post("/v1/campaigns", json=body | more)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_variants_are_asked_one_consent_and_a_key_is_unique(client: AsyncClient) -> None:
+    made = await campaign(client, key="spring")
+    marketing = await template(client, "marketing", "marketing")
+    variants = [{"template_id": made["variants"][0]["template_id"]}, {"template_id": marketing}]
+    mixed = await client.patch(f"/v1/campaigns/{made['id']}", json={"variants": variants})
+    assert (mixed.status_code, mixed.json()["errors"][0]["field"]) == (422, "variants.1.template_id")
+    body = {
+        "name": "Spring",
+        "key": "spring",
+        "channel": "email",
+        "audience": made["audience"],
+        "template_id": marketing,
+    }
+    taken = await client.post("/v1/campaigns", json=body)
+    assert (taken.status_code, taken.json()["errors"][0]["field"]) == (409, "key")
+
+
+async def test_a_segment_that_a_campaign_is_for_is_not_deleted(client: AsyncClient) -> None:
+    made = await campaign(client, key="spring")
+    used = await client.delete(f"/v1/segments/{made['audience']['include'][0]}")
+    assert (used.status_code, used.json()["used_by"]) == (409, [{"type": "campaign", "key": "spring"}])
+    await client.delete(f"/v1/campaigns/{made['id']}")
+    assert (await client.delete(f"/v1/segments/{made['audience']['include'][0]}")).status_code == 204
