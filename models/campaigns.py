@@ -8,7 +8,7 @@ from sqlalchemy import CHAR, CheckConstraint, Index, Integer, SmallInteger, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant
+from models.base import Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
 from models.identity import CHANNELS, one_of
 
 CAMPAIGN_STATUSES = ("draft", "scheduled", "running", "paused", "finished", "cancelled")
@@ -66,6 +66,7 @@ class CampaignRun(Created, TenantRow):
         belongs_to("campaign", "campaign_id", ondelete="CASCADE"),
         UniqueConstraint("tenant_id", "campaign_id", "occurrence"),
         CheckConstraint(one_of("status", RUN_STATUSES), name="status"),
+        {"info": system("SELECT")},
     )
 
     campaign_id: Mapped[UUID]

@@ -26,6 +26,72 @@ ISOLATED = (
     "template_partial",
 )
 
+KNOWN_ZONE = """
+CREATE FUNCTION tl_known_zone(zone text, otherwise text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  PERFORM now() AT TIME ZONE zone;
+  RETURN coalesce(zone, otherwise);
+EXCEPTION WHEN invalid_parameter_value THEN
+  RETURN otherwise;
+END
+$$
+"""
+# The generic cell rate algorithm. A limit of r a minute has a burst b of what a second allows, at least one: in any w
+# seconds at most b + r * w / 60 are granted. Without `wanted` a key limits all together; a part without key has no
+# limit of its own. Buckets are locked in one order, and the clock is read when all are.
+TAKE = """
+CREATE FUNCTION tl_take(keys text[], rates int[], wanted int[], OUT granted int[], OUT again_at timestamptz)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  moment timestamptz;
+BEGIN
+  INSERT INTO rate_bucket (key, next_at) SELECT asked.key, '-infinity' FROM unnest(keys) AS asked(key)
+  WHERE asked.key IS NOT NULL AND NOT EXISTS (SELECT FROM rate_bucket AS known WHERE known.key = asked.key)
+  ORDER BY asked.key ON CONFLICT DO NOTHING;
+  PERFORM FROM rate_bucket AS bucket WHERE bucket.key = ANY(keys) ORDER BY bucket.key FOR UPDATE;
+  moment := clock_timestamp();
+  WITH asked AS (
+    SELECT * FROM unnest(keys, rates, wanted) WITH ORDINALITY AS asked(key, rate, wanted, position)
+  ), paced AS (
+    SELECT asked.*, 60.0::float8 / asked.rate AS spacing, greatest(1, asked.rate / 60) AS burst,
+           extract(epoch FROM greatest(bucket.next_at, moment) - moment)::float8 AS owed
+    FROM asked LEFT JOIN rate_bucket AS bucket ON bucket.key = asked.key
+  ), owing AS (
+    -- a limit that was raised meanwhile owes no more than its burst
+    SELECT paced.*, least(owed, burst * spacing) AS ahead FROM paced
+  ), room AS (
+    SELECT owing.*, floor(burst - ahead / spacing + 0.000001)::int AS room FROM owing
+  ), part AS (
+    SELECT position, least(wanted, room) AS possible FROM room WHERE wanted IS NOT NULL
+  ), shared AS (
+    SELECT min(room) AS free FROM room WHERE wanted IS NULL
+  ), share AS (
+    SELECT position, greatest(0, least(possible, free - coalesce(sum(possible) OVER before, 0)))::int AS number
+    FROM part CROSS JOIN shared
+    WINDOW before AS (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+  ), outcome AS (
+    SELECT room.*, coalesce(number, (SELECT sum(number) FROM share))::int AS taken,
+           coalesce(room.wanted, (SELECT sum(asked.wanted) FROM asked)) AS needed
+    FROM room LEFT JOIN share USING (position)
+  ), moved AS (
+    UPDATE rate_bucket AS bucket SET next_at = moment + make_interval(secs => ahead + taken * spacing)
+    FROM outcome WHERE bucket.key = outcome.key AND taken > 0
+  )
+  SELECT array_agg(taken ORDER BY position),
+         -- by then half a burst will have gathered, or all that is needed
+         max(moment + make_interval(secs => greatest(0.001, ahead + taken * spacing
+           - (burst - least(needed - taken, greatest(1, burst / 2))) * spacing)))
+           FILTER (WHERE key IS NOT NULL AND taken < needed AND room < needed)
+  INTO granted, again_at FROM outcome;
+END
+$$
+"""
+FUNCTIONS = (
+    (KNOWN_ZONE, "tl_known_zone(text, text)", "tl_app"),
+    (TAKE, "tl_take(text[], int[], int[])", "tl_system"),
+)
+
 
 def upgrade() -> None:
     """Apply."""
@@ -336,10 +402,19 @@ def upgrade() -> None:
     for table in ISOLATED:
         isolate(table)
     system_only("rate_bucket", system="SELECT, INSERT, UPDATE, DELETE")
+    # The sender reads a run's rate where it takes from the limits.
+    op.execute("CREATE POLICY system_access ON campaign_run TO tl_system USING (true)")
+    op.execute("GRANT SELECT ON campaign_run TO tl_system")
+    for function, signature, caller in FUNCTIONS:
+        op.execute(function)
+        op.execute(f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
+        op.execute(f"GRANT EXECUTE ON FUNCTION {signature} TO {caller}")
 
 
 def downgrade() -> None:
     """Take back."""
+    for _, signature, _ in FUNCTIONS:
+        op.execute(f"DROP FUNCTION {signature}")
     op.drop_column("tenant", "attribution_hours")
     op.drop_column("tenant", "breaker")
     op.drop_column("tenant", "send_limits")
