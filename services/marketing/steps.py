@@ -23,7 +23,7 @@ from journeys.durations import zone_named
 from journeys.state import RunKind
 from models import Person, Tenant
 from services.identity import bulk
-from services.marketing import queueing, templates
+from services.marketing import queueing, sending_rules, templates
 from services.marketing.members import ENROLLMENT, CohortMembers, movable
 from services.marketing.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
 from services.marketing.versions import LoadedVersion
@@ -172,14 +172,16 @@ async def _send(session: TenantSession, step: Step, members: CohortMembers, node
     sent = members.only(done.get("done", 0))
     if sent.mask:
         template = await templates.current(session, channel=node.channel, key=node.template)
+        rules = await sending_rules.of(session, channel=node.channel, purpose=template.purpose)
         statement = step.version.statements.get(
-            ("queue", *step.passage, sent.whole, template.id),
+            ("queue", *step.passage, sent.whole, template.id, rules),
             lambda: queueing.statement(
                 session.tenant_id,
                 _recipients(step, sent),
                 channel=node.channel,
                 template_version=template,
                 priority=JOURNEY_PRIORITY,
+                rules=rules,
             ),
         )
         await queueing.run(session, statement, sent.parameters())

@@ -18,7 +18,18 @@ from core.ids import new_id
 from journeys import members as member_sets
 from journeys.definition import Again
 from journeys.state import RunKind
-from models import Cohort, CohortSignal, Consent, Enrollment, EnrollmentStep, Message, Person, Waiter
+from models import (
+    Campaign,
+    CampaignRun,
+    Cohort,
+    CohortSignal,
+    Consent,
+    Enrollment,
+    EnrollmentStep,
+    Message,
+    Person,
+    Waiter,
+)
 from services.events.bus import EventRow
 from services.marketing import enrollments, journeys, steps, templates, triggers, versions
 from services.marketing.enrollments import Candidate, Enrolled
@@ -321,3 +332,26 @@ class Marketing:
 def at(moment: EventRow, when: datetime) -> EventRow:
     """Return the event as received at another time."""
     return replace(moment, received_at=when, occurred_at=when)
+
+
+async def add_run(session: TenantSession, *, status: str = "running", rate_per_minute: int | None = None) -> UUID:
+    """Write a campaign with a run that stands so; nothing is queued. Returns the run's id."""
+    tenant_id = session.tenant_id
+    campaign = Campaign(
+        tenant_id=tenant_id, id=new_id(), name="News", channel="email", audience={}, variants=[], created_by="cli"
+    )
+    session.add(campaign)
+    await session.flush()
+    run = CampaignRun(
+        tenant_id=tenant_id,
+        id=new_id(),
+        campaign_id=campaign.id,
+        occurrence="once",
+        status=status,
+        plan={},
+        due_at=datetime.now(UTC),
+        rate_per_minute=rate_per_minute,
+    )
+    session.add(run)
+    await session.flush()
+    return run.id
