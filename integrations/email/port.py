@@ -21,20 +21,20 @@ class Outcome(StrEnum):
     """The answer was lost: it may have been delivered."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, each would take a microsecond to make
 class Mail:
     """A mail ready to go: an envelope and the bytes between DATA and the final dot."""
 
     id: UUID
     sender: str
-    """Address alone, ASCII."""
+    """Address alone; where its local part is not ASCII, the next host must offer SMTPUTF8."""
     recipient: str
-    """Address alone, ASCII."""
+    """As `sender`."""
     content: bytes
     """RFC 5322, lines ended by CRLF, no dot stuffed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
     """What became of a mail."""
 
