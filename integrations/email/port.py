@@ -21,7 +21,7 @@ class Outcome(StrEnum):
     """The answer was lost: it may have been delivered."""
 
 
-@dataclass(slots=True)  # frozen, each would take a microsecond to make
+@dataclass(frozen=True, slots=True)
 class Mail:
     """A mail ready to go: an envelope and the bytes between DATA and the final dot."""
 

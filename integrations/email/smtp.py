@@ -10,7 +10,7 @@ from integrations.email.port import Mail, Report, UnreachableError
 from integrations.email.smtp_connection import Connection
 from integrations.email.smtp_server import SmtpServer
 
-__all__ = ["IDLE_SECONDS", "TIMEOUT_SECONDS", "SmtpChannel", "SmtpServer"]
+__all__ = ["IDLE_SECONDS", "TIMEOUT_SECONDS", "SmtpChannel", "SmtpServer", "tls_context"]
 
 TIMEOUT_SECONDS: Final = 60.0
 """For each answer. RFC 5321 asks for minutes; a host that takes longer is tried again later."""
@@ -41,7 +41,7 @@ class SmtpChannel:
     async def deliver(self, mails: Iterator[Mail], report: Report, *, expected: int) -> None:
         """Deliver mails over as many connections as there is use for. See `EmailChannel.deliver`."""
         if self._tls is None:
-            self._tls = await asyncio.to_thread(_tls_context, verify=not self._server.is_loopback)
+            self._tls = await asyncio.to_thread(tls_context, verify=not self._server.is_loopback)
         left = _Left(mails)
         async with asyncio.TaskGroup() as group:
             for _ in range(max(1, min(self._connections, expected))):
@@ -115,7 +115,8 @@ class _Left:
         return self._error if self._returned else None
 
 
-def _tls_context(*, verify: bool) -> ssl.SSLContext:
+def tls_context(*, verify: bool) -> ssl.SSLContext:
+    """Return what TLS is done with; unverified for a server on this machine only."""
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
     if not verify:
         context.check_hostname = False

@@ -5,23 +5,17 @@ DATA, so a mail costs one round trip and at most one mail a connection is betwee
 """
 
 import asyncio
-import base64
-import socket
-import ssl
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
-from integrations.email.port import Delivery, Mail, Outcome, Report, UnreachableError
-from integrations.email.smtp_replies import MalformedError, Replies, Reply
-from integrations.email.smtp_server import Offers, SmtpServer
+from integrations.email.port import Delivery, Mail, Outcome, Report
+from integrations.email.smtp_opening import Opening
+from integrations.email.smtp_replies import MalformedError, Reply
+from integrations.email.smtp_server import SmtpServer
 
-_OK: Final = 250
-_READY: Final = 220
-_LOGGED_IN: Final = 235
-_GO_ON: Final = 334
 _GO_AHEAD: Final = 354
 _PUT_OFF: Final = 400
 _GOING_AWAY: Final = 421
@@ -53,20 +47,12 @@ class _Command(Enum):
     """A lone dot, where DATA was answered with 354 although nobody would get the mail."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(Opening):
     """A connection that sends one mail after the other."""
 
     def __init__(self, server: SmtpServer, *, timeout: float) -> None:
-        """Prepare; `open` connects."""
-        self._server = server
-        self._timeout = timeout
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._replies = Replies()
-        self._offers = Offers()
-        self._answer: asyncio.Future[Reply] | None = None
-        """What a command before the first mail waits for."""
-        self._lost_because: str | None = None
+        """Prepare; `open` connects. `timeout` is in seconds, for each answer."""
+        super().__init__(server, timeout=timeout)
         self._served = 0
         self.used_at = self._loop.time()
         # While mails are sent:
@@ -95,106 +81,11 @@ class Connection(asyncio.Protocol):
         """Whether it can be lent."""
         return self._transport is not None and self._lost_because is None and self._done is None
 
-    # Opening
-
-    async def open(self, tls: ssl.SSLContext) -> None:
-        """Connect, secure the connection and log in.
-
-        Raises:
-            UnreachableError: nobody answers, or lets us in.
-        """
-        server = self._server
-        try:
-            async with asyncio.timeout(self._timeout):
-                self._answer = self._loop.create_future()
-                await self._loop.create_connection(
-                    lambda: self,
-                    server.host,
-                    server.port,
-                    ssl=tls if server.implicit_tls else None,
-                    server_hostname=server.host if server.implicit_tls else None,
-                )
-                await self._expect(_READY)
-                await self._greet()
-                secure = server.implicit_tls
-                if not secure and self._offers.starttls:
-                    await self._start_tls(tls)
-                    secure = True
-                if server.username is not None:
-                    await self._log_in(server.username, server.password or "", secure=secure)
-        except TimeoutError as error:
-            self.drop()
-            raise UnreachableError(f"{server.host}:{server.port}: no answer within {self._timeout:g} s") from error
-        except (_RefusedError, MalformedError, OSError) as error:
-            self.drop()
-            raise UnreachableError(f"{server.host}:{server.port}: {error}") from error
-        except BaseException:
-            self.drop()
-            raise
-        self._answer = None
-
-    async def _greet(self) -> None:
-        name = socket.gethostname()
-        reply = await self._command(f"EHLO {name}")
-        if reply.code == _OK:
-            self._offers = Offers.of(reply.text)
-        elif reply.code >= _PERMANENT:
-            self._offers = Offers()
-            await self._command(f"HELO {name}", expected=_OK)
-        else:
-            raise _RefusedError(str(reply))
-
-    async def _start_tls(self, tls: ssl.SSLContext) -> None:
-        await self._command("STARTTLS", expected=_READY)
-        if self._replies.pending or self._transport is None:
-            raise _RefusedError("the server spoke before the connection was secure")
-        secured = await self._loop.start_tls(self._transport, self, tls, server_hostname=self._server.host)
-        if secured is None:
-            raise _RefusedError("connection lost")
-        self._transport = secured
-        if self._lost_because is not None:
-            raise _RefusedError(self._lost_because)
-        await self._greet()  # whatever it said before may have been said by anybody
-
-    async def _log_in(self, username: str, password: str, *, secure: bool) -> None:
-        if not secure and not self._server.is_loopback:
-            raise _RefusedError("it offers no TLS, so it gets no password")
-        if "PLAIN" in self._offers.logins:
-            token = _base64(f"\0{username}\0{password}")
-            await self._command(f"AUTH PLAIN {token}", expected=_LOGGED_IN)
-        elif "LOGIN" in self._offers.logins:
-            await self._command("AUTH LOGIN", expected=_GO_ON)
-            await self._command(_base64(username), expected=_GO_ON)
-            await self._command(_base64(password), expected=_LOGGED_IN)
-        else:
-            raise _RefusedError("it offers no way to log in that we know (PLAIN, LOGIN)")
-
-    async def _command(self, line: str, *, expected: int | None = None) -> Reply:
-        if self._transport is None or self._lost_because is not None:
-            raise _RefusedError(self._lost_because or "connection lost")
-        self._answer = self._loop.create_future()
-        self._transport.write(f"{line}\r\n".encode())
-        return await self._expect(expected)
-
-    async def _expect(self, code: int | None) -> Reply:
-        if self._answer is None:
-            raise _RefusedError("connection lost")
-        reply = await self._answer
-        if code is not None and reply.code != code:
-            raise _RefusedError(str(reply))
-        return reply
-
     def quit(self) -> None:
         """Say goodbye, if anybody listens."""
         if self.usable and self._transport is not None:
             self._transport.write(b"QUIT\r\n")
             self._transport.close()
-            self._transport = None
-
-    def drop(self) -> None:
-        """Close without a word."""
-        if self._transport is not None:
-            self._transport.abort()
             self._transport = None
 
     # Sending
@@ -393,9 +284,7 @@ class Connection(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(_RefusedError(reason))
-            self._answer.exception()  # may be read by nobody any more
+        self._fail_command(reason)
         self._waiting.clear()
         self._unsent.clear()
         begun, self._begun = self._begun, None
@@ -409,10 +298,6 @@ class Connection(asyncio.Protocol):
             self._report.finished(_delivery(mail, Outcome.RETRY, f"connection lost: {reason}"))
         self._finish()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
-
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         if self._lost_because is None:
@@ -421,14 +306,6 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """See `asyncio.Protocol`."""
         return False
-
-
-class _RefusedError(Exception):
-    """The server does not let us in."""
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
 
 
 def _refused(mail: Mail, reply: Reply) -> Delivery:
