@@ -64,6 +64,11 @@ CAMPAIGN_CANCELLED: Final = "campaign.cancelled"
 PERSON_ORDERS_CHANGED: Final = "person.orders_changed"
 """What is known of a person's orders is another now: written once they were folded."""
 
+COMMUNICATION_LOGGED: Final = "communication.logged"
+"""A call, a meeting, a note, or a mail or text message that the sender did not send; also what came in."""
+COMMUNICATION_UPDATED: Final = "communication.updated"
+COMMUNICATION_DELETED: Final = "communication.deleted"
+
 OPENED: Final = ".opened"
 CLICKED: Final = ".clicked"
 """Behind a channel (`email.opened`): the first time that a person did so with a message."""
@@ -74,6 +79,7 @@ RESERVED: Final = frozenset(
         "address",
         "association",
         "campaign",
+        "communication",
         "consent",
         "deal",
         "email",

@@ -110,6 +110,7 @@ class Communication(Created, TenantRow):
         CheckConstraint("num_nonnulls(person_id, organization_id) > 0", name="subject"),
         Index(None, "tenant_id", "person_id", "occurred_at", "id"),
         Index(None, "tenant_id", "organization_id", "occurred_at", "id"),
+        Index(None, "tenant_id", "occurred_at", "id"),
         Index(None, "tenant_id", "thread_id"),
         Index(
             "communication_external_key",

@@ -34,6 +34,7 @@ _NOUNS: Final = {
     "association": "objects",
     "association_definition": "objects",
     "segment": "segments",
+    "communication": "communications",
 }
 """Whose scope also allows to read the history of such a thing."""
 

@@ -254,14 +254,15 @@ class EntryOut(BaseModel):
     """Something that happened; further fields depend on the kind.
 
     event: `properties`; activity: `actor`, `changes` (`{field: [before, after]}`), `request_id`; message: `message_id`,
-    `channel`, `template`, `status`, `reason`, `sent_at`, `opens`, `clicks`; enrollment: `enrollment_id`, `journey`,
-    `status`, `node`, `reason`, `ended_at`.
+    `channel`, `template`, `status`, `reason`, `sent_at`, `opens`, `clicks`; communication: `communication_id`,
+    `channel`, `direction`, `subject`, `outcome`, `duration_seconds`, `thread_id`, `message_id`, `organization_id`;
+    enrollment: `enrollment_id`, `journey`, `status`, `node`, `reason`, `ended_at`.
     """
 
     model_config = ConfigDict(extra="allow")
 
     id: UUID
-    kind: Literal["event", "activity", "message", "enrollment"]
+    kind: Literal["event", "activity", "message", "communication", "enrollment"]
     type: str
     at: datetime
 

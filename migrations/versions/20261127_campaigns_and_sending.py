@@ -25,6 +25,12 @@ ISOLATED = (
     "communication",
     "template_partial",
 )
+COMMUNICATION_FACTS = """
+CREATE VIEW marketing_communication_facts WITH (security_invoker = true) AS
+SELECT tenant_id, id, person_id, organization_id, channel, direction, thread_id, subject, outcome, duration_seconds,
+       message_id, occurred_at
+FROM communication
+"""
 
 KNOWN_ZONE = """
 CREATE FUNCTION tl_known_zone(zone text, otherwise text) RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -288,6 +294,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_index(
+        op.f("communication_tenant_id_occurred_at_id_idx"),
+        "communication",
+        ["tenant_id", "occurred_at", "id"],
+        unique=False,
+    )
+    op.create_index(
         op.f("communication_tenant_id_organization_id_occurred_at_id_idx"),
         "communication",
         ["tenant_id", "organization_id", "occurred_at", "id"],
@@ -409,12 +421,15 @@ def upgrade() -> None:
         op.execute(function)
         op.execute(f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION {signature} TO {caller}")
+    op.execute(COMMUNICATION_FACTS)
+    op.execute("GRANT SELECT ON marketing_communication_facts TO tl_app")
 
 
 def downgrade() -> None:
     """Take back."""
     for _, signature, _ in FUNCTIONS:
         op.execute(f"DROP FUNCTION {signature}")
+    op.execute("DROP VIEW marketing_communication_facts")
     op.drop_column("tenant", "attribution_hours")
     op.drop_column("tenant", "breaker")
     op.drop_column("tenant", "send_limits")
@@ -455,6 +470,7 @@ def downgrade() -> None:
     op.drop_index(op.f("communication_tenant_id_thread_id_idx"), table_name="communication")
     op.drop_index(op.f("communication_tenant_id_person_id_occurred_at_id_idx"), table_name="communication")
     op.drop_index(op.f("communication_tenant_id_organization_id_occurred_at_id_idx"), table_name="communication")
+    op.drop_index(op.f("communication_tenant_id_occurred_at_id_idx"), table_name="communication")
     op.drop_index(
         "communication_external_key", table_name="communication", postgresql_where=sa.text("external_id IS NOT NULL")
     )

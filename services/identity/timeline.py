@@ -1,4 +1,4 @@
-"""What happened to a person, newest first: events, changes by hand, messages and journeys, merged as they are read."""
+"""What happened to a person, newest first: events, changes, messages, communications and journeys, merged."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,9 @@ from sqlalchemy.types import Text, Uuid
 from contracts.events import (
     ASSOCIATION_CREATED,
     ASSOCIATION_DELETED,
+    COMMUNICATION_DELETED,
+    COMMUNICATION_LOGGED,
+    COMMUNICATION_UPDATED,
     PERSON_CREATED,
     PERSON_MERGED,
     PERSON_ORDERS_CHANGED,
@@ -35,6 +38,10 @@ TOLD_BY_ACTIVITY: Final = [
     PERSON_UNMERGED,
     ASSOCIATION_CREATED,
     ASSOCIATION_DELETED,
+    # what was said is an entry of its own
+    COMMUNICATION_LOGGED,
+    COMMUNICATION_UPDATED,
+    COMMUNICATION_DELETED,
 ]
 
 # The log keeps naming people by the ids they had before a merge, so it is read by each of those.
@@ -68,6 +75,15 @@ PAGE: Final = """
      WHERE m.tenant_id = :tenant AND m.person_id = :person AND m.id < :message_bound
      ORDER BY m.id DESC LIMIT :limit)
     UNION ALL
+    (SELECT 'communication', c.id, c.occurred_at, 'communication',
+            jsonb_build_object('communication_id', c.id, 'channel', c.channel, 'direction', c.direction,
+                               'subject', c.subject, 'outcome', c.outcome, 'duration_seconds', c.duration_seconds,
+                               'thread_id', c.thread_id, 'message_id', c.message_id,
+                               'organization_id', c.organization_id)
+     FROM marketing_communication_facts c
+     WHERE c.tenant_id = :tenant AND c.person_id = :person AND (c.occurred_at, c.id) < (:at, :id)
+     ORDER BY c.occurred_at DESC, c.id DESC LIMIT :limit)
+    UNION ALL
     (SELECT 'enrollment', n.id, n.entered_at, 'journey.entered',
             jsonb_build_object('enrollment_id', n.id, 'journey', n.journey_key, 'status', n.status, 'node', n.node,
                                'reason', n.reason, 'ended_at', n.ended_at)
@@ -92,9 +108,9 @@ class Entry:
     id: UUID
     at: datetime
     kind: str
-    """`event`, `activity`, `message` or `enrollment`: where it is kept."""
+    """`event`, `activity`, `message`, `communication` or `enrollment`: where it is kept."""
     type: str
-    """The event's or activity's type, `message`, or `journey.entered`."""
+    """The event's or activity's type, `message`, `communication` or `journey.entered`."""
     detail: dict[str, Any]
 
 
@@ -110,7 +126,7 @@ async def page(
             "person": person_id,
             "at": at,
             "id": entry_id,
-            "message_bound": _bound(at, entry_id),
+            "message_bound": message_bound(at, entry_id),
             "limit": limit,
             "told": TOLD_BY_ACTIVITY,
         },
@@ -118,8 +134,8 @@ async def page(
     return [Entry(row.id, row.at, row.kind, row.type, row.detail) for row in rows]
 
 
-def _bound(at: datetime, entry_id: UUID) -> UUID:
-    """Return the id below which a UUIDv7 is older than `(at, entry_id)`, its time being the millisecond it holds."""
+def message_bound(at: datetime, entry_id: UUID) -> UUID:
+    """Return the id below which a message's, a UUIDv7, is older than `(at, entry_id)`; its time is its millisecond."""
     elapsed = at - datetime(1970, 1, 1, tzinfo=UTC)
     whole, rest = divmod(max(elapsed, timedelta()), timedelta(milliseconds=1))
     lowest = UUID(int=whole << 80)

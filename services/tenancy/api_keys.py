@@ -37,6 +37,7 @@ NOUNS = (
     "campaigns",
     "messages",
     "channels",
+    "communications",
     "audit",
     "users",
     "tenant",

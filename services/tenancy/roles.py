@@ -34,8 +34,10 @@ SCOPES_OF: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             "journeys",
             "campaigns",
             "messages",
+            "communications",
         ),
-        "sales": _READ_DAILY | _scopes("write", "people", "organizations", "events", "objects", "messages"),
+        "sales": _READ_DAILY
+        | _scopes("write", "people", "organizations", "events", "objects", "messages", "communications"),
         "read_only": _scopes("read", *NOUNS),
     }
 )

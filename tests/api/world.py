@@ -442,6 +442,11 @@ async def _account(world: World) -> str:
     return (await world.post("/v1/channel-accounts", body | {"secret": {"access_token": "token"}}))["id"]
 
 
+async def _communication(world: World) -> str:
+    body = {"channel": "note", "person_id": await world.get("person_id"), "body": MARK}
+    return (await world.post("/v1/communications", body))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -479,6 +484,8 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "object_key": _object,
     "record_id": _record,
     "record_import_id": _record_import,
+    "communication_id": _communication,
+    "thread_id": _communication,
     "account_id": _account,
 }
 """How each thing is made that a path or a body names."""
@@ -581,6 +588,8 @@ BODIES: Final[dict[str, Any]] = {
         "secret": {"auth_token": "token"},
     },
     "PATCH /v1/channel-accounts/{account_id}": {"rate_per_minute": 60},
+    "POST /v1/communications": {"channel": "call", "direction": "out", "person_id": "{person_id}"},
+    "PATCH /v1/communications/{communication_id}": {"body": "Changed"},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
@@ -612,6 +621,7 @@ QUERIES: Final[dict[str, str]] = {
     "GET /v1/addresses": "subject_type=person&subject_id={person_id}",
     "GET /v1/activities": "subject_type=person&subject_id={person_id}",
     "GET /v1/messages": "person_id={person_id}",
+    "GET /v1/communications": "person_id={person_id}",
     "GET /v1/associations": "type=person&id={person_id}",
 }
 """Parameters that a route cannot do without, or by which it could be made to show another's."""
