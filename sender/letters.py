@@ -28,7 +28,7 @@ _CACHED_TEMPLATES: Final = 1_000
 
 # Looked up by key for each message, whatever the statistics say; see `services.marketing.queueing`.
 _LOAD: Final = f"""
-    SELECT m.id, m.address, m.channel, m.template_version_id, m.person_id, m.dedupe_key,
+    SELECT m.id, m.address, m.channel, m.priority, m.template_version_id, m.person_id, m.dedupe_key,
            {", ".join(f"p.{name} AS person_{name}" for name in PERSON_FIELDS)}, p.attributes, e.entry,
            {", ".join(f"tenant.{name} AS tenant_{name}" for name in TENANT_FIELDS)}, tenant.from_address,
            s.reason AS suppressed, c.status AS consent
@@ -133,6 +133,10 @@ class Letters:
             purpose=found["purpose"],
             topic=found["topic"],
         )
+
+    def excluded(self, tenant_id: UUID, row: Row) -> str | None:
+        """Return why nothing may be sent for a row, None where it may."""
+        return _excluded(self._texts[tenant_id, row["template_version_id"]], row)
 
     def write(self, tenant_id: UUID, row: Row) -> Mail | Result:
         """Return the mail for a row, or why there is none: since it was queued the person may have opted out."""

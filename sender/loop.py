@@ -1,9 +1,11 @@
 """The sender: leases pages of messages and sees each through, as many at once as it is good for."""
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,7 +18,8 @@ from core.wake import MESSAGE_CHANNEL
 from integrations.email.files import FileSink
 from integrations.email.port import EmailChannel, UnreachableError
 from integrations.email.smtp import SmtpChannel, SmtpServer
-from sender import pages, recovery
+from sender import pages, recovery, results
+from sender.gate import Gate
 from sender.journal import Journal
 from sender.letters import Letters
 from sender.page_run import PageRun
@@ -57,13 +60,17 @@ class Sender:
         self._channels = channels_of(settings) if channels is None else dict(channels)
         self._policy = policy or Policy()
         self._letters = Letters(database, settings)
+        self._gate = Gate(database, settings)
         self._journal = Journal(settings.data_dir / "sender")
         self._awake = asyncio.Event()
         self._runs: dict[asyncio.Task[None], PageRun | None] = {}
         self._paused_until = 0.0
+        self._blocked: dict[str, float] = {}
+        self._look_at = 0.0
 
     def wake(self) -> None:
         """Have it look for pages now; call it from the event loop, after the commit."""
+        self._look_at = 0.0
         self._awake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -106,6 +113,7 @@ class Sender:
             wait = self._paused_until - time.monotonic()
             found: list[ClaimedPage] = []
             try:
+                await self._halt_held()
                 if free and wait <= 0:
                     found = await pages.claim(
                         self._database,
@@ -113,6 +121,7 @@ class Sender:
                         channels=list(self._channels),
                         limit=free,
                         lease=self._policy.lease,
+                        blocked=self._still_blocked(),
                     )
             except Exception as error:  # noqa: BLE001 - whatever it was, it may end
                 _log.warning("claim_failed", retry_in=retry, error=type(error).__name__)
@@ -124,8 +133,31 @@ class Sender:
                 task = asyncio.create_task(self._see_through(page, stop), name=f"page-{page.id}")
                 self._runs[task] = None
                 task.add_done_callback(self._done)
+            await asyncio.sleep(0)  # each has begun by now, and is found where a page is to be halted
             if len(found) < free or not free:
-                await any_of(self._awake, seconds=self._policy.poll_seconds if wait <= 0 else wait)
+                await any_of(self._awake, seconds=self._rest() if wait <= 0 else wait)
+
+    def _still_blocked(self) -> list[str]:
+        """Return the streams of which a limit lets nothing go yet."""
+        now = time.monotonic()
+        self._blocked = {stream: until for stream, until in self._blocked.items() if until > now}
+        return list(self._blocked)
+
+    def _rest(self) -> float:
+        """Return how long there is nothing to look for, unless somebody wakes it."""
+        soonest = min(self._blocked.values(), default=math.inf) - time.monotonic()
+        return max(0.001, min(self._policy.poll_seconds, soonest))
+
+    async def _halt_held(self) -> None:
+        """End the runs of pages that were paused or cancelled while they are being sent."""
+        of_campaigns = {
+            run.page.id: run for run in self._runs.values() if run is not None and run.page.run_id is not None
+        }
+        if not of_campaigns or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + self._policy.poll_seconds
+        for page_id in await pages.held(self._database, [run.page for run in of_campaigns.values()]):
+            of_campaigns[page_id].halt()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._runs.pop(task, None)
@@ -139,19 +171,28 @@ class Sender:
             ours = await recovery.recover(
                 page, database=self._database, journal=self._journal, channel=channel, policy=self._policy
             )
-            if ours:
+            reason = page.not_to_be_sent(datetime.now(UTC))
+            if ours and reason is not None:
+                await results.exclude_all(
+                    self._database, page.tenant_id, page_id=page.id, owner=self._journal.owner, reason=reason
+                )
+            elif ours:
                 run = PageRun(
                     page,
                     database=self._database,
                     journal=self._journal.page(page.id),
                     owner=self._journal.owner,
                     policy=self._policy,
+                    gate=self._gate,
                     stop=stop,
                 )
                 current = asyncio.current_task()
                 if current is not None:
                     self._runs[current] = run
                 await run.run(self._letters, channel)
+                if run.blocked_until is not None:
+                    wait = (run.blocked_until - datetime.now(UTC)).total_seconds()
+                    self._blocked[page.stream] = time.monotonic() + wait
         except UnreachableError as error:
             pause = self._policy.unreachable_pause.total_seconds()
             self._paused_until = time.monotonic() + pause

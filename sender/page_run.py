@@ -17,8 +17,10 @@ from sender import results
 from sender.results import PageEnd, Result
 
 if TYPE_CHECKING:
+    from sender.gate import Gate
     from sender.journal import PageJournal
     from sender.letters import Letters, Row
+    from sender.limits import Limit
     from sender.pages import ClaimedPage
     from sender.policy import Policy
 
@@ -37,7 +39,7 @@ _log = get_logger(__name__)
 class PageRun:
     """Works on one page; is the channel's report of it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a page is seen through with
         self,
         page: "ClaimedPage",
         *,
@@ -45,14 +47,24 @@ class PageRun:
         journal: "PageJournal",
         owner: str,
         policy: "Policy",
+        gate: "Gate",
         stop: asyncio.Event,
+        limits: Sequence["Limit"] = (),
     ) -> None:
-        """Take the page, held since now; once `stop` is set no further mail is begun."""
+        """Take the page, held since now; once `stop` is set no further mail is begun.
+
+        `limits` are those of the account that it goes by.
+        """
         self.page = page
         self._database = database
         self._journal = journal
         self._owner = owner
         self._policy = policy
+        self._gate = gate
+        self._limits = limits
+        self._halted = False
+        self.blocked_until: datetime | None = None
+        """When a limit lets more messages like the page's go, once it was refused some."""
         self.held_until = time.monotonic() + policy.lease.total_seconds()
         """By this clock; moved on when the lease is renewed."""
         self._stop = stop
@@ -61,6 +73,10 @@ class PageRun:
         self._delivered = False
         self._settled: set[UUID] = set()
         self._put_off: dict[UUID, Result] = {}
+
+    def halt(self) -> None:
+        """Have no further mail begun, and the page given back."""
+        self._halted = True
 
     def started(self, mail_id: UUID) -> None:
         """See `Report`."""
@@ -88,8 +104,17 @@ class PageRun:
         """
         try:
             rows = await letters.load(self.page.tenant_id, self.page.id)
-            unreachable = await self._deliver(rows, letters, channel)
-            await self._persist(self._end(rows, unreachable))
+            admission = await self._gate.admit(
+                self.page,
+                rows,
+                barred=lambda row: letters.excluded(self.page.tenant_id, row) is not None,
+                own=self._limits,
+            )
+            self.blocked_until = admission.blocked_until
+            for result in admission.excluded:
+                self._settle(result)
+            unreachable = await self._deliver(admission.rows, letters, channel)
+            await self._persist(self._end(rows, unreachable, admission.ready_at))
         except BaseException:
             self._journal.close(recorded=False)
             raise
@@ -113,13 +138,21 @@ class PageRun:
 
     def _mails(self, rows: Sequence["Row"], letters: "Letters") -> Iterator[Mail]:
         for row in rows:
-            if self._stop.is_set() or time.monotonic() > self.held_until - self._policy.margin.total_seconds():
+            if self._ends():
                 return
             mail = self._written(row, letters)
             if isinstance(mail, Result):
                 self._settle(mail)
             else:
                 yield mail
+
+    def _ends(self) -> bool:
+        """Return whether no further mail may be begun."""
+        if self._stop.is_set() or self._halted:
+            return True
+        if self.page.expires_at is not None and self.page.expires_at <= datetime.now(UTC):
+            return True
+        return time.monotonic() > self.held_until - self._policy.margin.total_seconds()
 
     def _written(self, row: "Row", letters: "Letters") -> Mail | Result:
         try:
@@ -128,7 +161,7 @@ class PageRun:
             _log.error("letter_failed", message=str(row["id"]), exc_info=error)
             return Result(row["id"], "failed", f"internal: {type(error).__name__}")
 
-    def _end(self, rows: Sequence["Row"], unreachable: UnreachableError | None) -> PageEnd:
+    def _end(self, rows: Sequence["Row"], unreachable: UnreachableError | None, ready_at: datetime | None) -> PageEnd:
         if self._put_off and datetime.now(UTC) - self.page.created_at > self._policy.give_up_after:
             for result in self._put_off.values():
                 self._settle(Result(result.id, "failed", f"gave up: {result.reason}"))
@@ -137,7 +170,8 @@ class PageRun:
             return PageEnd(finished=False, pause=self._policy.unreachable_pause)
         if self._put_off:
             return PageEnd(finished=False, pause=self._policy.pause(self.page.attempts), put_off=True)
-        return PageEnd(finished=all(row["id"] in self._settled for row in rows))
+        finished = all(row["id"] in self._settled for row in rows)
+        return PageEnd(finished=finished, ready_at=None if finished or self._halted else ready_at)
 
     async def _persist(self, end: PageEnd) -> None:
         """Write what is left with the page's end, through any outage of the store that ends in time."""

@@ -28,13 +28,26 @@ _RECORD: Final = """
 """
 _END: Final = """
     UPDATE message_page SET lease_owner = NULL, leased_until = NULL, attempts = attempts + {attempts},
-        finished_at = CASE WHEN {finished} THEN now() END, ready_at = now() + {pause}
+        finished_at = CASE WHEN {finished} THEN now() END,
+        ready_at = CASE WHEN held_for = 'cancel' THEN ready_at
+                        ELSE coalesce({ready_at}, now() + {pause}, ready_at) END
     WHERE tenant_id = $1 AND id = {page} AND lease_owner = {owner}
 """
-_END_ALONE: Final = _END.format(page="$2", owner="$3", finished="$4", pause="$5::interval", attempts="$6::int")
-_RECORD_AND_END: Final = f"WITH recorded AS ({_RECORD})" + _END.format(
-    page="$7", owner="$8", finished="$9", pause="$10::interval", attempts="$11::int"
+_END_ALONE: Final = _END.format(
+    page="$2", owner="$3", finished="$4", pause="$5::interval", attempts="$6::int", ready_at="$7::timestamptz"
 )
+_RECORD_AND_END: Final = f"WITH recorded AS ({_RECORD})" + _END.format(
+    page="$7", owner="$8", finished="$9", pause="$10::interval", attempts="$11::int", ready_at="$12::timestamptz"
+)
+_EXCLUDE_ALL: Final = """
+    WITH held AS (
+        UPDATE message_page SET lease_owner = NULL, leased_until = NULL, finished_at = now()
+        WHERE tenant_id = $1 AND id = $2 AND lease_owner = $3
+        RETURNING id
+    )
+    UPDATE message SET status = 'excluded', reason = $4
+    FROM held WHERE message.tenant_id = $1 AND message.page_id = held.id AND message.status = 'queued'
+"""
 _ALL_IN_DOUBT: Final = """
     UPDATE message SET status = 'in_doubt', reason = $3
     WHERE tenant_id = $1 AND page_id = $2 AND status = 'queued'
@@ -61,10 +74,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class PageEnd:
-    """What becomes of the page: finished, or free again after a pause."""
+    """What becomes of the page: finished, or free again."""
 
     finished: bool
-    pause: timedelta = timedelta()
+    pause: timedelta | None = None
+    """For how long it rests."""
+    ready_at: datetime | None = None
+    """When it comes again; without this and a pause at once, where it stood in line."""
     put_off: bool = False
     """Some of it was refused for now: counts as an attempt."""
 
@@ -80,12 +96,18 @@ async def record_and_end(
     database: Database, tenant_id: UUID, results: Sequence[Result], *, page_id: UUID, owner: str, end: PageEnd
 ) -> None:
     """Write the last results and end the page, in one statement; a page no longer held is left as it is."""
-    ending = (page_id, owner, end.finished, end.pause, int(end.put_off))
+    ending = (page_id, owner, end.finished, end.pause, int(end.put_off), end.ready_at)
     async with database.hot(tenant_id) as connection:
         if results:
             await connection.execute(_RECORD_AND_END, tenant_id, *_columns(results), *ending)
         else:
             await connection.execute(_END_ALONE, tenant_id, *ending)
+
+
+async def exclude_all(database: Database, tenant_id: UUID, *, page_id: UUID, owner: str, reason: str) -> None:
+    """Exclude what is still queued of a page that this sender holds, and finish it, in one statement."""
+    async with database.hot(tenant_id) as connection:
+        await connection.execute(_EXCLUDE_ALL, tenant_id, page_id, owner, reason)
 
 
 async def doubt_all(database: Database, tenant_id: UUID, page_id: UUID, reason: str) -> None:
