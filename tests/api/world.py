@@ -24,7 +24,17 @@ from core.actor import CLI
 from core.database import Database
 from core.ids import new_id
 from core.settings import Settings
-from models import DeadEvent, DuplicateCandidate, Enrollment, Event, Message, SegmentRefresh, TemplateVersion
+from models import (
+    CampaignRun,
+    DeadEvent,
+    DuplicateCandidate,
+    Enrollment,
+    Event,
+    Message,
+    SegmentRefresh,
+    TemplateVersion,
+)
+from services.marketing.campaigns import control
 from services.tenancy import api_keys, sessions, tenants
 from services.tenancy.sessions import Origin
 from tests.api.conftest import serving
@@ -398,6 +408,20 @@ async def _campaign(world: World) -> str:
     return (await world.post("/v1/campaigns", body))["id"]
 
 
+async def _testing_campaign(world: World) -> str:
+    body = json.loads(await world.filled(CAMPAIGN))
+    template = body.pop("template_id")
+    ab = {"share": 0.5, "metric": "clicks", "wait_hours": 4}
+    made = await world.post("/v1/campaigns", body | {"variants": [{"template_id": template}] * 2, "ab": ab})
+    async with world.database.tenant(world.tenant_id) as session:
+        await control.send(session, UUID(made["id"]), by=CLI)
+        begun = update(CampaignRun).where(
+            CampaignRun.tenant_id == world.tenant_id, CampaignRun.campaign_id == UUID(made["id"])
+        )
+        await session.execute(begun.values(status="running", started_at=datetime.now(UTC)))
+    return made["id"]
+
+
 async def _rule(world: World) -> str:
     body = {"key": "reader", "name": MARK, "condition": {"event": "page.viewed", "within": "P7D"}, "points": 5}
     return (await world.post("/v1/score-rules", body))["id"]
@@ -495,6 +519,7 @@ STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "paused_enrollment": _paused_enrollment,
     "parked_enrollment": _parked_enrollment,
     "empty_object": _empty_object,
+    "testing_campaign": _testing_campaign,
 }
 """How some of them are brought into a state that a route needs; made for that route alone: others could
 not be called any more."""
@@ -580,6 +605,7 @@ BODIES: Final[dict[str, Any]] = {
     "PATCH /v1/objects/{object_key}/records/{record_id}": {"properties": {"quantity": 3}},
     "PUT /v1/objects/{object_key}/records/{record_id}": {"properties": {"productName": "X", "quantity": 4}},
     "POST /v1/campaigns": CAMPAIGN | {"name": "New"},
+    "POST /v1/campaigns/{campaign_id}/winner": {"variant": 1},
     "PATCH /v1/campaigns/{campaign_id}": {"rate_per_minute": 600},
     "POST /v1/channel-accounts": {
         "key": "texts",
@@ -600,6 +626,7 @@ INSTEAD: Final[dict[str, dict[str, str]]] = {
     "DELETE /v1/objects/{object_key}": {"object_key": "empty_object"},
     "DELETE /v1/write-keys/{key_id}": {"key_id": "write_key_id"},
     "POST /v1/segments/{segment}/refresh": {"segment": "computed_segment"},
+    "POST /v1/campaigns/{campaign_id}/winner": {"campaign_id": "testing_campaign"},
 }
 """What stands for a name in a path where the route needs another thing of that name, or one in another state."""
 BY_USERS: Final = frozenset(
