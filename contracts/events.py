@@ -72,6 +72,10 @@ COMMUNICATION_DELETED: Final = "communication.deleted"
 OPENED: Final = ".opened"
 CLICKED: Final = ".clicked"
 """Behind a channel (`email.opened`): the first time that a person did so with a message."""
+BOUNCED: Final = ".bounced"
+COMPLAINED: Final = ".complained"
+UNSUBSCRIBED: Final = ".unsubscribed"
+"""Behind a channel too: what came back of a message, once of each kind."""
 
 RESERVED: Final = frozenset(
     {

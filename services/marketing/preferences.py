@@ -14,6 +14,7 @@ from models import Consent, Person, PersonIdentifier, Template, TemplateVersion,
 from models.identity import CHANNELS
 from services.identity import aliases, consent, people
 from services.identity.topics import ALL
+from services.marketing import feedback
 
 UNSUBSCRIBE_LINK: Final = "unsubscribe_link"
 PREFERENCES_LINK: Final = "preferences_link"
@@ -123,6 +124,7 @@ async def unsubscribe(session: TenantSession, ref: ConsentRef, visit: Visit) -> 
     channel = cast("consent.Channel", ref.channel)
     choice = consent.Choice(channel, ref.topic, "opted_out", UNSUBSCRIBE_LINK, evidence=visit.evidence)
     await _enter(session, ref, [choice], visit)
+    await _mark(session, ref)
 
 
 async def unsubscribe_from_all(session: TenantSession, ref: ConsentRef, visit: Visit) -> None:
@@ -137,6 +139,7 @@ async def unsubscribe_from_all(session: TenantSession, ref: ConsentRef, visit: V
         for channel in offered.channels
     ]
     await _enter(session, ref, out, visit)
+    await _mark(session, ref)
 
 
 async def choose(
@@ -225,6 +228,12 @@ async def _enter(session: TenantSession, ref: ConsentRef, made: Sequence[consent
         await consent.choose(session, await aliases.resolve(session, ref.person_id), made, by=by)
     except NotFoundError:  # merged into somebody a moment ago: the id means another now
         await consent.choose(session, await aliases.resolve(session, ref.person_id), made, by=by)
+
+
+async def _mark(session: TenantSession, ref: ConsentRef) -> None:
+    """Let the message know whose link was used."""
+    if ref.message_id != NO_MESSAGE:
+        await feedback.react(session, [feedback.Reaction(ref.message_id, "unsubscribed")])
 
 
 def _actor(ref: ConsentRef, visit: Visit) -> Actor:
