@@ -191,7 +191,8 @@ class Sender:
                     self._runs[current] = run
                 await run.run(self._letters, channel)
                 if run.blocked_until is not None:
-                    wait = (run.blocked_until - datetime.now(UTC)).total_seconds()
+                    # asked again before, should the limit be raised
+                    wait = min((run.blocked_until - datetime.now(UTC)).total_seconds(), self._policy.poll_seconds)
                     self._blocked[page.stream] = time.monotonic() + wait
         except UnreachableError as error:
             pause = self._policy.unreachable_pause.total_seconds()

@@ -36,6 +36,33 @@ class FrequencyCap(Strict):
     days: Annotated[int, Field(ge=1, le=365)]
 
 
+class SendLimit(Strict):
+    """At most so many messages a minute on a channel, or of these to one domain of recipients."""
+
+    channel: Literal["email", "sms", "push", "social"]
+    domain: Annotated[str | None, Field(max_length=253, examples=["gmail.com"])] = None
+    """Of email alone; null: the limit is for the whole channel."""
+    per_minute: Annotated[int, Field(ge=1, le=tenants.MAX_PER_MINUTE)]
+
+
+class Breaker(Strict):
+    """The shares of complaints and bounces among what a campaign sent that pause it."""
+
+    complaints: Annotated[float, Field(ge=0.0001, le=1)] = 0.003
+    bounces: Annotated[float, Field(ge=0.0001, le=1)] = 0.1
+    minimum: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    """Messages that must have been sent before shares say anything."""
+
+
+class AttributionHours(Strict):
+    """Hours after a touch in which an order is credited to it; a channel left out keeps its own."""
+
+    email: Annotated[int | None, Field(ge=1, le=2160)] = None
+    sms: Annotated[int | None, Field(ge=1, le=2160)] = None
+    push: Annotated[int | None, Field(ge=1, le=2160)] = None
+    social: Annotated[int | None, Field(ge=1, le=2160)] = None
+
+
 class TenantSettings(Strict):
     """What can be changed; a field left out stays as it is."""
 
@@ -48,6 +75,10 @@ class TenantSettings(Strict):
     from_address: Annotated[str | None, Field(max_length=320, examples=["Shop <hello@shop.example>"])] = None
     quiet_hours: QuietHours | None = None
     frequency_caps: Annotated[list[FrequencyCap] | None, Field(max_length=20)] = None
+    send_limits: Annotated[list[SendLimit] | None, Field(max_length=200)] = None
+    breaker: Breaker | None = None
+    """Null: just the shares that are its defaults."""
+    attribution_hours: AttributionHours | None = None
     qualify_at_score: Annotated[int | None, Field(ge=1, le=10_000)] = None
     """Who has at least this score is qualified; null leaves it to people."""
     allowed_origins: Annotated[list[str] | None, Field(max_length=MAX_ORIGINS, examples=[["https://shop.example"]])] = (
@@ -68,6 +99,9 @@ class Tenant(Strict):
     from_address: str | None
     quiet_hours: QuietHours | None
     frequency_caps: list[FrequencyCap]
+    send_limits: list[SendLimit]
+    breaker: Breaker | None
+    attribution_hours: AttributionHours | None
     qualify_at_score: int | None
     allowed_origins: list[str]
     created_at: datetime
@@ -83,6 +117,12 @@ async def get(session: SessionDep) -> Tenant:
 async def update(body: TenantSettings, session: SessionDep, actor: ActorDep, resources: ResourcesDep) -> Tenant:
     """Change settings; null clears one that may be empty."""
     changes = body.model_dump(exclude_unset=True, by_alias=True)
+    if body.breaker is not None:
+        changes["breaker"] = body.breaker.model_dump()  # as a whole, so that defaults of ours may change
+    if body.attribution_hours is not None:
+        changes["attribution_hours"] = body.attribution_hours.model_dump(exclude_none=True)
+    if body.send_limits is not None:
+        changes["send_limits"] = [limit.model_dump() for limit in body.send_limits]
     tenant_id = session.tenant_id
 
     def forget(_committed: Session) -> None:

@@ -29,6 +29,10 @@ REASONS: Final = {
     "unconfirmed": "The person was asked to confirm the opt-in to this channel and topic, and has not.",
     "answered": "The opt-in it asks to confirm was confirmed or withdrawn before it went out.",
     "no_consent": "The person never opted in to this channel and topic, which marketing needs.",
+    "capped": "The person has been sent, or is about to be, as many marketing messages as the tenant allows.",
+    "holdout": "The campaign leaves this person out on purpose, to learn what it brings.",
+    "cancelled": "Its campaign was cancelled before it was sent.",
+    "too_late": "It could not be sent by the time after which it would have been too late.",
 }
 """Why a message was excluded."""
 _STATUSES: Final = {

@@ -52,8 +52,8 @@ PAGE_SIZE: Final = 500
 TRANSACTIONAL, JOURNEY, BULK = 0, 1, 2
 """Priorities, lower first."""
 
-Reason = Literal["no_address", "suppressed", "opted_out", "unconfirmed", "no_consent"]
-"""Why somebody is excluded; the first that holds."""
+Reason = Literal["no_address", "suppressed", "opted_out", "unconfirmed", "no_consent", "capped"]
+"""Why somebody is excluded; the first that holds. Callers may have reasons of their own, which come last."""
 
 _ADDRESS: Final = {"email": Person.email, "sms": Person.phone}
 _OF_MESSAGE: Final[dict[str, "TypeEngine[Any]"]] = {"variant": SmallInteger(), "tested": Boolean()}

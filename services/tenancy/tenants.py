@@ -1,10 +1,10 @@
 """Tenants and the settings all parts read."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import time
 from email.utils import parseaddr
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from email_validator import EmailNotValidError, validate_email
@@ -19,6 +19,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Tenant
+from models.identity import CHANNELS
 from services.events.publish import NewEvent, publish
 from services.identity import scoring
 from services.shared import activity
@@ -33,12 +34,23 @@ SETTINGS = (
     "from_address",
     "quiet_hours",
     "frequency_caps",
+    "send_limits",
+    "breaker",
+    "attribution_hours",
     "qualify_at_score",
     "allowed_origins",
 )
 """What `update` can change."""
-REQUIRED = frozenset({"name", "time_zone", "base_currency", "frequency_caps", "allowed_origins"})
+REQUIRED = frozenset({"name", "time_zone", "base_currency", "frequency_caps", "send_limits", "allowed_origins"})
 """Settings that cannot be null."""
+MAX_PER_MINUTE = 10_000_000
+_DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+_BREAKER: Final[Mapping[str, tuple[float, float]]] = {
+    "complaints": (0.0001, 1.0),
+    "bounces": (0.0001, 1.0),
+    "minimum": (1, 1_000_000),
+}
+_ATTRIBUTION: Final[Mapping[str, tuple[float, float]]] = dict.fromkeys(CHANNELS, (1, 2160))
 
 
 async def create(session: AsyncSession, key: str, name: str, settings: Mapping[str, Any] | None = None) -> Tenant:
@@ -154,11 +166,38 @@ def _problems(field: str, value: Any) -> list[FieldProblem]:  # noqa: ANN401 - e
         reason = None if value in currency.EXPONENTS else "is not a currency code of ISO 4217"
     elif field == "from_address":
         reason = _sender_problem(value)
-    elif field == "quiet_hours":
-        return [FieldProblem(f"quiet_hours.{name}", "is not a time as HH:MM") for name in _bad_hours(value)]
-    elif field == "allowed_origins":
-        return _bad_origins(value)
+    elif field in _PARTS:
+        return _PARTS[field](value)
     return [FieldProblem(field, reason)] if reason else []
+
+
+def _bad_limits(value: Sequence[Mapping[str, Any]]) -> list[FieldProblem]:
+    problems: list[FieldProblem] = []
+    seen: set[tuple[str, str | None]] = set()
+    for number, limit in enumerate(value):
+        field, domain = f"send_limits.{number}", limit.get("domain")
+        if limit["channel"] not in CHANNELS:
+            problems.append(FieldProblem(f"{field}.channel", "is not a channel"))
+        if domain is not None and limit["channel"] != "email":
+            problems.append(FieldProblem(f"{field}.domain", "is for email alone"))
+        elif domain is not None and not _DOMAIN.fullmatch(domain):
+            problems.append(FieldProblem(f"{field}.domain", "is not a domain in lower case, as gmail.com"))
+        if not 1 <= limit["per_minute"] <= MAX_PER_MINUTE:
+            problems.append(FieldProblem(f"{field}.per_minute", f"must be from 1 to {MAX_PER_MINUTE}"))
+        if (limit["channel"], domain) in seen:
+            problems.append(FieldProblem(field, "is given twice"))
+        seen.add((limit["channel"], domain))
+    return problems
+
+
+def _out_of_range(
+    field: str, value: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
+) -> list[FieldProblem]:
+    problems = [FieldProblem(f"{field}.{name}", "is not a known field") for name in value if name not in ranges]
+    for name, (least, most) in ranges.items():
+        if name in value and not least <= value[name] <= most:
+            problems.append(FieldProblem(f"{field}.{name}", f"must be from {least:g} to {most:g}"))
+    return problems
 
 
 def _bad_origins(value: Sequence[str]) -> list[FieldProblem]:
@@ -194,8 +233,9 @@ def _sender_problem(value: str) -> str | None:
     return None
 
 
-def _bad_hours(value: Mapping[str, str]) -> list[str]:
-    return [name for name in ("from", "to") if not _is_hour(value.get(name, ""))]
+def _bad_hours(value: Mapping[str, str]) -> list[FieldProblem]:
+    bad = [name for name in ("from", "to") if not _is_hour(value.get(name, ""))]
+    return [FieldProblem(f"quiet_hours.{name}", "is not a time as HH:MM") for name in bad]
 
 
 def _is_hour(text: str) -> bool:
@@ -204,3 +244,13 @@ def _is_hour(text: str) -> bool:
     except ValueError:
         return False
     return len(text) == len("HH:MM") and parsed.tzinfo is None
+
+
+_PARTS: Final[dict[str, Callable[[Any], list[FieldProblem]]]] = {
+    "quiet_hours": _bad_hours,
+    "allowed_origins": _bad_origins,
+    "send_limits": _bad_limits,
+    "breaker": lambda value: _out_of_range("breaker", value, _BREAKER),
+    "attribution_hours": lambda value: _out_of_range("attribution_hours", value, _ATTRIBUTION),
+}
+"""Settings that are made of parts, each of which may be at fault."""

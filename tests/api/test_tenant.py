@@ -20,6 +20,12 @@ GOOD: dict[str, object] = {
     "from_address": "Shop <hello@shop.example>",
     "quiet_hours": {"from": "21:00", "to": "08:30"},
     "frequency_caps": [{"channel": "email", "messages": 3, "days": 7}],
+    "send_limits": [
+        {"channel": "email", "domain": None, "per_minute": 6000},
+        {"channel": "email", "domain": "gmail.com", "per_minute": 600},
+    ],
+    "breaker": {"complaints": 0.002, "bounces": 0.05, "minimum": 100},
+    "attribution_hours": {"email": 120, "sms": 12, "push": None, "social": None},
 }
 
 
@@ -77,6 +83,16 @@ WRONG: list[tuple[object, str]] = [
     ({"frequency_caps": [{"channel": "fax", "messages": 1, "days": 1}]}, "frequency_caps.0.channel"),
     ({"frequency_caps": [{"channel": "email", "messages": 0, "days": 1}]}, "frequency_caps.0.messages"),
     ({"frequency_caps": None}, "frequency_caps"),
+    ({"send_limits": None}, "send_limits"),
+    ({"send_limits": [{"channel": "fax", "per_minute": 1}]}, "send_limits.0.channel"),
+    ({"send_limits": [{"channel": "email", "per_minute": 0}]}, "send_limits.0.per_minute"),
+    ({"send_limits": [{"channel": "sms", "domain": "gmail.com", "per_minute": 1}]}, "send_limits.0.domain"),
+    ({"send_limits": [{"channel": "email", "domain": "Gmail", "per_minute": 1}]}, "send_limits.0.domain"),
+    ({"send_limits": [{"channel": "sms", "per_minute": 1}, {"channel": "sms", "per_minute": 2}]}, "send_limits.1"),
+    ({"breaker": {"complaints": 2}}, "breaker.complaints"),
+    ({"breaker": {"minimum": 0}}, "breaker.minimum"),
+    ({"attribution_hours": {"email": 0}}, "attribution_hours.email"),
+    ({"attribution_hours": {"fax": 1}}, "attribution_hours.fax"),
     ({"key": "other"}, "key"),
     ({"id": "other"}, "id"),
 ]

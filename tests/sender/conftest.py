@@ -11,8 +11,14 @@ from tests.sender.support import MailServer, serving
 
 
 @pytest.fixture
-async def mail_server() -> AsyncGenerator[MailServer]:
-    async with serving(MailServer()) as server:
+def mail_server_kind() -> type[MailServer]:
+    """What server `mail_server` is; a module may have its own."""
+    return MailServer
+
+
+@pytest.fixture
+async def mail_server(mail_server_kind: type[MailServer]) -> AsyncGenerator[MailServer]:
+    async with serving(mail_server_kind()) as server:
         yield server
 
 

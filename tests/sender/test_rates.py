@@ -1,0 +1,147 @@
+"""Senders that share limits: never more than allowed, and what waits for a limit is no attempt."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from sqlalchemy import func, select, update
+
+from core.actor import CLI
+from core.database import Database
+from core.settings import Settings
+from models import CampaignRun, Message, MessagePage
+from sender.policy import Policy
+from services.tenancy import tenants
+from tests.factories.marketing import add_run
+from tests.sender.support import MailServer, open_pages, queue_for, sending, statuses, until
+
+SOON = Policy(poll_seconds=0.05)
+
+
+class Clocked(MailServer):
+    """Notes when each mail came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.times.append(time.monotonic())
+        return await super().handle_DATA(server, session, envelope)
+
+
+@pytest.fixture
+def mail_server_kind() -> type[MailServer]:
+    return Clocked
+
+
+async def _none_open(database: Database, tenant_id: UUID) -> bool:
+    return await open_pages(database, tenant_id) == 0
+
+
+async def _limit(database: Database, tenant_id: UUID, **limit: object) -> None:
+    async with database.tenant(tenant_id) as session:
+        stated = [{"channel": "email", "domain": None, **limit}]
+        await tenants.update(session, {"send_limits": stated}, by=CLI)
+
+
+def _within(times: Sequence[float], *, per_minute: int, burst: int, slack: float = 0.3) -> None:
+    """Assert that in every window no more came than the rate and its burst allow; mails may be a little on the way."""
+    for first in range(len(times)):
+        for last in range(first, len(times)):
+            allowed = burst + per_minute / 60 * (times[last] - times[first] + slack)
+            assert last - first + 1 <= allowed + 1
+
+
+@pytest.mark.parametrize("by", ["tenant", "provider", "run", "domain"])
+async def test_two_senders_together_keep_to_a_rate(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer, by: str
+) -> None:
+    per_minute, number = 1_200, 60
+    names = [f"p{each}" for each in range(number)]
+    settings = smtp_settings
+    for half in (names[: number // 2], names[number // 2 :]):
+        await queue_for(database, tenant_id, half, key=half[0])
+    match by:
+        case "tenant":
+            await _limit(database, tenant_id, per_minute=per_minute)
+        case "domain":
+            await _limit(database, tenant_id, domain="example.com", per_minute=per_minute)
+        case "provider":
+            settings = smtp_settings.model_copy(update={"email_rate_per_minute": per_minute})
+        case _:
+            async with database.tenant(tenant_id) as session:
+                run_id = await add_run(session, rate_per_minute=per_minute)
+                pages = update(MessagePage).where(MessagePage.tenant_id == tenant_id)
+                await session.execute(pages.values(run_id=run_id))
+    began = time.monotonic()
+    async with sending(database, settings, policy=SOON), sending(database, settings, policy=SOON):
+        await until(lambda: _none_open(database, tenant_id))
+    took = time.monotonic() - began
+    assert isinstance(mail_server, Clocked)
+    assert len(mail_server.received) == number
+    _within(mail_server.times, per_minute=per_minute, burst=per_minute // 60)
+    assert took >= (number - per_minute // 60) / (per_minute / 60) - 0.01
+    async with database.tenant(tenant_id) as session:
+        attempts = select(func.sum(MessagePage.attempts)).where(MessagePage.tenant_id == tenant_id)
+        assert await session.scalar(attempts) == 0
+    assert set((await statuses(database, tenant_id)).values()) == {("sent", None)}
+
+
+async def test_a_domain_s_limit_keeps_nobody_else_waiting(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    await queue_for(database, tenant_id, ["ann", "bob", "cyd"])
+    async with database.tenant(tenant_id) as session:
+        of_cyd = update(Message).where(Message.tenant_id == tenant_id, Message.address == "cyd@example.com")
+        await session.execute(of_cyd.values(address="cyd@elsewhere.example"))
+    await _limit(database, tenant_id, domain="example.com", per_minute=1)
+    async with sending(database, smtp_settings, policy=SOON):
+        await until(lambda: _received(mail_server, 2))
+        await until(lambda: _free(database, tenant_id))
+    assert "cyd@elsewhere.example" in mail_server.recipients
+    assert await open_pages(database, tenant_id) == 1
+
+
+async def _received(mail_server: MailServer, number: int) -> bool:
+    return len(mail_server.received) == number
+
+
+async def test_a_rate_set_while_it_runs_holds_at_once(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    await queue_for(database, tenant_id, [f"p{number}" for number in range(200)])
+    async with database.tenant(tenant_id) as session:
+        run_id = await add_run(session)
+        await session.execute(update(MessagePage).where(MessagePage.tenant_id == tenant_id).values(run_id=run_id))
+    mail_server.hold = asyncio.Event()
+    async with sending(database, smtp_settings, policy=SOON):
+        await until(lambda: _waiting(mail_server))
+        begun = len(mail_server.received)
+        await _rate(database, tenant_id, run_id, 1)
+        await asyncio.sleep(0.3)  # several looks at the run
+        mail_server.hold.set()
+        await until(lambda: _free(database, tenant_id))
+        assert len(mail_server.received) <= begun + 20 + 1  # those begun, a burst, one over each connection
+        await _rate(database, tenant_id, run_id, None)
+        await until(lambda: _none_open(database, tenant_id))
+    assert len(mail_server.received) == 200
+
+
+async def _waiting(mail_server: MailServer) -> bool:
+    return mail_server.waiting > 0
+
+
+async def _free(database: Database, tenant_id: UUID) -> bool:
+    async with database.tenant(tenant_id) as session:
+        owners = select(func.count(MessagePage.lease_owner)).where(MessagePage.tenant_id == tenant_id)
+        return not await session.scalar(owners)
+
+
+async def _rate(database: Database, tenant_id: UUID, run_id: UUID, rate: int | None) -> None:
+    async with database.tenant(tenant_id) as session:
+        run = update(CampaignRun).where(CampaignRun.tenant_id == tenant_id, CampaignRun.id == run_id)
+        await session.execute(run.values(rate_per_minute=rate))
