@@ -15,6 +15,8 @@ from uuid import UUID
 
 _VERSION: Final = b"\x01"
 _MAC_BYTES: Final = 16
+_SHORT_BYTES: Final = 9
+"""72 bits, 12 letters: what a short link leads to is looked up, not signed."""
 _ID_BYTES: Final = 16
 _CHANNELS: Final = ("email", "sms", "push", "social")
 """A channel travels as its number here: append only."""
@@ -88,12 +90,27 @@ class AccountRef:
     account_id: UUID
 
 
+def short_code(key: bytes, message_id: UUID, target: str) -> str:
+    """Return the code of a short link: the same for the same link of a message, and nobody else's guess.
+
+    Args:
+        key: `Tokens.short_key`.
+        message_id: the message that it stands in.
+        target: where it leads.
+    """
+    digest = hashlib.blake2b(message_id.bytes + target.encode(), digest_size=_SHORT_BYTES, key=key).digest()
+    return base64.urlsafe_b64encode(digest).decode()
+
+
 class Tokens:
     """Signs and reads tokens under one secret."""
 
     def __init__(self, secret: str) -> None:
         """Derive the key; `secret` is the deployment's `SECRET_KEY`, of any length."""
         self._key = hashlib.blake2b(secret.encode(), digest_size=32, person=b"tl-tokens").digest()
+
+        self.short_key: Final = hashlib.blake2b(secret.encode(), digest_size=32, person=b"tl-short").digest()
+        """Makes the codes of short links."""
 
     def form_view(self, view: FormView) -> str:
         """Return the token of a form's page."""

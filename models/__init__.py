@@ -4,7 +4,7 @@ from models.addresses import Address
 from models.attributes import AttributeDefinition, ScoreRule
 from models.base import Base
 from models.campaigns import Campaign, CampaignRun, Conversion
-from models.channels import ChannelAccount, Communication, Device, RateBucket, SenderDomain
+from models.channels import ChannelAccount, Communication, Device, RateBucket, SenderDomain, ShortLink
 from models.commerce import OrderFact
 from models.consent import Consent, ConsentChange, Topic
 from models.events import ConsumerCursor, DeadEvent, Event
@@ -98,6 +98,7 @@ __all__ = [
     "SegmentMember",
     "SegmentRefresh",
     "SenderDomain",
+    "ShortLink",
     "SignInAttempts",
     "Suppression",
     "SuppressionHash",

@@ -61,6 +61,23 @@ class Device(Created, TenantRow):
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class ShortLink(Created, TenantRow):
+    """Where a short address in a text message leads; written before the message goes out."""
+
+    __tablename__ = "short_link"
+    __table_args__ = (
+        belongs_to("person", "person_id", ondelete="CASCADE"),
+        Index(None, "tenant_id", "person_id"),
+        {"info": system("SELECT") | of_person(OfPerson(column="person_id", merge="move", erase="delete"))},
+    )
+
+    code: Mapped[str] = mapped_column(Text(collation="C"), unique=True)
+    """Ends the address. It follows from message and target, so that writing it again changes nothing."""
+    message_id: Mapped[UUID]
+    person_id: Mapped[UUID]
+    target: Mapped[str]
+
+
 class SenderDomain(Created, TenantRow):
     """A domain that a tenant sends mail from, with the key its mail is signed with (DKIM, RFC 6376)."""
 

@@ -15,9 +15,10 @@ from core.tokens import ConfirmRef, ConsentRef, Tokens
 from integrations.email import mime
 from integrations.email.mime import Letter
 from integrations.email.port import Mail
+from sender import notes
 from sender.results import Result
 from services.identity.topics import ALL
-from services.marketing import confirmations, links, rendering
+from services.marketing import confirmations, links, rendering, suppressions
 from services.marketing.rendering import PERSON_FIELDS, TENANT_FIELDS
 from services.marketing.templating import TemplateError
 
@@ -34,7 +35,7 @@ _LOAD: Final = f"""
            s.reason AS suppressed, c.status AS consent
     FROM message AS m
     JOIN tenant ON tenant.id = $1
-    CROSS JOIN LATERAL (SELECT * FROM person WHERE tenant_id = $1 AND id = m.person_id LIMIT 1) AS p
+    LEFT JOIN LATERAL (SELECT * FROM person WHERE tenant_id = $1 AND id = m.person_id LIMIT 1) AS p ON true
     CROSS JOIN LATERAL (
         SELECT topic FROM template_version WHERE tenant_id = $1 AND id = m.template_version_id LIMIT 1) AS v
     LEFT JOIN LATERAL (
@@ -48,12 +49,12 @@ _LOAD: Final = f"""
           AND (topic = v.topic OR status = 'opted_out')
         ORDER BY CASE WHEN status = 'opted_out' THEN 0 ELSE 1 END LIMIT 1
     ) AS c ON true
-    WHERE m.tenant_id = $1 AND m.page_id = $2 AND m.status = 'queued'
+    WHERE m.tenant_id = $1 AND m.page_id = $2 AND m.status = 'queued' AND (p.id IS NOT NULL OR m.channel = 'social')
     ORDER BY m.id
 """  # noqa: S608 - the names are constants of ours
 _UNLESS_OPTED_IN: Final = {"opted_out": "opted_out", "pending": "unconfirmed"}
 _TEMPLATES: Final = """
-    SELECT id, subject, body, text_body, from_address, purpose, topic
+    SELECT id, subject, body, text_body, from_address, purpose, topic, options
     FROM template_version WHERE tenant_id = $1 AND id = ANY($2::uuid[])
 """
 # Addresses of people who were erased are known by their hashes alone; whoever has one now may be somebody else.
@@ -82,6 +83,7 @@ class Text:
     from_address: str | None
     purpose: str
     topic: str
+    options: Mapping[str, Any]
 
 
 class Letters:
@@ -112,7 +114,7 @@ class Letters:
         self, connection: "PoolConnectionProxy[Any]", tenant_id: UUID, rows: Sequence[Row]
     ) -> Sequence[Row]:
         """Return the rows of a page, all of one channel, with what hashes say of their addresses."""
-        if not rows:
+        if not rows or rows[0]["channel"] not in suppressions.CHANNELS:
             return rows
         hashes = [self._hashes.of(tenant_id, row["channel"], row["address"]) for row in rows]
         found = await connection.fetch(_HASHED, tenant_id, rows[0]["channel"], hashes)
@@ -132,6 +134,7 @@ class Letters:
             from_address=found["from_address"],
             purpose=found["purpose"],
             topic=found["topic"],
+            options=_json(found["options"]),
         )
 
     def excluded(self, tenant_id: UUID, row: Row) -> str | None:
@@ -152,6 +155,9 @@ class Letters:
             return Result(row["id"], "failed", f"address: {error}")
 
     def _mail(self, tenant_id: UUID, row: Row, text: Text) -> Mail:
+        if row["person_id"] is None:  # a post, which is to nobody
+            tenant = {name: row[f"tenant_{name}"] for name in TENANT_FIELDS}
+            return notes.write(row, text, {"tenant": tenant}, None, key=self._tokens.short_key)
         ref = ConsentRef(tenant_id, row["person_id"], row["id"], row["channel"], text.topic)
         own = links.of_message(ref, tokens=self._tokens, public_url=self._public_url)
         values = rendering.values_of(
@@ -165,6 +171,9 @@ class Letters:
             url = links.confirm(ConfirmRef(tenant_id, request["id"]), tokens=self._tokens, public_url=self._public_url)
             topic = {name: request[name] for name in rendering.TOPIC_FIELDS}
             values |= {rendering.CONFIRM_URL: url, "topic": topic}
+        if row["channel"] != "email":
+            public = row["channel"] == "social"
+            return notes.write(row, text, values, None if public else own, key=self._tokens.short_key)
         template = rendering.compiled(text.subject, text.body, text.text_body, text.purpose)
         rendered = rendering.render(template, values, own)
         default = formataddr((row["tenant_name"], self._mail_from))
@@ -197,7 +206,7 @@ def _excluded(text: Text, row: Row) -> str | None:
         return "suppressed"
     if "request" in row and (row["request"] is None or row["request"]["status"] != "pending"):
         return "answered"
-    if text.purpose == "marketing" and row["consent"] != "opted_in":
+    if text.purpose == "marketing" and row["person_id"] is not None and row["consent"] != "opted_in":
         return _UNLESS_OPTED_IN.get(row["consent"], "no_consent")
     return None
 

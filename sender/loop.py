@@ -18,7 +18,9 @@ from core.wake import MESSAGE_CHANNEL
 from integrations.email.files import FileSink
 from integrations.email.port import EmailChannel, UnreachableError
 from integrations.email.smtp import SmtpChannel, SmtpServer
+from models.identity import CHANNELS
 from sender import pages, recovery, results
+from sender.channels import Channels
 from sender.gate import Gate
 from sender.journal import Journal
 from sender.letters import Letters
@@ -34,9 +36,9 @@ _log = get_logger(__name__)
 
 
 def channels_of(settings: Settings) -> dict[str, EmailChannel]:
-    """Return the channels that the settings configure: SMTP where there is a server, else files in a folder."""
+    """Return the channels that the settings configure: mail by SMTP where there is a server, else all into files."""
     if settings.smtp_url is None:
-        return {"email": FileSink(settings.mail_dir)}
+        return dict.fromkeys(CHANNELS, FileSink(settings.mail_dir))
     return {"email": SmtpChannel(SmtpServer.of(settings.smtp_url))}
 
 
@@ -57,7 +59,7 @@ class Sender:
     ) -> None:
         """Prepare; nothing is claimed before `run`."""
         self._database = database
-        self._channels = channels_of(settings) if channels is None else dict(channels)
+        self._channels = Channels(database, settings, channels_of(settings) if channels is None else dict(channels))
         self._policy = policy or Policy()
         self._letters = Letters(database, settings)
         self._gate = Gate(database, settings)
@@ -92,8 +94,7 @@ class Sender:
                     await self._abandon_runs()
                 for helper in helpers:
                     helper.cancel()
-        for channel in self._channels.values():
-            await channel.close()
+        await self._channels.close()
 
     async def _abandon_runs(self) -> None:
         runs = list(self._runs)
@@ -118,7 +119,7 @@ class Sender:
                     found = await pages.claim(
                         self._database,
                         owner=self._journal.owner,
-                        channels=list(self._channels),
+                        channels=self._channels.names,
                         limit=free,
                         lease=self._policy.lease,
                         blocked=self._still_blocked(),
@@ -164,36 +165,11 @@ class Sender:
         self._awake.set()
 
     async def _see_through(self, page: ClaimedPage, stop: asyncio.Event) -> None:
-        channel = self._channels[page.channel]
         try:
             if page.previous_owner == self._journal.owner and self._working_on(page):
                 return  # so slow that its own lease ran out
-            ours = await recovery.recover(
-                page, database=self._database, journal=self._journal, channel=channel, policy=self._policy
-            )
-            reason = page.not_to_be_sent(datetime.now(UTC))
-            if ours and reason is not None:
-                await results.exclude_all(
-                    self._database, page.tenant_id, page_id=page.id, owner=self._journal.owner, reason=reason
-                )
-            elif ours:
-                run = PageRun(
-                    page,
-                    database=self._database,
-                    journal=self._journal.page(page.id),
-                    owner=self._journal.owner,
-                    policy=self._policy,
-                    gate=self._gate,
-                    stop=stop,
-                )
-                current = asyncio.current_task()
-                if current is not None:
-                    self._runs[current] = run
-                await run.run(self._letters, channel)
-                if run.blocked_until is not None:
-                    # asked again before, should the limit be raised
-                    wait = min((run.blocked_until - datetime.now(UTC)).total_seconds(), self._policy.poll_seconds)
-                    self._blocked[page.stream] = time.monotonic() + wait
+            async with self._channels.lent(page.tenant_id, page.channel) as channel:
+                await self._send(page, channel, stop)
         except UnreachableError as error:
             pause = self._policy.unreachable_pause.total_seconds()
             self._paused_until = time.monotonic() + pause
@@ -203,6 +179,34 @@ class Sender:
             # Should this fail too, the lease runs out by itself.
             with suppress(SQLAlchemyError, OSError):
                 await pages.shorten(self._database, page, self._policy.failure_pause)
+
+    async def _send(self, page: ClaimedPage, channel: EmailChannel, stop: asyncio.Event) -> None:
+        ours = await recovery.recover(
+            page, database=self._database, journal=self._journal, channel=channel, policy=self._policy
+        )
+        reason = page.not_to_be_sent(datetime.now(UTC))
+        if ours and reason is not None:
+            await results.exclude_all(
+                self._database, page.tenant_id, page_id=page.id, owner=self._journal.owner, reason=reason
+            )
+        elif ours:
+            run = PageRun(
+                page,
+                database=self._database,
+                journal=self._journal.page(page.id),
+                owner=self._journal.owner,
+                policy=self._policy,
+                gate=self._gate,
+                stop=stop,
+            )
+            current = asyncio.current_task()
+            if current is not None:
+                self._runs[current] = run
+            await run.run(self._letters, channel)
+            if run.blocked_until is not None:
+                # asked again before, should the limit be raised
+                wait = min((run.blocked_until - datetime.now(UTC)).total_seconds(), self._policy.poll_seconds)
+                self._blocked[page.stream] = time.monotonic() + wait
 
     def _working_on(self, page: ClaimedPage) -> bool:
         return any(run is not None and run.page.id == page.id for run in self._runs.values())

@@ -16,9 +16,10 @@ from fastapi.responses import RedirectResponse
 from api.dependencies import DatabaseDep, SettingsDep
 from api.tracking import pages
 from core.database import Database
+from core.errors import NotFoundError
 from core.logging import get_logger
 from core.tokens import BadTokenError, Tokens
-from services.marketing import engagement
+from services.marketing import engagement, short_links
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -32,6 +33,7 @@ _MAX_TOKEN: Final = 8_000
 _log = get_logger(__name__)
 
 TokenPath = Annotated[str, Path(max_length=_MAX_TOKEN)]
+CodePath = Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
 
 
 def get_tokens(settings: SettingsDep) -> Tokens:
@@ -64,6 +66,21 @@ async def click(token: TokenPath, request: Request, tokens: TokensDep, database:
     except BadTokenError:
         return pages.not_found()
     if urlsplit(found.target).scheme not in {"http", "https"}:
+        return pages.not_found()
+    if request.method == "GET":
+        await _count(database, lambda connection: engagement.clicked(connection, found), found.tenant_id)
+    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return RedirectResponse(found.target, status_code=302, headers=headers)
+
+
+@router.head("/l/{code}", include_in_schema=False)
+@router.get("/l/{code}")
+async def short_link(code: CodePath, request: Request, database: DatabaseDep) -> Response:
+    """Count a click on the short address in a text message, and lead on."""
+    try:
+        async with database.system() as session:
+            found = await short_links.find(session, code)
+    except NotFoundError:
         return pages.not_found()
     if request.method == "GET":
         await _count(database, lambda connection: engagement.clicked(connection, found), found.tenant_id)

@@ -1,4 +1,4 @@
-"""The embedded default: mail goes to a folder, one readable `.eml` file each."""
+"""The embedded default: messages go to a folder, one readable file each: `.eml` for mail, `.txt` for the rest."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from integrations.email.port import Delivery, Mail, Outcome, Report
+from integrations.texts.port import Note
 
 _CHUNK: Final = 50
 _ID_LENGTH: Final = 36
@@ -40,7 +41,7 @@ class FileSink:
         for mail in mails:
             path = self._folder / file_name(mail)
             unfinished = path.with_suffix(".part")
-            unfinished.write_bytes(mail.content)
+            unfinished.write_bytes(mail.readable().encode() if isinstance(mail, Note) else mail.content)
             os.replace(unfinished, path)  # noqa: PTH105 - the one call that is atomic by promise
 
     async def close(self) -> None:
@@ -51,7 +52,8 @@ def file_name(mail: Mail) -> str:
     """Return the name that a person looks for: when, to whom, which message."""
     # The first 48 bits of a UUIDv7 are milliseconds since 1970.
     made = datetime.fromtimestamp((mail.id.int >> 80) / 1000, UTC)
-    return f"{made:%Y%m%d-%H%M%S}-{_UNSAFE.sub('_', mail.recipient)[:100]}-{mail.id}.eml"
+    suffix = "txt" if isinstance(mail, Note) else "eml"
+    return f"{made:%Y%m%d-%H%M%S}-{_UNSAFE.sub('_', mail.recipient)[:100]}-{mail.id}.{suffix}"
 
 
 def delete_mails(folder: Path, mail_ids: AbstractSet[UUID]) -> int:
@@ -63,7 +65,7 @@ def delete_mails(folder: Path, mail_ids: AbstractSet[UUID]) -> int:
     with os.scandir(folder) as files:
         for file in files:
             stem, _, suffix = file.name.rpartition(".")
-            if suffix in {"eml", "part"} and stem[-_ID_LENGTH:] in wanted:
+            if suffix in {"eml", "txt", "part"} and stem[-_ID_LENGTH:] in wanted:
                 Path(file.path).unlink(missing_ok=True)
                 deleted += 1
     return deleted

@@ -363,6 +363,25 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant_id", "token", name=op.f("device_tenant_id_token_key")),
     )
     op.create_index(op.f("device_tenant_id_person_id_id_idx"), "device", ["tenant_id", "person_id", "id"], unique=False)
+    op.create_table(
+        "short_link",
+        sa.Column("code", sa.Text(collation="C"), nullable=False),
+        sa.Column("message_id", sa.Uuid(), nullable=False),
+        sa.Column("person_id", sa.Uuid(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("tenant_id", sa.Uuid(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "person_id"],
+            ["person.tenant_id", "person.id"],
+            name=op.f("short_link_tenant_id_person_id_fkey"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("short_link_pkey")),
+        sa.UniqueConstraint("code", name=op.f("short_link_code_key")),
+    )
+    op.create_index(op.f("short_link_tenant_id_person_id_idx"), "short_link", ["tenant_id", "person_id"], unique=False)
     op.add_column("message", sa.Column("priority", sa.SmallInteger(), server_default=sa.text("1"), nullable=False))
     op.add_column("message", sa.Column("variant", sa.SmallInteger(), nullable=True))
     op.add_column("message", sa.Column("tested", sa.Boolean(), nullable=True))
@@ -413,6 +432,7 @@ def upgrade() -> None:
     op.add_column("tenant", sa.Column("attribution_hours", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     for table in ISOLATED:
         isolate(table)
+    isolate("short_link", system="SELECT")
     system_only("rate_bucket", system="SELECT, INSERT, UPDATE, DELETE")
     # The sender reads a run's rate where it takes from the limits.
     op.execute("CREATE POLICY system_access ON campaign_run TO tl_system USING (true)")
@@ -462,6 +482,8 @@ def downgrade() -> None:
     op.drop_column("message", "tested")
     op.drop_column("message", "variant")
     op.drop_column("message", "priority")
+    op.drop_index(op.f("short_link_tenant_id_person_id_idx"), table_name="short_link")
+    op.drop_table("short_link")
     op.drop_index(op.f("device_tenant_id_person_id_id_idx"), table_name="device")
     op.drop_table("device")
     op.drop_index(op.f("conversion_tenant_id_person_id_idx"), table_name="conversion")

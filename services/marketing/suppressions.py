@@ -13,6 +13,8 @@ from services.identity import normalize
 from services.shared import activity
 
 Channel = Literal["email", "sms"]
+CHANNELS: Final = ("email", "sms")
+"""Those whose addresses may be suppressed."""
 
 BY_HAND: Final = "manual"
 

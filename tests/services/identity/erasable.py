@@ -186,6 +186,7 @@ async def everywhere(rows: Rows, journey: Mapping[str, UUID], template_version: 
     for table, more in (("segment_member", {}), ("segment_flip", {"at": _now()})):
         await rows.add(table, segment_id=new_id(), person_id=person, **more)
     await rows.add("device", person_id=person, token=SECRET, platform="ios")
+    await rows.add("short_link", person_id=person, code=new_id().hex, message_id=new_id(), target=SECRET)
     await rows.add(
         "communication",
         person_id=person,

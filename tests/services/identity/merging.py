@@ -137,6 +137,10 @@ _ROWS = (
     VALUES (:tenant, tl_uuid7(), :person, 'token-' || :key, 'ios')
     """,
     """
+    INSERT INTO short_link (tenant_id, id, person_id, code, message_id, target)
+    VALUES (:tenant, tl_uuid7(), :person, 'code-' || tl_uuid7()::text || :key, tl_uuid7(), 'https://shop.example')
+    """,
+    """
     INSERT INTO communication (tenant_id, id, person_id, channel, thread_id, occurred_at, created_by)
     VALUES (:tenant, tl_uuid7(), :person, 'call', tl_uuid7(), now(), 'cli')
     """,
