@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import enroll, growth, journey, lookup, people_import, profile, realtime, records, segment, trigger
+from bench import enroll, growth, journey, lookup, people_import, profile, queue, realtime, records, segment, trigger
 from bench.harness import Ratio, Report, Servers, servers
 from core import logging, memory
 
@@ -23,6 +23,7 @@ BENCHES: dict[str, Bench] = {
     "records": records.run,
     "segment": segment.run,
     "realtime": realtime.run,
+    "queue": queue.run,
 }
 ALIASES = {"journeys": "journey"}
 
