@@ -4,6 +4,7 @@ from services.commerce import order_facts
 from services.events.bus import Consumer
 from services.identity import lifecycle, scoring
 from services.marketing import confirmations, merged, triggers
+from services.marketing.outcomes import attribution
 from services.marketing.segments import imported, realtime
 
 CONSUMERS: tuple[Consumer, ...] = (
@@ -15,4 +16,5 @@ CONSUMERS: tuple[Consumer, ...] = (
     triggers.CONSUMER,
     confirmations.CONSUMER,
     merged.CONSUMER,
+    attribution.CONSUMER,
 )
