@@ -48,6 +48,7 @@ from api.rest import (
     templates,
     tenant,
     topics,
+    twilio_hooks,
     users,
     write_keys,
 )
@@ -108,6 +109,7 @@ ROOT: tuple[APIRouter, ...] = (
     collect.router,
     public_forms.router,
     join.router,
+    twilio_hooks.router,
 )
 """Routers that need no key."""
 
