@@ -27,6 +27,10 @@ _CLICK: Final = b"tl-click"
 _UNSUBSCRIBE: Final = b"tl-unsubscribe"
 _PREFERENCES: Final = b"tl-preferences"
 _CONFIRM: Final = b"tl-confirm"
+_BOUNCE: Final = b"tl-bounce"
+_BOUNCE_MAC_BYTES: Final = 5
+"""A local part of an address has 64 characters at most (RFC 5321), and two ids take 52 of them. Whoever has a message
+knows its address anyway; of other messages, they would have to guess two ids too."""
 _ACCOUNT: Final = b"tl-account"
 
 NO_MESSAGE: Final = UUID(int=0)
@@ -176,6 +180,26 @@ class Tokens:
         """Return which account a report concerns; the provider's own signature is still to be checked."""
         payload = self._verify(_ACCOUNT, token)
         return AccountRef(_id(payload, 0), _id(payload, 1))
+
+    def bounce(self, ref: MessageRef) -> str:
+        """Return the token of the address that a message's bounces go to: 60 letters and digits of one case.
+
+        It has no version: servers may change the case of an address, and there is no room for one.
+        """
+        payload = ref.tenant_id.bytes + ref.message_id.bytes
+        mac = self._mac(_BOUNCE, payload)[:_BOUNCE_MAC_BYTES]
+        return base64.b32encode(payload + mac).rstrip(b"=").decode().lower()
+
+    def read_bounce(self, token: str) -> MessageRef:
+        """Return which message a bounce is of."""
+        try:
+            raw = base64.b32decode(token + "=" * (-len(token) % 8), casefold=True)
+        except (binascii.Error, ValueError) as error:
+            raise BadTokenError from error
+        payload, mac = raw[: 2 * _ID_BYTES], raw[2 * _ID_BYTES :]
+        if not hmac.compare_digest(mac, self._mac(_BOUNCE, payload)[:_BOUNCE_MAC_BYTES]):
+            raise BadTokenError
+        return MessageRef(_id(payload, 0), _id(payload, 1))
 
     def _sign(self, kind: bytes, payload: bytes) -> str:
         return base64.urlsafe_b64encode(_VERSION + payload + self._mac(kind, payload)).rstrip(b"=").decode()

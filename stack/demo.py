@@ -232,7 +232,8 @@ class Demo:
     def _open(self, html: str) -> None:
         pixel = _PIXEL.search(html)
         if pixel:
-            answer = httpx.get(pixel.group(1).replace("&amp;", "&"), timeout=10)
+            # as a mail program does: what calls itself a program is no open of a person
+            answer = httpx.get(pixel.group(1).replace("&amp;", "&"), headers={"User-Agent": BROWSER}, timeout=10)
             if not answer.is_success:
                 raise StackError(f"the picture that tells of opening answered {answer.status_code}")
 

@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse
 
 from api.dependencies import DatabaseDep, SettingsDep
 from api.tracking import pages
+from api.tracking.machines import is_machine, is_machine_open
 from core.database import Database
 from core.errors import NotFoundError
 from core.logging import get_logger
@@ -53,7 +54,8 @@ async def pixel(token: TokenPath, request: Request, tokens: TokensDep, database:
     except BadTokenError:
         return pages.not_found()
     if request.method == "GET":
-        await _count(database, lambda connection: engagement.opened(connection, ref), ref.tenant_id)
+        machine = is_machine_open(request.headers)
+        await _count(database, lambda connection: engagement.opened(connection, ref, machine=machine), ref.tenant_id)
     return Response(_PIXEL, media_type="image/gif", headers={"Cache-Control": "no-store"})
 
 
@@ -68,7 +70,10 @@ async def click(token: TokenPath, request: Request, tokens: TokensDep, database:
     if urlsplit(found.target).scheme not in {"http", "https"}:
         return pages.not_found()
     if request.method == "GET":
-        await _count(database, lambda connection: engagement.clicked(connection, found), found.tenant_id)
+        machine = is_machine(request.headers)
+        await _count(
+            database, lambda connection: engagement.clicked(connection, found, machine=machine), found.tenant_id
+        )
     headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     return RedirectResponse(found.target, status_code=302, headers=headers)
 

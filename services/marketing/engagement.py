@@ -1,7 +1,8 @@
 """What recipients do with a message: opens and clicks, counted where they happen, in one statement each.
 
 The first of a kind is also an event of the person; the rest only count, for whoever has the mail can repeat them at
-will.
+will. What machines do (privacy proxies, scanners, link checkers) is counted apart: it says nothing of the person, so it
+is no event and moves no journey.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -12,31 +13,43 @@ from core.tokens import Click, MessageRef
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-# Whoever opens a mail has got it: that settles the doubt. Of somebody erased only the count is kept.
+HASTE_SECONDS: Final = 2
+"""Nobody reads a mail and follows a link of it so soon after it was sent: a scanner on its way did."""
+
+# Whoever opens a mail has got it, and so has its scanner: that settles the doubt. Of somebody erased only the count is
+# kept.
 _COUNT: Final = """
     WITH counted AS (
         UPDATE message
-        SET {count} = {count} + 1, {first} = coalesce({first}, now()),
+        SET {count} = {count} + CASE WHEN {machine} THEN 0 ELSE 1 END,
+            {first} = CASE WHEN {machine} THEN {first} ELSE coalesce({first}, now()) END,
+            machine_{count} = CASE WHEN {machine} THEN coalesce(machine_{count}, 0) + 1 ELSE machine_{count} END,
             status = CASE status WHEN 'in_doubt' THEN 'delivered' ELSE status END
         WHERE tenant_id = $1 AND id = $2
-        RETURNING id, person_id, channel, template_version_id, enrollment_id, campaign_id, {count} AS count
+        RETURNING id, person_id, channel, template_version_id, enrollment_id, campaign_id, {count} AS count,
+                  {machine} AS machine
     )
     INSERT INTO event (tenant_id, id, type, subject_id, person_id, properties)
     SELECT $1, tl_uuid7(), channel || $3, person_id, person_id, jsonb_strip_nulls(jsonb_build_object(
         'message_id', id, 'template_version_id', template_version_id, 'enrollment_id', enrollment_id,
         'campaign_id', campaign_id, 'url', $4::text))
-    FROM counted WHERE count = 1 AND person_id IS NOT NULL
+    FROM counted WHERE count = 1 AND NOT machine AND person_id IS NOT NULL
     RETURNING id
 """
-_OPEN: Final = _COUNT.format(count="opens", first="opened_at")
-_CLICK: Final = _COUNT.format(count="clicks", first="clicked_at")
+_OPEN: Final = _COUNT.format(count="opens", first="opened_at", machine="$5::boolean")
+_CLICK: Final = _COUNT.format(
+    count="clicks",
+    first="clicked_at",
+    machine=f"($5::boolean OR coalesce(sent_at > now() - interval '{HASTE_SECONDS} seconds', false))",
+)
 
 
-async def opened(connection: "PoolConnectionProxy[Any]", ref: MessageRef) -> bool:
-    """Count an open; return whether it was the first, which wrote an event."""
-    return await connection.fetchval(_OPEN, ref.tenant_id, ref.message_id, OPENED, None) is not None
+async def opened(connection: "PoolConnectionProxy[Any]", ref: MessageRef, *, machine: bool) -> bool:
+    """Count an open, apart where nobody saw it; return whether it was the first, which wrote an event."""
+    return await connection.fetchval(_OPEN, ref.tenant_id, ref.message_id, OPENED, None, machine) is not None
 
 
-async def clicked(connection: "PoolConnectionProxy[Any]", click: Click) -> bool:
-    """Count a click; return whether it was the first, which wrote an event with its address."""
-    return await connection.fetchval(_CLICK, click.tenant_id, click.message_id, CLICKED, click.target) is not None
+async def clicked(connection: "PoolConnectionProxy[Any]", click: Click, *, machine: bool) -> bool:
+    """Count a click, apart where nobody did; return whether it was the first, which wrote an event with its address."""
+    first = await connection.fetchval(_CLICK, click.tenant_id, click.message_id, CLICKED, click.target, machine)
+    return first is not None

@@ -1,9 +1,10 @@
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from httpx import AsyncClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from core.database import Database
 from core.ids import new_id
@@ -13,6 +14,16 @@ from models import Event, Message
 from services.marketing import queueing
 from tests.api.choosing import seen, ticked
 from tests.sender.support import queue_for
+
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+GMAIL = "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"
+
+
+@pytest.fixture
+def anonymous(anonymous: AsyncClient) -> AsyncClient:
+    """Somebody at a browser."""
+    anonymous.headers["User-Agent"] = BROWSER
+    return anonymous
 
 
 @pytest.fixture
@@ -83,6 +94,48 @@ async def test_a_click_is_counted_and_leads_on(
     assert (event["type"], event["url"]) == ("email.clicked", target)
 
 
+async def _machines(database: Database, tenant_id: UUID) -> tuple[int | None, int | None]:
+    counted = select(Message.machine_opens, Message.machine_clicks).where(Message.tenant_id == tenant_id)
+    async with database.tenant(tenant_id) as session:
+        row = (await session.execute(counted)).one()
+    return row.machine_opens, row.machine_clicks
+
+
+async def test_what_machines_do_is_counted_apart(
+    anonymous: AsyncClient, database: Database, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens
+) -> None:
+    """Scanners that follow every link by GET and HEAD (mautic#14916, #9162, #16263)."""
+    ref = MessageRef(tenant_id, message.message_id)
+    opened = f"/t/o/{tokens.open(ref)}"
+    clicked = f"/t/c/{tokens.click(Click(tenant_id, message.message_id, 'https://shop.example/'))}"
+    for agent in ("Mozilla/5.0", "Mozilla/5.0 (compatible; bingbot/2.0)", "python-httpx/0.28", ""):
+        for method in ("HEAD", "GET"):
+            assert (await anonymous.request(method, opened, headers={"User-Agent": agent})).status_code == 200
+    for agent in ("curl/8.0", "HeadlessChrome"):
+        for method in ("HEAD", "GET"):
+            assert (await anonymous.request(method, clicked, headers={"User-Agent": agent})).status_code == 302
+    assert await _counters(database, tenant_id) == (0, 0, False, False)
+    assert await _machines(database, tenant_id) == (4, 2)
+    assert await _events(database, tenant_id, "email.") == []
+    assert (await anonymous.get(opened, headers={"User-Agent": GMAIL})).status_code == 200
+    assert await _counters(database, tenant_id) == (1, 0, True, False)
+    assert [event["type"] for event in await _events(database, tenant_id, "email.")] == ["email.opened"]
+
+
+async def test_a_click_on_the_heels_of_sending_is_a_scanners(
+    anonymous: AsyncClient, database: Database, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens
+) -> None:
+    path = f"/t/c/{tokens.click(Click(tenant_id, message.message_id, 'https://shop.example/'))}"
+    for ago, human in ((timedelta(seconds=-60), 0), (timedelta(seconds=60), 1)):
+        async with database.tenant(tenant_id) as session:
+            await session.execute(
+                update(Message).where(Message.tenant_id == tenant_id).values(sent_at=datetime.now(UTC) - ago)
+            )
+        assert (await anonymous.get(path)).status_code == 302
+        assert await _counters(database, tenant_id) == (0, human, False, bool(human))
+    assert await _machines(database, tenant_id) == (None, 1)
+
+
 async def test_nothing_but_the_web_is_linked_to(
     anonymous: AsyncClient, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens
 ) -> None:
@@ -113,6 +166,8 @@ async def test_only_post_unsubscribes(
     assert await _consents(client, message) == {"general": "opted_out"}
     (event,) = await _events(database, tenant_id, "person.unsubscribed")
     assert (event["channel"], event["topic"]) == ("email", "general")
+    (event,) = await _events(database, tenant_id, "email.unsubscribed")
+    assert event["message_id"] == str(message.message_id)
 
 
 async def test_preferences_are_shown_and_changed_by_post_alone(
