@@ -616,6 +616,7 @@ BODIES: Final[dict[str, Any]] = {
     "PATCH /v1/channel-accounts/{account_id}": {"rate_per_minute": 60},
     "POST /v1/communications": {"channel": "call", "direction": "out", "person_id": "{person_id}"},
     "PATCH /v1/communications/{communication_id}": {"body": "Changed"},
+    "POST /v1/inbound/mail": b"From: new@shop.example\r\nMessage-ID: <1@shop.example>\r\n\r\nHello\r\n",
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
@@ -642,6 +643,7 @@ BY_USERS: Final = frozenset(
 CONTENT_TYPES: Final[dict[str, str]] = {
     "POST /v1/people/imports": "text/csv",
     "POST /v1/objects/{object_key}/imports": "text/csv",
+    "POST /v1/inbound/mail": "message/rfc822",
 }
 """Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""
 QUERIES: Final[dict[str, str]] = {
