@@ -16,6 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.campaigns import CampaignActivities
 from activities.duplicates import DuplicateActivities
 from activities.erasure import ErasureActivities
 from activities.geocoding import GeocodingActivities
@@ -32,6 +33,7 @@ from integrations.geocoding.offline import OfflineGeocoder
 from integrations.geocoding.port import Geocoder
 from relay import process as relay
 from sender.loop import Sender
+from workflows.campaign import CampaignOccurrenceWorkflow, CampaignWorkflow
 from workflows.duplicates import FindDuplicatesWorkflow
 from workflows.erasure import ErasureWorkflow
 from workflows.geocode import GeocodeWorkflow
@@ -93,7 +95,11 @@ def identity_worker(client: Client, activities: Sequence[Callable[..., Any]]) ->
 
 def marketing_activities(database: Database, sender: Sender) -> list[Callable[..., Any]]:
     """Return the activities of the marketing domain."""
-    return [*JourneyActivities(database, sender.wake).all(), *SegmentActivities(database).all()]
+    return [
+        *JourneyActivities(database, sender.wake).all(),
+        *SegmentActivities(database).all(),
+        *CampaignActivities(database).all(),
+    ]
 
 
 def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
@@ -101,7 +107,7 @@ def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]]) -
     return Worker(
         client,
         task_queue=MARKETING_QUEUE,
-        workflows=[JourneyWorkflow, SegmentRefreshWorkflow],
+        workflows=[JourneyWorkflow, SegmentRefreshWorkflow, CampaignWorkflow, CampaignOccurrenceWorkflow],
         activities=activities,
         # The workflow names what passes through; datetime.now() and the like still raise in its own module.
         workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),

@@ -12,19 +12,16 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.heartbeats import alive
+from activities.verdicts import verdict
 from contracts.segments import BEGIN, FAIL, RUN, RefreshFailure, RefreshInput, RefreshProgress, RefreshRef
 from core.database import Database
-from core.errors import PlatformError, UnavailableError
+from core.errors import PlatformError
 from services.marketing import criteria
 from services.marketing.segments import refreshing
 from services.marketing.segments.refreshing import LAST, PAGE, Job, StalePageError
 
 SLICE_SECONDS: Final = 300.0
 """After so long the activity returns, and is called again: no worker is held for as long as a segment takes."""
-_PERMANENT: Final = ("22", "23", "42")
-"""SQLSTATE classes that a repeat cannot cure: wrong data, a broken rule, a wrong statement."""
-_GONE: Final = "23503"
-"""Somebody was merged or erased in the middle of a page: the next attempt does not see them any more."""
 
 
 class SegmentActivities:
@@ -63,7 +60,7 @@ class SegmentActivities:
                         continue
         except (PlatformError, DBAPIError, asyncpg.PostgresError) as error:
             # An error's own text may hold people's data, and this goes into a history.
-            code, permanent = _verdict(error)
+            code, permanent = verdict(error)
             raise ApplicationError(code, type=code, non_retryable=permanent) from None
 
     async def _by_rules(self, job: Job) -> RefreshProgress:
@@ -102,12 +99,3 @@ class SegmentActivities:
             return
         async with self._database.tenant(failure.ref.tenant_id) as session:
             await refreshing.fail(session, failure.ref.run_id, failure.error)
-
-
-def _verdict(error: PlatformError | DBAPIError | asyncpg.PostgresError) -> tuple[str, bool]:
-    """Return what to call an error, with nothing of a person in it, and whether trying again is of no use."""
-    if isinstance(error, PlatformError):
-        return error.code, not isinstance(error, UnavailableError)
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    state = str(getattr(cause, "sqlstate", None) or "")
-    return f"store {state or 'error'}", state.startswith(_PERMANENT) and state != _GONE

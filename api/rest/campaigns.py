@@ -7,7 +7,7 @@ from fastapi import Query, status
 
 from api.dependencies import ActorDep, SessionDep, requires
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
-from api.rest.campaign_shapes import CampaignIn, CampaignOut, CampaignPatch, RunOut
+from api.rest.campaign_shapes import CampaignIn, CampaignOut, CampaignPatch, RunOut, Scheduling
 from api.routing import Router
 from core.database import TenantSession
 from models import Campaign
@@ -64,6 +64,37 @@ async def update(campaign_id: UUID, body: CampaignPatch, session: SessionDep, ac
 async def delete(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> None:
     """Drop a draft."""
     await definitions.delete(session, campaign_id, by=actor)
+
+
+@router.post("/{campaign_id}/send", dependencies=WRITE)
+async def send(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> CampaignOut:
+    """Send a draft now. Asked twice, it is sent once."""
+    return await _shown(session, await control.send(session, campaign_id, by=actor))
+
+
+@router.post("/{campaign_id}/schedule", dependencies=WRITE)
+async def schedule(campaign_id: UUID, body: Scheduling, session: SessionDep, actor: ActorDep) -> CampaignOut:
+    """Have a draft sent when its schedule says, or the one given here."""
+    wanted = None if body.schedule is None else body.schedule.stored()
+    return await _shown(session, await control.schedule(session, campaign_id, wanted, by=actor))
+
+
+@router.post("/{campaign_id}/pause", dependencies=WRITE)
+async def pause(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> CampaignOut:
+    """Hold at once whatever was not yet sent."""
+    return await _shown(session, await control.pause(session, campaign_id, by=actor))
+
+
+@router.post("/{campaign_id}/resume", dependencies=WRITE)
+async def resume(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> CampaignOut:
+    """Go on from where it was held; what fell due meanwhile goes at once."""
+    return await _shown(session, await control.resume(session, campaign_id, by=actor))
+
+
+@router.post("/{campaign_id}/cancel", dependencies=WRITE)
+async def cancel(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> CampaignOut:
+    """End it for good: whoever was not sent to gets nothing."""
+    return await _shown(session, await control.cancel(session, campaign_id, by=actor))
 
 
 @router.get("/{campaign_id}/runs", dependencies=READ)

@@ -33,6 +33,7 @@ REASONS: Final = {
     "holdout": "The campaign leaves this person out on purpose, to learn what it brings.",
     "cancelled": "Its campaign was cancelled before it was sent.",
     "too_late": "It could not be sent by the time after which it would have been too late.",
+    "zone_passed": "The time it was to be sent at had passed by the person's clock.",
 }
 """Why a message was excluded."""
 _STATUSES: Final = {

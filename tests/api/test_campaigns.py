@@ -67,6 +67,7 @@ async def test_a_draft_is_made_shown_changed_and_deleted(client: AsyncClient) ->
         ({"template_id": "00000000-0000-0000-0000-000000000000"}, "template_id"),
         ({"template_id": None}, "template_id"),
         ({"ab": {"share": 0.2, "metric": "opens", "wait_hours": 4}}, "ab"),
+        ({"ab": {"share": 0, "metric": "opens", "wait_hours": 4}}, "ab.share"),
         ({"schedule": {}}, "schedule.at"),
         ({"schedule": {"at": "2090-01-01T00:00:00Z", "cron": "0 9 * * *"}}, "schedule.at"),
         ({"schedule": {"cron": "never"}}, "schedule.cron"),
@@ -124,3 +125,52 @@ async def test_a_segment_that_a_campaign_is_for_is_not_deleted(client: AsyncClie
     assert (used.status_code, used.json()["used_by"]) == (409, [{"type": "campaign", "key": "spring"}])
     await client.delete(f"/v1/campaigns/{made['id']}")
     assert (await client.delete(f"/v1/segments/{made['audience']['include'][0]}")).status_code == 204
+
+
+async def test_an_address_belongs_to_one_person_so_nobody_is_written_to_twice(client: AsyncClient) -> None:
+    """What other systems call deduplication by address: here two people cannot have one."""
+    first = await client.post("/v1/people", json={"email": "ann@shop.example"})
+    again = await client.post("/v1/people", json={"email": "Ann@Shop.example"})
+    other = await client.post("/v1/people", json={"email": "bea@shop.example"})
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    taken = await client.patch(f"/v1/people/{other.json()['id']}", json={"email": "ann@shop.example"})
+    assert taken.status_code == 409
+
+
+async def test_a_campaign_is_sent_paused_resumed_and_cancelled(client: AsyncClient) -> None:
+    made = await campaign(client)
+    path = f"/v1/campaigns/{made['id']}"
+    for verb, status in (
+        ("send", "running"),
+        ("send", "running"),
+        ("pause", "paused"),
+        ("resume", "running"),
+        ("cancel", "cancelled"),
+        ("cancel", "cancelled"),
+    ):
+        answer = await client.post(f"{path}/{verb}")
+        assert (answer.status_code, answer.json()["status"]) == (200, status), verb
+    assert [run["status"] for run in (await client.get(f"{path}/runs")).json()["items"]] == ["cancelled"]
+    for verb in ("send", "pause", "resume"):
+        assert (await client.post(f"{path}/{verb}")).status_code == 409, verb
+    assert (await client.delete(path)).status_code == 409
+    late = await client.patch(path, json={"template_id": await template(client, "other")})
+    assert (late.status_code, late.json()["errors"][0]["field"]) == (409, "variants")
+
+
+async def test_a_schedule_is_given_changed_and_refused_when_it_is_past(client: AsyncClient) -> None:
+    made = await campaign(client)
+    path = f"/v1/campaigns/{made['id']}"
+    missing = await client.post(f"{path}/schedule", json={})
+    assert (missing.status_code, missing.json()["errors"][0]["field"]) == (422, "schedule")
+    past = await client.post(f"{path}/schedule", json={"schedule": {"at": "2020-01-01T09:00:00Z"}})
+    assert (past.status_code, past.json()["errors"][0]["field"]) == (422, "schedule.at")
+    assert (await client.get(path)).json()["schedule"] is None
+    wanted = {"schedule": {"at": "2090-05-01T09:00:00", "zone": "Europe/Berlin"}}
+    for _ in range(2):
+        answer = await client.post(f"{path}/schedule", json=wanted)
+        assert (answer.json()["status"], answer.json()["run"]["due_at"]) == ("scheduled", "2090-05-01T07:00:00Z")
+    moved = await client.patch(path, json={"schedule": {"at": "2090-06-01T09:00:00Z"}, "name": "Later"})
+    assert moved.json()["run"]["due_at"] == "2090-06-01T09:00:00Z"
+    turned = await client.patch(path, json={"schedule": {"cron": "0 9 * * *"}})
+    assert (turned.status_code, turned.json()["errors"][0]["field"]) == (422, "schedule")

@@ -422,6 +422,18 @@ async def _testing_campaign(world: World) -> str:
     return made["id"]
 
 
+async def _running_campaign(world: World) -> str:
+    campaign = await world.get("campaign_id")
+    await world.post(f"/v1/campaigns/{campaign}/send", None)
+    return campaign
+
+
+async def _paused_campaign(world: World) -> str:
+    campaign = await _running_campaign(world)
+    await world.post(f"/v1/campaigns/{campaign}/pause", None)
+    return campaign
+
+
 async def _rule(world: World) -> str:
     body = {"key": "reader", "name": MARK, "condition": {"event": "page.viewed", "within": "P7D"}, "points": 5}
     return (await world.post("/v1/score-rules", body))["id"]
@@ -520,6 +532,8 @@ STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "parked_enrollment": _parked_enrollment,
     "empty_object": _empty_object,
     "testing_campaign": _testing_campaign,
+    "running_campaign": _running_campaign,
+    "paused_campaign": _paused_campaign,
 }
 """How some of them are brought into a state that a route needs; made for that route alone: others could
 not be called any more."""
@@ -605,6 +619,7 @@ BODIES: Final[dict[str, Any]] = {
     "PATCH /v1/objects/{object_key}/records/{record_id}": {"properties": {"quantity": 3}},
     "PUT /v1/objects/{object_key}/records/{record_id}": {"properties": {"productName": "X", "quantity": 4}},
     "POST /v1/campaigns": CAMPAIGN | {"name": "New"},
+    "POST /v1/campaigns/{campaign_id}/schedule": {"schedule": {"at": "2090-05-01T09:00:00Z"}},
     "POST /v1/campaigns/{campaign_id}/winner": {"variant": 1},
     "PATCH /v1/campaigns/{campaign_id}": {"rate_per_minute": 600},
     "POST /v1/channel-accounts": {
@@ -628,6 +643,9 @@ INSTEAD: Final[dict[str, dict[str, str]]] = {
     "DELETE /v1/write-keys/{key_id}": {"key_id": "write_key_id"},
     "POST /v1/segments/{segment}/refresh": {"segment": "computed_segment"},
     "POST /v1/campaigns/{campaign_id}/winner": {"campaign_id": "testing_campaign"},
+    "POST /v1/campaigns/{campaign_id}/pause": {"campaign_id": "running_campaign"},
+    "POST /v1/campaigns/{campaign_id}/resume": {"campaign_id": "paused_campaign"},
+    "POST /v1/campaigns/{campaign_id}/cancel": {"campaign_id": "running_campaign"},
 }
 """What stands for a name in a path where the route needs another thing of that name, or one in another state."""
 BY_USERS: Final = frozenset(

@@ -22,7 +22,8 @@ from core.database import TenantSession
 from core.errors import ConflictError, InvalidError
 from models import Campaign, CampaignRun
 from services.events.publish import NewEvent, publish
-from services.marketing.campaigns import definitions, holds, planning, runs
+from services.marketing import holding
+from services.marketing.campaigns import definitions, planning, runs
 from services.marketing.campaigns.planning import Due
 from services.shared import schedules, starts
 
@@ -54,7 +55,7 @@ async def send(session: TenantSession, campaign_id: UUID, *, by: Actor) -> Campa
 
 
 async def schedule(
-    session: TenantSession, campaign_id: UUID, wanted: Mapping[str, Any] | None, *, by: Actor
+    session: TenantSession, campaign_id: UUID, wanted: Mapping[str, Any] | None = None, *, by: Actor
 ) -> Campaign:
     """Have a draft sent at its time, or whenever its cron expression comes; `wanted` replaces its schedule.
 
@@ -126,7 +127,7 @@ async def pause(session: TenantSession, campaign_id: UUID, *, reason: str = "man
         raise ConflictError(f"The campaign is {campaign.status}; there is nothing to pause.")
     for run in await runs.open_runs(session, campaign_id):
         run.status, run.reason = "paused", reason
-        await holds.pause(session, run.id)
+        await holding.pause(session, run.id)
         await runs.wake(session, run)
     await _turn(session, campaign, "paused", "campaign.paused", by=by)
     await _tell(session, campaign, CAMPAIGN_PAUSED, reason=reason)
@@ -154,7 +155,7 @@ async def resume(session: TenantSession, campaign_id: UUID, *, by: Actor) -> Cam
             run.due_at = max(run.due_at, datetime.now(UTC))
         else:
             run.status = "running"
-        await holds.resume(session, run.id)
+        await holding.resume(session, run.id)
         await runs.wake(session, run)
     await session.flush()
     await _turn(session, campaign, _status(campaign, found), "campaign.resumed", by=by)
@@ -178,7 +179,7 @@ async def cancel(session: TenantSession, campaign_id: UUID, *, by: Actor) -> Cam
     for run in await runs.open_runs(session, campaign_id):
         run.status = "cancelled"
         run.finished_at = func.now()
-        await holds.cancel(session, run.id)
+        await holding.cancel(session, run.id)
         await runs.wake(session, run)
     await _turn(session, campaign, "cancelled", "campaign.cancelled", by=by)
     await _tell(session, campaign, CAMPAIGN_CANCELLED)
@@ -203,7 +204,8 @@ async def tell(session: TenantSession, campaign: Campaign, event: str, run: Camp
 
 
 def _status(campaign: Campaign, found: Sequence[CampaignRun]) -> str:
-    if any(run.status == "running" for run in found):
+    now = datetime.now(UTC)
+    if any(run.status == "running" or run.due_at <= now for run in found):
         return "running"
     if found or _recurring(campaign):
         return "scheduled"
