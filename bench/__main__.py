@@ -6,7 +6,20 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import enroll, growth, journey, lookup, people_import, profile, queue, realtime, records, segment, trigger
+from bench import (
+    campaign,
+    enroll,
+    growth,
+    journey,
+    lookup,
+    people_import,
+    profile,
+    queue,
+    realtime,
+    records,
+    segment,
+    trigger,
+)
 from bench.harness import Ratio, Report, Servers, servers
 from core import logging, memory
 
@@ -24,6 +37,7 @@ BENCHES: dict[str, Bench] = {
     "segment": segment.run,
     "realtime": realtime.run,
     "queue": queue.run,
+    "campaign": campaign.run,
 }
 ALIASES = {"journeys": "journey"}
 

@@ -5,6 +5,7 @@ the boot of the machine, and one file per page it is working on. After `kill -9`
 begun and not answered are in doubt. After a crash of the machine they may not be: then nothing can be said.
 """
 
+import asyncio
 import fcntl
 import json
 import os
@@ -47,30 +48,45 @@ class PageRecord:
 
 
 class PageJournal:
-    """The journal of one page."""
+    """The journal of one page.
+
+    Answers wait for the next mail begun, or for the end of the event loop's turn: one write for a mail in all. Should
+    the process be killed before, mails answered in that turn are in doubt, one a connection at most, for the next mail
+    of a connection is begun after the answer to its last.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open it; what a former attempt wrote stays."""
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[str] = []
 
     def started(self, mail_id: UUID) -> None:
         """Note that a mail is about to be handed over."""
-        os.write(self._file, f"> {mail_id}\n".encode())
+        self._waiting.append(f"> {mail_id}\n")
+        self._flush()
 
     def finished(self, delivery: Delivery) -> None:
         """Note the answer."""
-        fields = [
-            str(delivery.id),
-            delivery.outcome,
-            delivery.at.isoformat(),
-            delivery.provider_id,
-            delivery.reason,
-        ]
-        os.write(self._file, f"= {json.dumps(fields)}\n".encode())
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        told = delivery.provider_id
+        if delivery.reason is None and told is not None and told.isprintable() and told.isascii() and "|" not in told:
+            fields = f"{delivery.id}|{delivery.outcome}|{delivery.at.isoformat()}|{told}"
+        else:
+            fields = json.dumps([str(delivery.id), delivery.outcome, delivery.at.isoformat(), told, delivery.reason])
+        self._waiting.append(f"= {fields}\n")
+
+    def _flush(self) -> None:
+        if self._waiting:
+            lines = "".join(self._waiting).encode()
+            self._waiting.clear()
+            os.write(self._file, lines)
 
     def close(self, *, recorded: bool) -> None:
         """Close it; once everything is recorded in the store it is not needed any more."""
+        self._flush()
         os.close(self._file)
         if recorded:
             self._path.unlink(missing_ok=True)
@@ -171,7 +187,7 @@ def _parsed(text: str) -> PageRecord:
             record.begun.add(mail_id)
             record.finished.pop(mail_id, None)  # put off before, and tried again
         else:
-            fields = json.loads(rest)
+            fields = json.loads(rest) if rest.startswith("[") else rest.split("|")
             delivery = Delivery(UUID(fields[0]), Outcome(fields[1]), datetime.fromisoformat(fields[2]), *fields[3:])
             record.finished[delivery.id] = delivery
             record.begun.discard(delivery.id)

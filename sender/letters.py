@@ -13,19 +13,23 @@ from core.database import Database
 from core.settings import Settings
 from core.tokens import ConfirmRef, ConsentRef, Tokens
 from integrations.email import mime
+from integrations.email.frame import Filling, Frame
 from integrations.email.mime import Letter
 from integrations.email.port import Mail
 from sender import notes
 from sender.results import Result
 from services.identity.topics import ALL
 from services.marketing import confirmations, links, rendering, suppressions
-from services.marketing.rendering import PERSON_FIELDS, TENANT_FIELDS
+from services.marketing.links import Links
+from services.marketing.rendering import PERSON_FIELDS, TENANT_FIELDS, Compiled
+from services.marketing.skeleton import Skeleton, filled
 from services.marketing.templating import TemplateError
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 _CACHED_TEMPLATES: Final = 1_000
+_CACHED_FRAMES: Final = 500
 
 # Looked up by key for each message, whatever the statistics say; see `services.marketing.queueing`.
 _LOAD: Final = f"""
@@ -86,6 +90,14 @@ class Text:
     options: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Straight:
+    """A template for the fast path: its values, and the mail they go into."""
+
+    skeleton: Skeleton
+    frame: Frame
+
+
 class Letters:
     """Reads pages and writes letters; keeps the template versions it has seen, which never change."""
 
@@ -97,6 +109,7 @@ class Letters:
         self._public_url = settings.public_url.rstrip("/")
         self._mail_from = settings.mail_from
         self._texts: dict[tuple[UUID, UUID], Text] = {}
+        self._frames: dict[tuple[Compiled, str, str, str | None, bool], Straight | None] = {}
 
     async def load(self, tenant_id: UUID, page_id: UUID) -> Sequence[Row]:
         """Return the messages of a page that are still queued, with all that their letters need."""
@@ -175,20 +188,49 @@ class Letters:
             public = row["channel"] == "social"
             return notes.write(row, text, values, None if public else own, key=self._tokens.short_key)
         template = rendering.compiled(text.subject, text.body, text.text_body, text.purpose)
-        rendered = rendering.render(template, values, own)
         default = formataddr((row["tenant_name"], self._mail_from))
+        sender = text.from_address or row["from_address"] or default
+        marketing = text.purpose == "marketing"
+        straight = self._straight(template, sender, own, row["tenant_postal_address"], one_click=marketing)
+        found = None if straight is None else straight.skeleton.values(values, own)
+        now = datetime.now(UTC)
+        if straight is not None and found is not None:
+            subject = rendering.subject_of(filled(straight.skeleton.subject, found))
+            return straight.frame.compose(found, Filling(row["id"], row["address"], subject, now, own.unsubscribe))
+        rendered = rendering.render(template, values, own)
         return mime.compose(
             Letter(
                 id=row["id"],
-                sender=text.from_address or row["from_address"] or default,
+                sender=sender,
                 recipient=row["address"],
                 subject=rendered.subject,
                 html=rendered.html,
                 text=rendered.text,
-                date=datetime.now(UTC),
-                unsubscribe_url=own.unsubscribe if text.purpose == "marketing" else None,
+                date=now,
+                unsubscribe_url=own.unsubscribe if marketing else None,
             )
         )
+
+    def _straight(
+        self, template: Compiled, sender: str, own: Links, address: str | None, *, one_click: bool
+    ) -> Straight | None:
+        """Return the template ready for the fast path, None where it is one for Liquid."""
+        key = (template, sender, own.base, address, one_click)
+        try:
+            return self._frames[key]
+        except KeyError:
+            pass
+        while len(self._frames) >= _CACHED_FRAMES:
+            del self._frames[next(iter(self._frames))]
+        skeleton = rendering.skeleton(template, own.base, address)
+        straight = None
+        if skeleton is not None:
+            frame = Frame(
+                sender=sender, html=skeleton.html, text=skeleton.text, values=skeleton.count, one_click=one_click
+            )
+            straight = Straight(skeleton, frame)
+        self._frames[key] = straight
+        return straight
 
 
 async def _with_requests(connection: "PoolConnectionProxy[Any]", tenant_id: UUID, rows: Sequence[Row]) -> Sequence[Row]:

@@ -119,8 +119,8 @@ async def doubt_all(database: Database, tenant_id: UUID, page_id: UUID, reason: 
 
 def _storable(text: str | None) -> str | None:
     """Return a server's words without what the store cannot hold: it may say anything."""
-    if text is None:
-        return None
+    if text is None or text.isprintable():
+        return text and text[:_MAX_TEXT]
     return "".join(character if character.isprintable() else " " for character in text)[:_MAX_TEXT]
 
 

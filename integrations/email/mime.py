@@ -17,6 +17,9 @@ from uuid import UUID
 from integrations.email.port import Mail
 
 _BREAKS: Final = re.compile(r"[\r\n\0]+")
+_PLAIN_ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
+_UNFIT: Final = re.compile(r"[\x00-\x20\x7f<>]")
+"""What would end an address, or the line it stands in."""
 _LONG_LINE: Final = 900
 """RFC 5322 allows 998 in a line; a longer header is folded by the encoder."""
 
@@ -47,12 +50,12 @@ def compose(letter: Letter) -> Mail:
     Raises:
         UnsendableError: an address has letters that only some hosts take (SMTPUTF8).
     """
-    sender = _sender(letter.sender)
+    sender = sender_of(letter.sender)
     recipient = ascii_address(letter.recipient)
     headers = [
         f"From: {sender.header}",
         f"To: {recipient}",
-        f"Subject: {_encoded('Subject', letter.subject)}",
+        f"Subject: {encoded('Subject', letter.subject)}",
         f"Date: {format_datetime(letter.date)}",
         f"Message-ID: <{letter.id}@{sender.domain}>",
     ]
@@ -77,17 +80,30 @@ def compose(letter: Letter) -> Mail:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sender:
+class Sender:
+    """Who a mail is from."""
+
     header: str
+    """The value of `From`."""
     address: str
     domain: str
 
 
 @lru_cache(maxsize=1000)  # a tenant has one or a few
-def _sender(text: str) -> _Sender:
+def sender_of(text: str) -> Sender:
+    """Return what a mail's sender is called in its header and its envelope.
+
+    Raises:
+        UnsendableError: it is no address.
+    """
     name, address = parseaddr(_BREAKS.sub(" ", text))
     address = ascii_address(address)
-    return _Sender(formataddr((name, address)), address, address.rpartition("@")[2])
+    return Sender(formataddr((name, address)), address, address.rpartition("@")[2])
+
+
+def is_plain(address: str) -> bool:
+    """Say whether an address, one that was checked when it was stored, can be written as it is."""
+    return _PLAIN_ADDRESS.fullmatch(address) is not None
 
 
 def ascii_address(address: str) -> str:
@@ -97,7 +113,7 @@ def ascii_address(address: str) -> str:
         UnsendableError: it is none, or its local part is not ASCII.
     """
     local, at, domain = address.rpartition("@")
-    if not at or not local:
+    if not at or not local or _UNFIT.search(address):
         raise UnsendableError("not an address")
     if address.isascii():
         return address
@@ -109,7 +125,8 @@ def ascii_address(address: str) -> str:
         raise UnsendableError("not a domain") from error
 
 
-def _encoded(name: str, value: str) -> str:
+def encoded(name: str, value: str) -> str:
+    """Return the value of a header as it is written: on one line, or folded."""
     value = _BREAKS.sub(" ", value)
     if value.isascii() and len(value) < _LONG_LINE:
         return value

@@ -6,12 +6,13 @@ address, tracked links, the open pixel) is put into the rendered HTML here.
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from services.marketing import plain_text, templating
+from services.marketing.skeleton import NotStraightError, Skeleton, Texts
 from services.marketing.templating import TemplateError, Variable
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Rendered:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Compiled:
     """A template version ready for rendering."""
 
@@ -136,18 +137,57 @@ def render(template: Compiled, values: Mapping[str, Any], links: "Links") -> Ren
     Raises:
         TemplateError: a limit was reached, a value does not fit a filter, or the subject is empty.
     """
-    subject = _CONTROL.sub(" ", templating.render(template.subject, values)).strip()[:MAX_SUBJECT]
-    if not subject:
-        raise TemplateError("the subject is empty")
+    subject = subject_of(templating.render(template.subject, values))
     body = templating.render(template.body, values)
     address = values["tenant"]["postal_address"] if template.adds_address else None
-    footer = _footer(links, address, link=template.adds_link)
+    footer = _footer(links.unsubscribe, address, link=template.adds_link)
     if template.text is None:
         text = plain_text.from_html(body + footer)
     else:
-        text = templating.render(template.text, values) + _text_footer(links, address, link=template.adds_link)
-    pixel = f'<img src="{links.pixel}" width="1" height="1" alt="">' if links.pixel else ""
+        own = _text_footer(links.unsubscribe, address, link=template.adds_link)
+        text = templating.render(template.text, values) + own
+    pixel = _pixel(links.pixel) if links.pixel else ""
     return Rendered(subject, _before_end(_tracked(body, links), footer + pixel), text)
+
+
+@lru_cache(maxsize=500)
+def skeleton(template: Compiled, base: str, address: str | None) -> Skeleton | None:
+    """Return the template compiled for the fast path, None where it is one for Liquid.
+
+    `base` is that of the links, `address` the tenant's postal address.
+    """
+    shown = address if template.adds_address else None
+
+    def finish(body: str, unsubscribe: str, pixel: str, tracked: Callable[[str], str]) -> tuple[str, str]:
+        footer = _footer(unsubscribe, shown, link=template.adds_link)
+
+        def through_us(link: re.Match[str]) -> str:
+            return f"{link[1]}{link[2]}{tracked(link[3])}{link[2]}"
+
+        with_links = _LINK.sub(through_us, body)
+        return _before_end(with_links, footer + _pixel(pixel)), plain_text.from_html(body + footer)
+
+    def finish_text(text: str, unsubscribe: str) -> str:
+        return text + _text_footer(unsubscribe, shown, link=template.adds_link)
+
+    try:
+        return Skeleton(Texts(template.subject, template.body, template.text, finish, finish_text), base=base)
+    except NotStraightError:
+        return None
+
+
+def subject_of(text: str) -> str:
+    """Return a rendered subject as one line.
+
+    Raises:
+        TemplateError: nothing is left.
+    """
+    # Of white space only the blank is printable.
+    line = text if text.isprintable() and "  " not in text else _CONTROL.sub(" ", text)
+    subject = line.strip()[:MAX_SUBJECT]
+    if not subject:
+        raise TemplateError("the subject is empty")
+    return subject
 
 
 def _tracked(body: str, links: "Links") -> str:
@@ -162,19 +202,23 @@ def _tracked(body: str, links: "Links") -> str:
     return _LINK.sub(through_us, body)
 
 
-def _footer(links: "Links", address: str | None, *, link: bool) -> str:
+def _pixel(address: str) -> str:
+    return f'<img src="{address}" width="1" height="1" alt="">'
+
+
+def _footer(unsubscribe: str, address: str | None, *, link: bool) -> str:
     lines = [html.escape(address).replace("\n", "<br>")] if address else []
     if link:
-        lines.append(f'<a href="{links.unsubscribe}">Unsubscribe</a>')
+        lines.append(f'<a href="{unsubscribe}">Unsubscribe</a>')
     if not lines:
         return ""
     return f'<p style="margin-top:2em;font-size:12px;color:#666">{"<br>".join(lines)}</p>'
 
 
-def _text_footer(links: "Links", address: str | None, *, link: bool) -> str:
+def _text_footer(unsubscribe: str, address: str | None, *, link: bool) -> str:
     lines = [address] if address else []
     if link:
-        lines.append(f"Unsubscribe: {links.unsubscribe}")
+        lines.append(f"Unsubscribe: {unsubscribe}")
     return "".join(f"\n\n{line}" for line in lines)
 
 

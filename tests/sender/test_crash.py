@@ -224,7 +224,7 @@ async def test_a_cancelled_sender_leaves_a_journal_like_a_killed_one(
     assert len(mail_server.recipients) == len(set(mail_server.recipients)) == 50
 
 
-def test_a_line_begun_and_not_finished_is_no_news(tmp_path: Path) -> None:
+async def test_a_line_begun_and_not_finished_is_no_news(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         page, answered, begun, half = (new_id() for _ in range(4))
         file = journal.page(page)
