@@ -114,16 +114,7 @@ async def queue(  # noqa: PLR0913 - each is one more thing that all of its messa
 
     With `returning` the result lists every message written. Senders are woken once the transaction has committed.
 
-    Args:
-        session: of the tenant.
-        source: as above.
-        channel: of all the messages.
-        template_version: what is sent.
-        priority: of the pages: `TRANSACTIONAL`, `JOURNEY` or `BULK`. A message whose template is transactional has
-            the first by itself.
-        run_id: the run of a campaign that they are of.
-        expires_at: messages not sent by then are not sent.
-        returning: whether to list them.
+    A message whose template is transactional has that priority by itself. Nothing is sent after `expires_at`.
     """
     rules = await sending_rules.of(session, channel=channel, purpose=template_version.purpose, run_id=run_id)
     queueing = statement(
@@ -222,6 +213,11 @@ def _held(hold: Hold, page: "CTE") -> ColumnElement[Any]:
     return literal(hold)
 
 
+def _page_key(rows: "CTE") -> ColumnElement[str]:
+    """Return what tells a page from the others of the statement."""
+    return func.concat_ws("-", *(rows.c[name] for name in ("kind", "page") if name in rows.c), type_=Text)
+
+
 def _pages(decided: "CTE") -> "CTE":
     """Return the CTE of the pages to write; they are numbered before they have ids, so that each id is made once."""
     shared = [decided.c[name] for name in ("kind", "page", *_OF_PAGE) if name in decided.c]
@@ -238,6 +234,7 @@ def _inserted(
     tenant_id: UUID, decided: "CTE", page: "CTE", channel: str, version: TemplateVersion, urgency: int
 ) -> "CTE":
     """Return the CTE that inserts the messages and gives back what it wrote."""
+    ids = select(func.jsonb_object_agg(_page_key(page), page.c.id)).scalar_subquery()
     values: dict[str, Any] = {
         "tenant_id": literal(tenant_id),
         "id": func.tl_uuid7(),
@@ -252,17 +249,16 @@ def _inserted(
         "dedupe_key": decided.c.dedupe_key,
         "enrollment_id": decided.c.enrollment_id,
         "campaign_id": decided.c.campaign_id,
-        "page_id": page.c.id,
+        # Looked up in one value: a join would compare each message with each page where the planner expects few.
+        "page_id": case((decided.c.reason.is_(None), cast(ids.op("->>")(_page_key(decided)), Uuid))),
         "status": case((decided.c.reason.is_(None), "queued"), else_="excluded"),
         "reason": decided.c.reason,
         "priority": literal(urgency),
         **{name: decided.c[name] for name in _OF_MESSAGE if name in decided.c},
     }
-    same_page = [page.c[name] == decided.c[name] for name in ("kind", "page") if name in decided.c]
-    rows = decided.outerjoin(page, and_(*same_page, decided.c.reason.is_(None)))
     return (
         insert_or_skip(Message)
-        .from_select(list(values), select(*values.values()).select_from(rows))
+        .from_select(list(values), select(*values.values()))
         .on_conflict_do_nothing(index_elements=[Message.tenant_id, Message.dedupe_key])
         .returning(
             Message.id, Message.person_id, Message.enrollment_id, Message.page_id, Message.status, Message.reason
