@@ -20,12 +20,31 @@ _MAX_FIELDS: Final = 200
 _NOTHING_TO_SAY: Final = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
 
 
+class XmlResponse(Response):
+    """What Twilio is to do next."""
+
+    media_type = "text/xml"
+
+
 def get_tokens(settings: SettingsDep) -> Tokens:
     """Return what reads tokens."""
     return Tokens(settings.secret_key.get_secret_value())
 
 
-@router.post("/{token}", include_in_schema=False)
+@router.post(
+    "/{token}",
+    response_class=XmlResponse,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/x-www-form-urlencoded": {
+                    "schema": {"type": "object", "additionalProperties": {"type": "string"}}
+                }
+            },
+        }
+    },
+)
 async def report(
     token: Annotated[str, Path(max_length=200)],
     request: Request,
@@ -33,8 +52,8 @@ async def report(
     database: DatabaseDep,
     settings: SettingsDep,
     keeping: KeepingDep,
-) -> Response:
-    """Take a receipt or an answer."""
+) -> XmlResponse:
+    """Take a receipt or an answer, signed by Twilio in `X-Twilio-Signature`."""
     try:
         ref = tokens.read_account(token)
     except BadTokenError as error:
@@ -54,4 +73,4 @@ async def report(
             raise ForbiddenError(f"{SIGNATURE} does not fit.")
         said = {name: value.replace("\0", " ") for name, value in fields}
         await text_reports.take(session, said, request_id=request.state.request_id)
-    return Response(_NOTHING_TO_SAY, media_type="text/xml")
+    return XmlResponse(_NOTHING_TO_SAY)
