@@ -20,6 +20,8 @@ Platform = Literal["android", "ios", "web"]
 
 MAX_DEVICES: Final = 50
 """Of one person."""
+MAX_TOKEN: Final = 1_000
+"""Characters."""
 
 
 async def register(
@@ -55,12 +57,13 @@ async def register(
     device = await session.scalar(statement, execution_options={"populate_existing": True})
     if device is None:
         raise NotFoundError("No such person.")
-    changes = {"device": (None if before != person.id else str(device.id), str(device.id))}
-    entries = [NewActivity("person", person.id, "person.device_registered", changes)]
-    if before is not None and before != person.id:
+    if before == person.id:
+        return device, False  # apps say so each time they start: nothing for the log
+    entries = [NewActivity("person", person.id, "person.device_registered", {"device": (None, str(device.id))})]
+    if before is not None:
         entries.append(NewActivity("person", before, "person.device_removed", {"device": (str(device.id), None)}))
     await activity.record_all(session, entries, by=by)
-    return device, before != person.id
+    return device, True
 
 
 async def of_person(session: TenantSession, person_id: UUID) -> Sequence[Device]:

@@ -478,6 +478,11 @@ async def _account(world: World) -> str:
     return (await world.post("/v1/channel-accounts", body | {"secret": {"access_token": "token"}}))["id"]
 
 
+async def _device(world: World) -> str:
+    path = f"/v1/people/{await world.get('person_id')}/devices"
+    return (await world.post(path, {"token": MARK, "platform": "ios"}))["id"]
+
+
 async def _communication(world: World) -> str:
     body = {"channel": "note", "person_id": await world.get("person_id"), "body": MARK}
     return (await world.post("/v1/communications", body))["id"]
@@ -523,6 +528,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "communication_id": _communication,
     "thread_id": _communication,
     "account_id": _account,
+    "device_id": _device,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -561,6 +567,7 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/enrollments/{enrollment_id}/exit": {"reason": "asked"},
     "POST /v1/people/merge": {"winner_id": "{person_id}", "loser_id": "{loser_id}"},
     "POST /v1/people/{person_id}/identifiers": {"kind": "phone", "value": "+49 30 1234567"},
+    "POST /v1/people/{person_id}/devices": {"token": "new", "platform": "web"},
     "POST /v1/attributes": {"key": "size", "label": "Size", "type": "number"},
     "PATCH /v1/attributes/{definition_id}": {"label": "The plan"},
     "POST /v1/people/duplicates/{duplicate_id}/merge": {},
