@@ -130,7 +130,7 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
         async with AsyncExitStack() as running, asyncio.TaskGroup() as group:
             for worker in workers:
                 await running.enter_async_context(worker)
-            group.create_task(relay.run(database, client, stop, eager=True), name="relay")
+            group.create_task(relay.run(database, client, stop, eager=True, settings=configuration), name="relay")
             group.create_task(sender.run(stop), name="sender")
             log.info("worker.ready", task_queues=[worker.task_queue for worker in workers])
             await stop.wait()
@@ -156,7 +156,7 @@ async def run_relay(configuration: Settings, stop: asyncio.Event) -> None:
     """Run the relay alone until `stop` is set: for deployments that keep it apart from the workers."""
     database = Database(configuration.database_url, pool_size=configuration.database_pool_size)
     try:
-        await relay.run(database, await connect(configuration), stop, eager=False)
+        await relay.run(database, await connect(configuration), stop, eager=False, settings=configuration)
     finally:
         await database.close()
 

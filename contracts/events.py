@@ -69,6 +69,10 @@ COMMUNICATION_LOGGED: Final = "communication.logged"
 COMMUNICATION_UPDATED: Final = "communication.updated"
 COMMUNICATION_DELETED: Final = "communication.deleted"
 
+SENDER_DOMAIN_VERIFIED: Final = "sender_domain.verified"
+SENDER_DOMAIN_FAILED: Final = "sender_domain.failed"
+"""The record of a domain that mail was signed for is gone, or another."""
+
 OPENED: Final = ".opened"
 CLICKED: Final = ".clicked"
 """Behind a channel (`email.opened`): the first time that a person did so with a message."""
@@ -96,6 +100,7 @@ RESERVED: Final = frozenset(
         "push",
         "record",
         "segment",
+        "sender_domain",
         "sms",
         "social",
         "template",

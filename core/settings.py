@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     """Address that mail comes from where neither template nor tenant names a sender."""
     allow_private_hosts: bool = False
     """Whether tenants' accounts with providers may name hosts of the deployment's own network, and plain HTTP."""
+    dns_resolver: str | None = None
+    """`host` or `host:port` of the resolver asked for the records of sender domains; without it, the machine's."""
+    spf_include: str | None = None
+    """What a sender domain's SPF record is to include, as in `spf.mail.example`: the hosts that mail leaves by."""
     data_dir: Path = Path(".cache/data")
     """Local state of a sender: the journal of messages in flight."""
 

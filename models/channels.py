@@ -86,6 +86,9 @@ class SenderDomain(Created, TenantRow):
         of_tenant(),
         UniqueConstraint("tenant_id", "domain"),
         CheckConstraint(one_of("status", ("pending", "verified", "failed")), name="status"),
+        # among all tenants: one of them sends from a domain
+        Index("sender_domain_verified_key", "domain", unique=True, postgresql_where=text("status = 'verified'")),
+        {"info": system("SELECT")},
     )
 
     domain: Mapped[str]
@@ -96,6 +99,10 @@ class SenderDomain(Created, TenantRow):
     """Base64 of the DER, as it stands in the record to publish."""
     status: Mapped[str] = mapped_column(server_default="pending")
     """`verified` once the DKIM record was found; mail is signed from then on."""
+    next_selector: Mapped[str | None]
+    """While the key is rotated: where the new one is to be published; the old one signs until it was found."""
+    next_private_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    next_public_key: Mapped[str | None]
     checks: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """What was found of each record (DKIM, SPF, DMARC) when it was last looked for."""
     checked_at: Mapped[datetime | None]

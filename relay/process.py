@@ -8,6 +8,8 @@ from typing import Final
 from temporalio.client import Client
 
 from core.database import Database
+from core.settings import Settings
+from integrations.dns.txt import Resolver
 from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
@@ -15,16 +17,20 @@ from relay.schedules import ScheduleKeeper
 from relay.starts import WorkflowStarter
 from relay.turns import SegmentClock
 from services.identity import imports, organization_people, scoring
+from services.marketing import sender_domains
 from services.marketing.segments import freshness, runs
 from services.tenancy import idempotency, sessions, throttle
 
 PURGE_PAGE: Final = 5_000
 
 
-async def run(database: Database, client: Client, stop: asyncio.Event, *, eager: bool) -> None:
+async def run(
+    database: Database, client: Client, stop: asyncio.Event, *, eager: bool, settings: Settings | None = None
+) -> None:
     """Feed the consumers, start workflows, keep schedules and time, and deliver signals until `stop` is set.
 
-    `eager` where the worker runs in this process and with this client: it gets the first task without polling.
+    With `settings` the records of sender domains are looked for again each day. `eager` where the worker runs in this
+    process and with this client: it gets the first task without polling.
     """
     starter = CohortStarter(database, client, eager=eager)
     relay = Relay(
@@ -39,6 +45,7 @@ async def run(database: Database, client: Client, stop: asyncio.Event, *, eager:
             runs.resume_stuck,
             once_a_day(organization_people.follow_dates),
             once_a_day(scoring.follow_time),
+            *([] if settings is None else [once_a_day(_sender_domains(settings))]),
         ],
     )
     async with asyncio.TaskGroup() as group:
@@ -47,6 +54,13 @@ async def run(database: Database, client: Client, stop: asyncio.Event, *, eager:
         group.create_task(WorkflowStarter(database, client).run(stop), name="starts")
         group.create_task(ScheduleKeeper(database, client).run(stop), name="schedules")
         group.create_task(SegmentClock(database).run(stop), name="segment-clock")
+
+
+def _sender_domains(settings: Settings) -> Callable[[Database], Awaitable[None]]:
+    async def check(database: Database) -> None:
+        await sender_domains.check_again(database, Resolver(settings.dns_resolver), spf_include=settings.spf_include)
+
+    return check
 
 
 async def forget_answers(database: Database) -> None:

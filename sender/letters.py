@@ -10,13 +10,14 @@ from uuid import UUID
 
 from core.address_hashes import AddressHashes
 from core.database import Database
+from core.sealing import Seal
 from core.settings import Settings
 from core.tokens import ConfirmRef, ConsentRef, Tokens
-from integrations.email import mime
+from integrations.email import mime, signing
 from integrations.email.frame import Filling, Frame
 from integrations.email.mime import Letter
 from integrations.email.port import Mail
-from sender import notes
+from sender import notes, signers
 from sender.results import Result
 from services.identity.topics import ALL
 from services.marketing import confirmations, links, rendering, suppressions
@@ -110,6 +111,8 @@ class Letters:
         self._mail_from = settings.mail_from
         self._texts: dict[tuple[UUID, UUID], Text] = {}
         self._frames: dict[tuple[Compiled, str, str, str | None, bool], Straight | None] = {}
+        self._keys = signers.Keys(Seal(settings.secret_key.get_secret_value()))
+        self._signers: dict[UUID, dict[str, signing.Signer]] = {}
 
     async def load(self, tenant_id: UUID, page_id: UUID) -> Sequence[Row]:
         """Return the messages of a page that are still queued, with all that their letters need."""
@@ -120,6 +123,7 @@ class Letters:
             if missing:
                 for found in await connection.fetch(_TEMPLATES, tenant_id, missing):
                     self._remember((tenant_id, found["id"]), found)
+            self._signers[tenant_id] = self._keys.signers(await connection.fetch(signers.LOAD, tenant_id))
             rows = await self._with_suppressions(connection, tenant_id, rows)
             return await _with_requests(connection, tenant_id, rows)
 
@@ -161,7 +165,7 @@ class Letters:
         if reason is not None:
             return Result(row["id"], "excluded", reason)
         try:
-            return self._mail(tenant_id, row, text)
+            return signing.signed(self._mail(tenant_id, row, text), self._signers.get(tenant_id, {}))
         except TemplateError as error:
             return Result(row["id"], "failed", f"template: {error}")
         except mime.UnsendableError as error:

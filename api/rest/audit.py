@@ -35,6 +35,7 @@ _NOUNS: Final = {
     "association_definition": "objects",
     "segment": "segments",
     "communication": "communications",
+    "sender_domain": "channels",
 }
 """Whose scope also allows to read the history of such a thing."""
 

@@ -179,6 +179,9 @@ def upgrade() -> None:
         sa.Column("private_key", sa.LargeBinary(), nullable=False),
         sa.Column("public_key", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), server_default="pending", nullable=False),
+        sa.Column("next_selector", sa.Text(), nullable=True),
+        sa.Column("next_private_key", sa.LargeBinary(), nullable=True),
+        sa.Column("next_public_key", sa.Text(), nullable=True),
         sa.Column("checks", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("checked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("verified_at", sa.DateTime(timezone=True), nullable=True),
@@ -191,6 +194,13 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("sender_domain_pkey")),
         sa.UniqueConstraint("tenant_id", "domain", name=op.f("sender_domain_tenant_id_domain_key")),
+    )
+    op.create_index(
+        "sender_domain_verified_key",
+        "sender_domain",
+        ["domain"],
+        unique=True,
+        postgresql_where=sa.text("status = 'verified'"),
     )
     op.create_table(
         "template_partial",
@@ -441,6 +451,8 @@ def upgrade() -> None:
         op.execute(function)
         op.execute(f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC")
         op.execute(f"GRANT EXECUTE ON FUNCTION {signature} TO {caller}")
+    op.execute("CREATE POLICY system_access ON sender_domain TO tl_system USING (true)")
+    op.execute("GRANT SELECT ON sender_domain TO tl_system")
     op.execute(COMMUNICATION_FACTS)
     op.execute("GRANT SELECT ON marketing_communication_facts TO tl_app")
 
@@ -499,6 +511,9 @@ def downgrade() -> None:
     op.drop_table("communication")
     op.drop_table("campaign_run")
     op.drop_table("template_partial")
+    op.drop_index(
+        "sender_domain_verified_key", table_name="sender_domain", postgresql_where=sa.text("status = 'verified'")
+    )
     op.drop_table("sender_domain")
     op.drop_index("channel_account_active_key", table_name="channel_account", postgresql_where=sa.text("active = true"))
     op.drop_table("channel_account")

@@ -488,6 +488,10 @@ async def _communication(world: World) -> str:
     return (await world.post("/v1/communications", body))["id"]
 
 
+async def _sender_domain(world: World) -> str:
+    return (await world.post("/v1/sender-domains", {"domain": f"{MARK}.example"}))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -526,6 +530,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "record_id": _record,
     "record_import_id": _record_import,
     "communication_id": _communication,
+    "domain_id": _sender_domain,
     "thread_id": _communication,
     "account_id": _account,
     "device_id": _device,
@@ -636,6 +641,7 @@ BODIES: Final[dict[str, Any]] = {
         "secret": {"auth_token": "token"},
     },
     "PATCH /v1/channel-accounts/{account_id}": {"rate_per_minute": 60},
+    "POST /v1/sender-domains": {"domain": "new.example"},
     "POST /v1/communications": {"channel": "call", "direction": "out", "person_id": "{person_id}"},
     "PATCH /v1/communications/{communication_id}": {"body": "Changed"},
     "POST /v1/inbound/mail": b"From: new@shop.example\r\nMessage-ID: <1@shop.example>\r\n\r\nHello\r\n",

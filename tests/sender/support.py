@@ -30,6 +30,8 @@ class MailServer:
     refuse: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     refuse_data: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     received: list[tuple[str, EmailMessage]] = field(default_factory=list[tuple[str, EmailMessage]])
+    raw: list[bytes] = field(default_factory=list[bytes])
+    """The mails as they came."""
     connections: int = 0
     port: int = 0
     hold: asyncio.Event | None = None
@@ -71,6 +73,7 @@ class MailServer:
             return answer
         content: Any = envelope.content
         self.received.append((address, _parsed(content)))
+        self.raw.append(envelope.original_content or b"")
         if self.hold is not None:
             self.waiting += 1
             await self.hold.wait()
