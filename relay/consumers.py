@@ -4,7 +4,7 @@ from services.commerce import order_facts
 from services.events.bus import Consumer
 from services.identity import lifecycle, scoring
 from services.marketing import confirmations, merged, triggers
-from services.marketing.outcomes import attribution
+from services.marketing.outcomes import attribution, breaker
 from services.marketing.segments import imported, realtime
 
 CONSUMERS: tuple[Consumer, ...] = (
@@ -17,4 +17,5 @@ CONSUMERS: tuple[Consumer, ...] = (
     confirmations.CONSUMER,
     merged.CONSUMER,
     attribution.CONSUMER,
+    breaker.CONSUMER,
 )
