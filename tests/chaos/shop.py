@@ -83,15 +83,16 @@ class Shop:
         )
         return [row["id"] for row in rows]
 
-    def template(self, key: str) -> None:
-        """Make an e-mail template of topic `news`."""
+    def template(self, key: str) -> str:
+        """Make an e-mail template of topic `news`; return its id."""
         body = "<p>Hello {{ person.first_name }}</p>"
-        self.call(
+        made = self.call(
             "POST",
             "/templates",
             {"key": key, "channel": "email", "subject": key, "body": body, "topic": "news", "from": "a@chaos.example"},
             key=uuid4().hex,
         )
+        return made["id"]
 
     def journey(self, key: str, definition: dict[str, Any]) -> None:
         """Make and publish a journey."""
