@@ -63,6 +63,7 @@ _TEMPLATES: Final = """
     FROM template_version WHERE tenant_id = $1 AND id = ANY($2::uuid[])
 """
 # Addresses of people who were erased are known by their hashes alone; whoever has one now may be somebody else.
+_ANY_HASHED: Final = "SELECT EXISTS (SELECT FROM suppression_hash WHERE tenant_id = $1)"
 _HASHED: Final = """
     SELECT hash, reason FROM suppression_hash WHERE tenant_id = $1 AND channel = $2 AND hash = ANY($3::bytea[])
 """
@@ -97,6 +98,10 @@ class Straight:
 
     skeleton: Skeleton
     frame: Frame
+    person: Sequence[tuple[str, str]]
+    """What it reads of the person, and of which column."""
+    reads: frozenset[str]
+    """What else it reads: the first words of its variables, and `attributes`."""
 
 
 class Letters:
@@ -132,6 +137,8 @@ class Letters:
     ) -> Sequence[Row]:
         """Return the rows of a page, all of one channel, with what hashes say of their addresses."""
         if not rows or rows[0]["channel"] not in suppressions.CHANNELS:
+            return rows
+        if not await connection.fetchval(_ANY_HASHED, tenant_id):
             return rows
         hashes = [self._hashes.of(tenant_id, row["channel"], row["address"]) for row in rows]
         found = await connection.fetch(_HASHED, tenant_id, rows[0]["channel"], hashes)
@@ -177,30 +184,21 @@ class Letters:
             return notes.write(row, text, {"tenant": tenant}, None, key=self._tokens.short_key)
         ref = ConsentRef(tenant_id, row["person_id"], row["id"], row["channel"], text.topic)
         own = links.of_message(ref, tokens=self._tokens, public_url=self._public_url)
-        values = rendering.values_of(
-            {"attributes": _json(row["attributes"]), **{name: row[f"person_{name}"] for name in PERSON_FIELDS}},
-            _json(row["entry"]),
-            {name: row[f"tenant_{name}"] for name in TENANT_FIELDS},
-            own,
-        )
-        request = row.get("request")
-        if request is not None:
-            url = links.confirm(ConfirmRef(tenant_id, request["id"]), tokens=self._tokens, public_url=self._public_url)
-            topic = {name: request[name] for name in rendering.TOPIC_FIELDS}
-            values |= {rendering.CONFIRM_URL: url, "topic": topic}
         if row["channel"] != "email":
             public = row["channel"] == "social"
+            values = self._values(tenant_id, row, own)
             return notes.write(row, text, values, None if public else own, key=self._tokens.short_key)
         template = rendering.compiled(text.subject, text.body, text.text_body, text.purpose)
-        default = formataddr((row["tenant_name"], self._mail_from))
-        sender = text.from_address or row["from_address"] or default
+        sender = text.from_address or row["from_address"] or formataddr((row["tenant_name"], self._mail_from))
         marketing = text.purpose == "marketing"
-        straight = self._straight(template, sender, own, row["tenant_postal_address"], one_click=marketing)
-        found = None if straight is None else straight.skeleton.values(values, own)
         now = datetime.now(UTC)
-        if straight is not None and found is not None:
-            subject = rendering.subject_of(filled(straight.skeleton.subject, found))
-            return straight.frame.compose(found, Filling(row["id"], row["address"], subject, now, own.unsubscribe))
+        straight = self._straight(template, sender, own, row["tenant_postal_address"], one_click=marketing)
+        if straight is not None and "request" not in row:
+            found = straight.skeleton.values(_read_by(straight, row, own), own)
+            if found is not None:
+                subject = rendering.subject_of(filled(straight.skeleton.subject, found))
+                return straight.frame.compose(found, Filling(row["id"], row["address"], subject, now, own.unsubscribe))
+        values = self._values(tenant_id, row, own)
         rendered = rendering.render(template, values, own)
         return mime.compose(
             Letter(
@@ -214,6 +212,21 @@ class Letters:
                 unsubscribe_url=own.unsubscribe if marketing else None,
             )
         )
+
+    def _values(self, tenant_id: UUID, row: Row, own: Links) -> dict[str, Any]:
+        """Return all that a template may read."""
+        values = rendering.values_of(
+            {"attributes": _json(row["attributes"]), **{name: row[f"person_{name}"] for name in PERSON_FIELDS}},
+            _json(row["entry"]),
+            {name: row[f"tenant_{name}"] for name in TENANT_FIELDS},
+            own,
+        )
+        request = row.get("request")
+        if request is not None:
+            url = links.confirm(ConfirmRef(tenant_id, request["id"]), tokens=self._tokens, public_url=self._public_url)
+            topic = {name: request[name] for name in rendering.TOPIC_FIELDS}
+            values |= {rendering.CONFIRM_URL: url, "topic": topic}
+        return values
 
     def _straight(
         self, template: Compiled, sender: str, own: Links, address: str | None, *, one_click: bool
@@ -232,9 +245,32 @@ class Letters:
             frame = Frame(
                 sender=sender, html=skeleton.html, text=skeleton.text, values=skeleton.count, one_click=one_click
             )
-            straight = Straight(skeleton, frame)
+            straight = _prepared(skeleton, frame)
         self._frames[key] = straight
         return straight
+
+
+def _prepared(skeleton: Skeleton, frame: Frame) -> Straight:
+    paths = skeleton.reads
+    fields = {path[1] for path in paths if path[0] == "person" and len(path) > 1}
+    others = {path[0] for path in paths} | (fields & {"attributes"})
+    columns = [(name, f"person_{name}") for name in PERSON_FIELDS if name in fields]
+    return Straight(skeleton, frame, columns, frozenset(others))
+
+
+def _read_by(straight: Straight, row: Row, own: Links) -> dict[str, Any]:
+    """Return what a template for the fast path reads, and nothing else: most of a row is of no use to most mails."""
+    person: dict[str, Any] = {name: row[column] for name, column in straight.person}
+    if "attributes" in straight.reads:
+        person["attributes"] = _json(row["attributes"])
+    values: dict[str, Any] = {"person": person, "unsubscribe_url": own.unsubscribe}
+    if "entry" in straight.reads:
+        values["entry"] = _json(row["entry"])
+    if "tenant" in straight.reads:
+        values["tenant"] = {name: row[f"tenant_{name}"] for name in TENANT_FIELDS}
+    if "preferences_url" in straight.reads:
+        values["preferences_url"] = own.preferences
+    return values
 
 
 async def _with_requests(connection: "PoolConnectionProxy[Any]", tenant_id: UUID, rows: Sequence[Row]) -> Sequence[Row]:

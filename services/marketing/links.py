@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from core.tokens import Click, ConfirmRef, ConsentRef, MessageRef, Tokens
@@ -10,7 +11,7 @@ MAX_TRACKED: Final = 2_000
 """Characters of a target; a longer one would make an address that not every program takes, so it stays as it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Links:
     """Where the links of one message lead."""
 
@@ -19,9 +20,14 @@ class Links:
     pixel: str | None
     """Null where opens are not counted."""
     unsubscribe: str
-    preferences: str
+    sign_preferences: Callable[[], str]
     click: Callable[[str], str]
     """Returns the tracked address of a target."""
+
+    @cached_property
+    def preferences(self) -> str:
+        """The preference centre; signed when asked for, as few mails name it."""
+        return self.sign_preferences()
 
 
 def of_message(ref: ConsentRef, *, tokens: Tokens, public_url: str) -> Links:
@@ -37,7 +43,7 @@ def of_message(ref: ConsentRef, *, tokens: Tokens, public_url: str) -> Links:
         base=base,
         pixel=f"{base}o/{tokens.open(MessageRef(ref.tenant_id, ref.message_id))}",
         unsubscribe=f"{base}u/{tokens.unsubscribe(ref)}",
-        preferences=preferences(ref, tokens=tokens, public_url=public_url),
+        sign_preferences=lambda: preferences(ref, tokens=tokens, public_url=public_url),
         click=click,
     )
 
@@ -59,6 +65,6 @@ def of_preview(public_url: str) -> Links:
         base=base,
         pixel=None,
         unsubscribe=f"{base}u/preview",
-        preferences=f"{base}p/preview",
+        sign_preferences=lambda: f"{base}p/preview",
         click=lambda target: target,
     )

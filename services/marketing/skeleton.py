@@ -134,6 +134,11 @@ class Skeleton:
             raise NotStraightError
 
     @property
+    def reads(self) -> frozenset[tuple[str, ...]]:
+        """The paths of the variables that `values` looks up."""
+        return frozenset(variable.path for variable in self._variables)
+
+    @property
     def count(self) -> int:
         """How many values `values` returns."""
         return 2 * len(self._variables) + 2 + len(self._targets)

@@ -98,7 +98,7 @@ async def test_who_opens_an_old_mail_of_somebody_erased_is_counted_and_no_event(
     message = queued.messages[0]
     await erased(database, tenant_id, message.person_id)
     async with database.hot(tenant_id) as connection:
-        assert not await engagement.opened(connection, MessageRef(tenant_id, message.message_id))
+        assert not await engagement.opened(connection, MessageRef(tenant_id, message.message_id), machine=False)
     async with database.tenant(tenant_id) as session:
         row = await session.get(Message, (tenant_id, message.message_id))
         assert row is not None
