@@ -26,6 +26,8 @@ from integrations.email.port import Delivery, EmailChannel, Mail, Outcome, Repor
 from integrations.texts.port import Note
 from models import ChannelAccount
 from models.identity import CHANNELS
+from sender import limits
+from sender.limits import Limit
 from services.marketing import account_channels, accounts, devices, short_links
 from services.marketing.accounts import Keeping
 from services.marketing.providers import Credentials
@@ -36,9 +38,21 @@ _CHUNK: Final = 50
 _MAX_IDLE: Final = 100
 """Accounts whose connections are kept while nothing goes by them."""
 
-_ACTIVE: Final = "SELECT id, updated_at FROM channel_account WHERE tenant_id = $1 AND channel = $2 AND active = true"
+_ACTIVE: Final = """
+    SELECT id, updated_at, rate_per_minute FROM channel_account
+    WHERE tenant_id = $1 AND channel = $2 AND active = true
+"""
 
 _log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """What delivers a page's messages."""
+
+    channel: EmailChannel
+    limit: Limit | None = None
+    """What its provider takes, or is to be given."""
 
 
 @dataclass(slots=True)
@@ -70,22 +84,28 @@ class Channels:
         return list(CHANNELS)
 
     @asynccontextmanager
-    async def lent(self, tenant_id: UUID, name: str) -> AsyncGenerator[EmailChannel]:
+    async def lent(self, tenant_id: UUID, name: str) -> AsyncGenerator[Lent]:
         """Lend what delivers a tenant's messages on a channel."""
         async with self.database.hot(tenant_id) as connection:
             found = await connection.fetchrow(_ACTIVE, tenant_id, name)
         if found is None:
             default = self.defaults.get(name)
-            yield _Refusing(Outcome.FAILED, f"no account for {name}") if default is None else default
+            if default is None:
+                yield Lent(_Refusing(Outcome.FAILED, f"no account for {name}"))
+            else:
+                yield Lent(default, limits.of_provider(self.settings, name))
             return
         try:
             opened = await self._open((tenant_id, name), (found["id"], found["updated_at"]))
         except (ConflictError, InvalidError, NotFoundError) as error:
-            yield _Refusing(Outcome.RETRY, f"the account cannot be used: {error}")
+            yield Lent(_Refusing(Outcome.RETRY, f"the account cannot be used: {error}"))
             return
         opened.users += 1
         try:
-            yield _OfTenant(tenant_id, opened, self.database, private_hosts=self.settings.allow_private_hosts)
+            yield Lent(
+                _OfTenant(tenant_id, opened, self.database, private_hosts=self.settings.allow_private_hosts),
+                limits.of_account(found["id"], found["rate_per_minute"]),
+            )
         finally:
             opened.users -= 1
             if opened.replaced and not opened.users:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from core.database import Database
-from core.settings import Settings
 from sender import limits
 from sender.limits import Limit, Part, Run, Taken, TenantLimits
 from sender.pages import ClaimedPage
@@ -60,10 +59,9 @@ class Admission:
 class Gate:
     """Asks of each message of a page whether it may go now."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
-        """Take where limits are kept and what the deployment's own are."""
+    def __init__(self, database: Database) -> None:
+        """Take where limits are kept."""
         self._database = database
-        self._settings = settings
 
     async def admit(
         self,
@@ -71,7 +69,7 @@ class Gate:
         rows: Sequence[Row],
         *,
         barred: Callable[[Row], bool],
-        own: Sequence[Limit] = (),
+        provider: Limit | None = None,
     ) -> Admission:
         """Say what may go of the rows of a page that are still queued.
 
@@ -79,7 +77,7 @@ class Gate:
             page: held by this sender.
             rows: as `Letters.load` gives them.
             barred: whether nothing will be sent for a row in any case, so that it takes from no limit.
-            own: limits of the account that the page goes by.
+            provider: the limit of what the page goes by.
         """
         admission = Admission(list(rows))
         now = datetime.now(UTC)
@@ -94,7 +92,7 @@ class Gate:
         if page.priority == BULK:
             for cap in rules.caps:
                 await self._by_cap(admission, page, rules, cap, now)
-        await self._by_limits(admission, page, barred, own)
+        await self._by_limits(admission, page, barred, provider)
         if admission.ready_at is not None and page.expires_at is not None:
             admission.ready_at = min(admission.ready_at, page.expires_at)
         return admission
@@ -124,11 +122,10 @@ class Gate:
         admission.rows = [row for row in admission.rows if row["id"] not in over]
 
     async def _by_limits(
-        self, admission: Admission, page: ClaimedPage, barred: Callable[[Row], bool], own: Sequence[Limit]
+        self, admission: Admission, page: ClaimedPage, barred: Callable[[Row], bool], provider: Limit | None
     ) -> None:
         of_tenant = TenantLimits.of(page.tenant_id, page.channel, page.send_limits)
-        provider = limits.of_provider(self._settings, page.channel)
-        shared = [limit for limit in (provider, of_tenant.channel, *own) if limit is not None]
+        shared = [limit for limit in (provider, of_tenant.channel) if limit is not None]
         run = None
         if page.run_id is not None and page.rate_per_minute is not None:
             run = Run(page.tenant_id, page.run_id)

@@ -66,6 +66,11 @@ def of_provider(settings: Settings, channel: str) -> Limit | None:
     return None
 
 
+def of_account(account_id: UUID, rate_per_minute: int | None) -> Limit | None:
+    """Return the limit of a tenant's own account."""
+    return None if rate_per_minute is None else Limit(f"account:{account_id}", rate_per_minute)
+
+
 @dataclass(frozen=True, slots=True)
 class TenantLimits:
     """What a tenant's `send_limits` say of one channel."""

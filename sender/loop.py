@@ -20,7 +20,7 @@ from integrations.email.port import EmailChannel, UnreachableError
 from integrations.email.smtp import SmtpChannel, SmtpServer
 from models.identity import CHANNELS
 from sender import pages, recovery, results
-from sender.channels import Channels
+from sender.channels import Channels, Lent
 from sender.gate import Gate
 from sender.journal import Journal
 from sender.letters import Letters
@@ -62,7 +62,7 @@ class Sender:
         self._channels = Channels(database, settings, channels_of(settings) if channels is None else dict(channels))
         self._policy = policy or Policy()
         self._letters = Letters(database, settings)
-        self._gate = Gate(database, settings)
+        self._gate = Gate(database)
         self._journal = Journal(settings.data_dir / "sender")
         self._awake = asyncio.Event()
         self._runs: dict[asyncio.Task[None], PageRun | None] = {}
@@ -168,8 +168,8 @@ class Sender:
         try:
             if page.previous_owner == self._journal.owner and self._working_on(page):
                 return  # so slow that its own lease ran out
-            async with self._channels.lent(page.tenant_id, page.channel) as channel:
-                await self._send(page, channel, stop)
+            async with self._channels.lent(page.tenant_id, page.channel) as lent:
+                await self._send(page, lent, stop)
         except UnreachableError as error:
             pause = self._policy.unreachable_pause.total_seconds()
             self._paused_until = time.monotonic() + pause
@@ -180,9 +180,9 @@ class Sender:
             with suppress(SQLAlchemyError, OSError):
                 await pages.shorten(self._database, page, self._policy.failure_pause)
 
-    async def _send(self, page: ClaimedPage, channel: EmailChannel, stop: asyncio.Event) -> None:
+    async def _send(self, page: ClaimedPage, lent: Lent, stop: asyncio.Event) -> None:
         ours = await recovery.recover(
-            page, database=self._database, journal=self._journal, channel=channel, policy=self._policy
+            page, database=self._database, journal=self._journal, channel=lent.channel, policy=self._policy
         )
         reason = page.not_to_be_sent(datetime.now(UTC))
         if ours and reason is not None:
@@ -198,11 +198,12 @@ class Sender:
                 policy=self._policy,
                 gate=self._gate,
                 stop=stop,
+                limit=lent.limit,
             )
             current = asyncio.current_task()
             if current is not None:
                 self._runs[current] = run
-            await run.run(self._letters, channel)
+            await run.run(self._letters, lent.channel)
             if run.blocked_until is not None:
                 # asked again before, should the limit be raised
                 wait = min((run.blocked_until - datetime.now(UTC)).total_seconds(), self._policy.poll_seconds)

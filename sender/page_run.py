@@ -49,11 +49,11 @@ class PageRun:
         policy: "Policy",
         gate: "Gate",
         stop: asyncio.Event,
-        limits: Sequence["Limit"] = (),
+        limit: "Limit | None" = None,
     ) -> None:
         """Take the page, held since now; once `stop` is set no further mail is begun.
 
-        `limits` are those of the account that it goes by.
+        `limit` is that of what it goes by.
         """
         self.page = page
         self._database = database
@@ -61,7 +61,7 @@ class PageRun:
         self._owner = owner
         self._policy = policy
         self._gate = gate
-        self._limits = limits
+        self._limit = limit
         self._halted = False
         self.blocked_until: datetime | None = None
         """When a limit lets more messages like the page's go, once it was refused some."""
@@ -108,7 +108,7 @@ class PageRun:
                 self.page,
                 rows,
                 barred=lambda row: letters.excluded(self.page.tenant_id, row) is not None,
-                own=self._limits,
+                provider=self._limit,
             )
             self.blocked_until = admission.blocked_until
             for result in admission.excluded:

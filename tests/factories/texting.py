@@ -29,6 +29,8 @@ async def account(
     provider: Provider,
     config: Mapping[str, Any],
     secret: Mapping[str, Any],
+    *,
+    rate_per_minute: int | None = None,
 ) -> ChannelAccount:
     """Give the tenant an active account."""
     fields = {
@@ -36,7 +38,7 @@ async def account(
         "name": None,
         "config": config,
         "secret": secret,
-        "rate_per_minute": None,
+        "rate_per_minute": rate_per_minute,
         "active": True,
     }
     async with database.tenant(tenant_id) as session:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ class Twilio:
     silent: set[str] = field(default_factory=set[str])
     """Recipients whose message is taken and not answered."""
     sent: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+    times: list[float] = field(default_factory=list[float])
+    """When each was taken, by the monotonic clock."""
     asked: int = 0
 
     def app(self) -> Starlette:
@@ -66,6 +69,7 @@ class Twilio:
             return wrong
         sid = f"SM{uuid4().hex}"
         self.sent.append({**form, "sid": sid})
+        self.times.append(time.monotonic())
         if to in self.silent:
             await asyncio.sleep(30)
         answer = {"sid": sid, "status": "queued", "to": to, "body": form["Body"], "error_code": None}

@@ -15,7 +15,9 @@ from core.settings import Settings
 from models import CampaignRun, Message, MessagePage
 from sender.policy import Policy
 from services.tenancy import tenants
+from tests.factories import texting
 from tests.factories.marketing import add_run
+from tests.providers import twilio
 from tests.sender.support import MailServer, open_pages, queue_for, sending, statuses, until
 
 SOON = Policy(poll_seconds=0.05)
@@ -89,6 +91,32 @@ async def test_two_senders_together_keep_to_a_rate(
         attempts = select(func.sum(MessagePage.attempts)).where(MessagePage.tenant_id == tenant_id)
         assert await session.scalar(attempts) == 0
     assert set((await statuses(database, tenant_id)).values()) == {("sent", None)}
+
+
+async def test_the_rate_of_a_tenant_s_account_holds_for_all_senders_and_nobody_else(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    per_minute, number = 600, 30
+    # mail goes by the tenant's own server too, which the rate of the deployment's is nothing to
+    settings = smtp_settings.model_copy(update={"email_rate_per_minute": 1})
+    secret = {"auth_token": twilio.TOKEN}
+    async with twilio.twilio() as server:
+        rate = {"rate_per_minute": per_minute}
+        await texting.account(database, tenant_id, settings, "twilio", server.config(), secret, **rate)
+        await texting.account(database, tenant_id, settings, "smtp", {"url": mail_server.url}, {})
+        await texting.reachable(database, tenant_id, {f"p{each}": f"+49151123457{each:02}" for each in range(number)})
+        for body in ("One", "Two"):
+            await texting.queue(database, tenant_id, "sms", await texting.version(database, tenant_id, "sms", body))
+        await queue_for(database, tenant_id, ["ann", "bob", "cyd"])
+        began = time.monotonic()
+        async with sending(database, settings, policy=SOON), sending(database, settings, policy=SOON):
+            await until(lambda: _received(mail_server, 3))
+            assert len(server.sent) < 2 * number
+            await until(lambda: _none_open(database, tenant_id))
+        took = time.monotonic() - began
+    assert len({(each["To"], each["Body"]) for each in server.sent}) == len(server.sent) == 2 * number
+    _within(server.times, per_minute=per_minute, burst=per_minute // 60)
+    assert took >= (2 * number - per_minute // 60) / (per_minute / 60) - 0.01
 
 
 async def test_a_domain_s_limit_keeps_nobody_else_waiting(
