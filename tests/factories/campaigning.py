@@ -9,17 +9,18 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, select, update
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
-from temporalio.worker import Worker
+from temporalio.worker import Interceptor, Worker
 
 from activities.campaigns import CampaignActivities
 from contracts.campaigns import OCCURRENCE_WORKFLOW, WAKE, WORKFLOW, CampaignInput, OccurrenceInput
 from core.actor import CLI
 from models import Campaign, CampaignRun, Message, MessagePage, Person, WorkflowStart
 from services.marketing import templates
-from services.marketing.campaigns import course, definitions, freezing
+from services.marketing.campaigns import course, definitions, freezing, runs
 from services.marketing.segments import definitions as segments
 from services.marketing.segments import membership
 from services.marketing.templates import Text
+from tests.eventually import eventually
 from tests.factories.marketing import Marketing
 from workflows.campaign import SCHEDULED_AT, CampaignOccurrenceWorkflow, CampaignWorkflow
 
@@ -150,9 +151,33 @@ class Campaigning:
                 .execution_options(synchronize_session=False)
             )
 
+    async def click(self, variant: int) -> None:
+        """Have everybody of the sample who was sent this variant click."""
+        async with self.marketing.session() as session:
+            await session.execute(
+                update(Message)
+                .where(Message.tenant_id == session.tenant_id, Message.tested, Message.variant == variant)
+                .values(clicks=1)
+                .execution_options(synchronize_session=False)
+            )
+
+    async def frozen(self, campaign_id: UUID) -> None:
+        """Return when its audience is queued."""
+
+        async def done() -> bool:
+            return (await self.run(campaign_id)).frozen_at is not None
+
+        await eventually(done)
+
     # Temporal
 
-    def worker(self, *, clock: Callable[[], datetime] | None = None, cached: int = 100) -> Worker:
+    def worker(
+        self,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        cached: int = 100,
+        interceptors: Sequence[Interceptor] = (),
+    ) -> Worker:
         """Return a worker of campaigns alone."""
         assert self.client is not None
         database = self.marketing.database
@@ -163,6 +188,7 @@ class Campaigning:
             workflows=[CampaignWorkflow, CampaignOccurrenceWorkflow],
             activities=own.all(),
             max_cached_workflows=cached,
+            interceptors=interceptors,
         )
 
     async def owed(self) -> int:
@@ -184,6 +210,12 @@ class Campaigning:
                 start_signal=WAKE,
             )
         return len(found)
+
+    async def wake(self, campaign_id: UUID) -> None:
+        """Have its workflow look again."""
+        async with self.marketing.session() as session:
+            await runs.wake(session, await self.run(campaign_id))
+        await self.owed()
 
     async def occur(self, campaign_id: UUID, name: str) -> None:
         """Let Temporal's schedule come, at the same minute each time."""
