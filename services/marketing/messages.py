@@ -30,6 +30,7 @@ REASONS: Final = {
     "answered": "The opt-in it asks to confirm was confirmed or withdrawn before it went out.",
     "no_consent": "The person never opted in to this channel and topic, which marketing needs.",
     "capped": "The person has been sent, or is about to be, as many marketing messages as the tenant allows.",
+    "budget": "The campaign's budget was spent on others.",
     "holdout": "The campaign leaves this person out on purpose, to learn what it brings.",
     "cancelled": "Its campaign was cancelled before it was sent.",
     "too_late": "It could not be sent by the time after which it would have been too late.",

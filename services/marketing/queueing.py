@@ -52,7 +52,7 @@ PAGE_SIZE: Final = 500
 TRANSACTIONAL, JOURNEY, BULK = 0, 1, 2
 """Priorities, lower first."""
 
-Reason = Literal["no_address", "suppressed", "opted_out", "unconfirmed", "no_consent", "capped"]
+Reason = Literal["no_address", "suppressed", "opted_out", "unconfirmed", "no_consent", "capped", "budget"]
 """Why somebody is excluded; the first that holds. Callers may have reasons of their own, which come last."""
 
 _ADDRESS: Final = {"email": Person.email, "sms": Person.phone}
@@ -99,6 +99,7 @@ async def queue(  # noqa: PLR0913 - each is one more thing that all of its messa
     priority: int,
     run_id: UUID | None = None,
     expires_at: datetime | None = None,
+    limit: int | None = None,
     returning: bool = False,
 ) -> QueueResult:
     """Write a message for each row of `source` whose dedupe key is new.
@@ -114,7 +115,8 @@ async def queue(  # noqa: PLR0913 - each is one more thing that all of its messa
 
     With `returning` the result lists every message written. Senders are woken once the transaction has committed.
 
-    A message whose template is transactional has that priority by itself. Nothing is sent after `expires_at`.
+    A message whose template is transactional has that priority by itself. Nothing is sent after `expires_at`. With
+    `limit` no more than so many are queued, first by key; the others are excluded with the reason `budget`.
     """
     rules = await sending_rules.of(session, channel=channel, purpose=template_version.purpose, run_id=run_id)
     queueing = statement(
@@ -126,6 +128,7 @@ async def queue(  # noqa: PLR0913 - each is one more thing that all of its messa
         rules=rules,
         run_id=run_id,
         expires_at=expires_at,
+        limit=limit,
         returning=returning,
     )
     return await run(session, queueing, {}, returning=returning)
@@ -165,6 +168,7 @@ def statement(  # noqa: PLR0913 - as `queue` has them
     rules: SendingRules,
     run_id: UUID | None = None,
     expires_at: datetime | None = None,
+    limit: int | None = None,
     returning: bool = False,
 ) -> Select[*tuple[Any, ...]]:
     """Return the one statement of `queue`, for who runs it often with other values in its source.
@@ -173,7 +177,8 @@ def statement(  # noqa: PLR0913 - as `queue` has them
     """
     urgency = TRANSACTIONAL if template_version.purpose == "transactional" else priority
     people = _people(tenant_id, source.cte("source"), channel, template_version, rules)
-    decided = _decided(_judged(tenant_id, people, rules, channel, urgency))
+    judged = _judged(tenant_id, people, rules, channel, urgency)
+    decided = _decided(judged if limit is None else sending_rules_sql.limited(judged, limit))
     page = _pages(decided)
     inserted = _inserted(tenant_id, decided, page, channel, template_version, urgency)
     sized = (

@@ -27,7 +27,7 @@ from models import Message, MessagePage
 from services.marketing.sending_rules import LONGEST_WAIT, Quiet, SendingRules
 
 if TYPE_CHECKING:
-    from sqlalchemy import CTE
+    from sqlalchemy import CTE, Subquery
     from sqlalchemy.sql.selectable import LateralFromClause
 
 _INSTANT = DateTime(timezone=True)
@@ -122,3 +122,11 @@ def _begin(day: ColumnElement[Any], zone: ColumnElement[str]) -> ColumnElement[A
 
 def _clock(clock: time) -> ColumnElement[Any]:
     return literal(clock, Time)
+
+
+def limited(judged: "Subquery", limit: int) -> "Subquery":
+    """Return the rows with all but the first `limit` of those that nothing excludes excluded for the budget."""
+    number = func.row_number().over(partition_by=judged.c.reason.is_(None), order_by=judged.c.dedupe_key)
+    reason = case((and_(judged.c.reason.is_(None), number > limit), literal("budget", Text)), else_=judged.c.reason)
+    others = [column for column in judged.c if column.name != "reason"]
+    return select(*others, reason.label("reason")).subquery("limited")

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from core.database import TenantSession
 from models import CampaignRun, Person, TemplateVersion, Tenant
 from services.marketing import queueing
-from services.marketing.campaigns import audience, planning
+from services.marketing.campaigns import audience, budget, definitions, planning
 
 PAGE: Final = 20_000
 """People of a page; about a second."""
@@ -97,14 +97,19 @@ def _fraction(person_id: ColumnElement[UUID], salt: str) -> ColumnElement[float]
 
 async def page(session: TenantSession, run_id: UUID) -> bool:
     """Queue the next people of a run's audience; whether that were all, or nothing is to be frozen now."""
-    run = await session.get(CampaignRun, (session.tenant_id, run_id), with_for_update=True, populate_existing=True)
-    if run is None or run.frozen_at is not None or run.status not in MAY_FREEZE:
+    run = await session.get(CampaignRun, (session.tenant_id, run_id), populate_existing=True)
+    if run is None:
+        return True
+    # whoever holds a run holds its campaign before
+    campaign = await definitions.get(session, run.campaign_id, lock=True)
+    await session.refresh(run, with_for_update=True)
+    if run.frozen_at is not None or run.status not in MAY_FREEZE:
         return True
     after = run.position or FIRST
     found = await audience.until(session, run.plan["audience"], after=after, size=PAGE)
     if found is not None:
         upto, people = found
-        await _queue(session, run, after=after, upto=upto)
+        await _queue(session, run, after=after, upto=upto, limit=await budget.left(session, campaign, run))
         run.position = upto
         run.audience += people
     if found is None or found[1] < PAGE:
@@ -113,7 +118,7 @@ async def page(session: TenantSession, run_id: UUID) -> bool:
     return found is None or found[1] < PAGE
 
 
-async def _queue(session: TenantSession, run: CampaignRun, *, after: UUID, upto: UUID) -> None:
+async def _queue(session: TenantSession, run: CampaignRun, *, after: UUID, upto: UUID, limit: int | None) -> None:
     first = await session.get(
         TemplateVersion, (session.tenant_id, UUID(run.plan["variants"][0]["template_version_id"]))
     )
@@ -128,6 +133,7 @@ async def _queue(session: TenantSession, run: CampaignRun, *, after: UUID, upto:
         priority=queueing.BULK,
         run_id=run.id,
         expires_at=_expires_at(run),
+        limit=limit,
     )
 
 

@@ -13,13 +13,10 @@ from uuid import UUID
 
 from sqlalchemy import Row, select, text
 
-from core.currency import EXPONENTS
 from core.database import TenantSession
 from core.errors import NotFoundError
 from models import Campaign, CampaignRun, Tenant
-from services.marketing.campaigns import definitions
-
-_MICRO: Final = 1_000_000
+from services.marketing.campaigns import budget, definitions
 
 _COUNT: Final = text("""
     SELECT m.variant, m.status, CASE WHEN m.status = 'excluded' THEN m.reason END AS reason,
@@ -130,10 +127,4 @@ async def of(session: TenantSession, campaign_id: UUID, *, occurrence: str | Non
     base = await session.scalar(select(Tenant.base_currency).where(Tenant.id == session.tenant_id))
     currency = campaign.currency or base or "EUR"
     started = sum(1 for run in runs if run.started_at is not None)
-    return Report(campaign, runs, total, variants, currency, spent(campaign, started, total.sent, currency))
-
-
-def spent(campaign: Campaign, runs: int, sent: int, currency: str) -> int:
-    """Return in the smallest unit, rounded up, what runs cost: the fixed cost of each, and that of the messages."""
-    parts = sent * campaign.message_cost_micros * 10 ** EXPONENTS[currency]
-    return campaign.fixed_cost_minor * runs - (-parts // _MICRO)
+    return Report(campaign, runs, total, variants, currency, budget.spent(campaign, started, total.sent, currency))
