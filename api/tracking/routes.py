@@ -19,7 +19,7 @@ from api.tracking.machines import is_machine, is_machine_open
 from core.database import Database
 from core.errors import NotFoundError
 from core.logging import get_logger
-from core.tokens import BadTokenError, Tokens
+from core.tokens import BadTokenError, Click, Tokens
 from services.marketing import engagement, short_links
 
 if TYPE_CHECKING:
@@ -69,13 +69,7 @@ async def click(token: TokenPath, request: Request, tokens: TokensDep, database:
         return pages.not_found()
     if urlsplit(found.target).scheme not in {"http", "https"}:
         return pages.not_found()
-    if request.method == "GET":
-        machine = is_machine(request.headers)
-        await _count(
-            database, lambda connection: engagement.clicked(connection, found, machine=machine), found.tenant_id
-        )
-    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    return RedirectResponse(found.target, status_code=302, headers=headers)
+    return await _led_on(request, database, found)
 
 
 @router.head("/l/{code}", include_in_schema=False)
@@ -87,10 +81,17 @@ async def short_link(code: CodePath, request: Request, database: DatabaseDep) ->
             found = await short_links.find(session, code)
     except NotFoundError:
         return pages.not_found()
+    return await _led_on(request, database, found)
+
+
+async def _led_on(request: Request, database: Database, click: Click) -> Response:
     if request.method == "GET":
-        await _count(database, lambda connection: engagement.clicked(connection, found), found.tenant_id)
+        machine = is_machine(request.headers)
+        await _count(
+            database, lambda connection: engagement.clicked(connection, click, machine=machine), click.tenant_id
+        )
     headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    return RedirectResponse(found.target, status_code=302, headers=headers)
+    return RedirectResponse(click.target, status_code=302, headers=headers)
 
 
 async def _count(
