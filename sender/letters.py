@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formataddr
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -37,7 +38,12 @@ _LOAD: Final = f"""
     SELECT m.id, m.address, m.channel, m.priority, m.template_version_id, m.person_id, m.dedupe_key,
            {", ".join(f"p.{name} AS person_{name}" for name in PERSON_FIELDS)}, p.attributes, e.entry,
            {", ".join(f"tenant.{name} AS tenant_{name}" for name in TENANT_FIELDS)}, tenant.from_address,
-           s.reason AS suppressed, c.status AS consent
+           s.reason AS suppressed, c.status AS consent,
+           (SELECT (jsonb_build_object('campaign', coalesce(campaign.key, campaign.name)) || (run.plan -> 'utm'))::text
+            FROM message_page AS page
+            JOIN campaign_run AS run ON run.tenant_id = $1 AND run.id = page.run_id
+            JOIN campaign ON campaign.tenant_id = $1 AND campaign.id = run.campaign_id
+            WHERE page.tenant_id = $1 AND page.id = $2 AND jsonb_typeof(run.plan -> 'utm') = 'object') AS utm
     FROM message AS m
     JOIN tenant ON tenant.id = $1
     LEFT JOIN LATERAL (SELECT * FROM person WHERE tenant_id = $1 AND id = m.person_id LIMIT 1) AS p ON true
@@ -183,7 +189,8 @@ class Letters:
             tenant = {name: row[f"tenant_{name}"] for name in TENANT_FIELDS}
             return notes.write(row, text, {"tenant": tenant}, None, key=self._tokens.short_key)
         ref = ConsentRef(tenant_id, row["person_id"], row["id"], row["channel"], text.topic)
-        own = links.of_message(ref, tokens=self._tokens, public_url=self._public_url)
+        marks = _marks(row["utm"]) if row["utm"] else ()
+        own = links.of_message(ref, tokens=self._tokens, public_url=self._public_url, marks=marks)
         if row["channel"] != "email":
             public = row["channel"] == "social"
             values = self._values(tenant_id, row, own)
@@ -291,6 +298,11 @@ def _excluded(text: Text, row: Row) -> str | None:
     if text.purpose == "marketing" and row["person_id"] is not None and row["consent"] != "opted_in":
         return _UNLESS_OPTED_IN.get(row["consent"], "no_consent")
     return None
+
+
+@lru_cache(maxsize=100)
+def _marks(utm: str) -> links.Marks:
+    return links.marks_of(_json(utm))
 
 
 def _json(text: str | None) -> dict[str, Any]:

@@ -35,6 +35,8 @@ def write(
     short: dict[str, str] = {}
 
     def shorten(target: str) -> str:
+        if links:
+            target = links.marked(target)
         code = short_code(key, cast("UUID", row["id"]), target)
         short[code] = target
         return f"{links.base}l/{code}" if links else target
