@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     """Where the file sink writes `.eml` files."""
     mail_from: str = "no-reply@localhost"
     """Address that mail comes from where neither template nor tenant names a sender."""
+    bounce_domain: str | None = Field(default=None, pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$", max_length=189)
+    """Mail's envelope comes from `b+TOKEN@` this domain, so that bounces say which message they are of; unset: from the
+    sender that the mail names. What arrives there is to be handed in, see docs/feedback.md."""
     allow_private_hosts: bool = False
     """Whether tenants' accounts with providers may name hosts of the deployment's own network, and plain HTTP."""
     dns_resolver: str | None = None

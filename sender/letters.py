@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import formataddr
 from functools import lru_cache
@@ -13,7 +13,7 @@ from core.address_hashes import AddressHashes
 from core.database import Database
 from core.sealing import Seal
 from core.settings import Settings
-from core.tokens import ConfirmRef, ConsentRef, Tokens
+from core.tokens import ConfirmRef, ConsentRef, MessageRef, Tokens
 from integrations.email import mime, signing
 from integrations.email.frame import Filling, Frame
 from integrations.email.mime import Letter
@@ -120,6 +120,7 @@ class Letters:
         self._hashes = AddressHashes(settings.secret_key.get_secret_value())
         self._public_url = settings.public_url.rstrip("/")
         self._mail_from = settings.mail_from
+        self._bounce_domain = settings.bounce_domain
         self._texts: dict[tuple[UUID, UUID], Text] = {}
         self._frames: dict[tuple[Compiled, str, str, str | None, bool], Straight | None] = {}
         self._keys = signers.Keys(Seal(settings.secret_key.get_secret_value()))
@@ -178,11 +179,15 @@ class Letters:
         if reason is not None:
             return Result(row["id"], "excluded", reason)
         try:
-            return signing.signed(self._mail(tenant_id, row, text), self._signers.get(tenant_id, {}))
+            mail = signing.signed(self._mail(tenant_id, row, text), self._signers.get(tenant_id, {}))
         except TemplateError as error:
             return Result(row["id"], "failed", f"template: {error}")
         except mime.UnsendableError as error:
             return Result(row["id"], "failed", f"address: {error}")
+        if self._bounce_domain is None or row["channel"] != "email":
+            return mail
+        returning = f"b+{self._tokens.bounce(MessageRef(tenant_id, mail.id))}@{self._bounce_domain}"
+        return replace(mail, sender=returning)
 
     def _mail(self, tenant_id: UUID, row: Row, text: Text) -> Mail:
         if row["person_id"] is None:  # a post, which is to nobody

@@ -32,6 +32,8 @@ class MailServer:
     received: list[tuple[str, EmailMessage]] = field(default_factory=list[tuple[str, EmailMessage]])
     raw: list[bytes] = field(default_factory=list[bytes])
     """The mails as they came."""
+    senders: list[str] = field(default_factory=list[str])
+    """Of the envelopes of what was received."""
     connections: int = 0
     port: int = 0
     hold: asyncio.Event | None = None
@@ -74,6 +76,7 @@ class MailServer:
         content: Any = envelope.content
         self.received.append((address, _parsed(content)))
         self.raw.append(envelope.original_content or b"")
+        self.senders.append(envelope.mail_from or "")
         if self.hold is not None:
             self.waiting += 1
             await self.hold.wait()

@@ -41,6 +41,19 @@ async def test_a_queued_message_arrives_as_it_was_written(
     assert await statuses(database, tenant_id) == {"ann": ("sent", None)}
 
 
+async def test_bounces_go_to_an_address_that_names_the_message(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    queued = await queue_for(database, tenant_id, ["ann"], from_address="shop@example.com")
+    async with sending(database, smtp_settings.model_copy(update={"bounce_domain": "bounces.example.com"})):
+        await until(lambda: _none_open(database, tenant_id))
+    (sender,), ((_, mail),) = mail_server.senders, mail_server.received
+    local, _, domain = sender.partition("@")
+    assert (domain, local[:2], mail["from"]) == ("bounces.example.com", "b+", "shop@example.com")
+    ref = Tokens(smtp_settings.secret_key.get_secret_value()).read_bounce(local[2:])
+    assert (ref.tenant_id, ref.message_id) == (tenant_id, queued.messages[0].message_id)
+
+
 async def test_many_messages_each_arrive_once_over_few_connections(
     database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
 ) -> None:

@@ -1,7 +1,7 @@
 """The parameters of a campaign, in what the links of its messages lead to."""
 
 from datetime import UTC, datetime
-from typing import Never
+from typing import Any, Never
 from uuid import UUID
 
 import pytest
@@ -23,7 +23,7 @@ async def _of_run(database: Database, tenant_id: UUID) -> None:
     """Have what is queued be of a run; its campaign was changed since."""
     campaign_id, run_id = new_id(), new_id()
     common = {"tenant_id": tenant_id, "id": campaign_id, "key": "spring", "name": "Spring", "channel": "email"}
-    described = {"audience": {}, "variants": [], "utm": {"source": "later"}, "created_by": "test"}
+    described: dict[str, Any] = {"audience": {}, "variants": [], "utm": {"source": "later"}, "created_by": "test"}
     async with database.tenant(tenant_id) as session:
         await session.execute(insert(Campaign), [common | described])
         run = {"id": run_id, "campaign_id": campaign_id, "occurrence": "once", "plan": _PLAN}
