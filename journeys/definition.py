@@ -257,7 +257,7 @@ class SendNode(Strict):
     """Send one message."""
 
     type: Literal["send"]
-    channel: Literal["email"]
+    channel: Literal["email", "sms", "push"]
     template: Key
     next: NodeId
 

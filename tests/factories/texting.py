@@ -49,7 +49,8 @@ async def version(database: Database, tenant_id: UUID, channel: str, body: str, 
     """Make a template of a channel."""
     template_id, version_id = new_ids(2)
     async with database.tenant(tenant_id) as session:
-        session.add(Template(tenant_id=tenant_id, id=template_id, key=f"t-{template_id.hex}", channel=channel))
+        template = Template(tenant_id=tenant_id, id=template_id, key=f"t-{template_id.hex}", channel=channel)
+        session.add(template)
         await session.flush()
         row = TemplateVersion(
             **{"tenant_id": tenant_id, "id": version_id, "template_id": template_id, "number": 1, "body": body}
@@ -57,6 +58,8 @@ async def version(database: Database, tenant_id: UUID, channel: str, body: str, 
             | more
         )
         session.add(row)
+        await session.flush()
+        template.current_version_id = version_id
         await session.flush()
         return row
 

@@ -14,6 +14,7 @@ from sender.policy import Policy
 from services.marketing import short_links
 from services.tenancy import tenants
 from tests.factories import texting
+from tests.factories.marketing import Marketing, walk
 from tests.providers import fcm, mastodon, twilio
 from tests.sender.support import MailServer, open_pages, queue_for, sending, statuses, until
 
@@ -54,6 +55,35 @@ async def test_a_text_message_goes_by_the_tenants_account(
         links = await session.scalars(select(ShortLink.person_id).where(ShortLink.tenant_id == tenant_id))
         assert set(links) == set(people.values())
     assert made.channel == "sms"
+
+
+async def test_a_journey_sends_text_messages_and_push_messages(
+    database: Database, tenant_id: UUID, smtp_settings: Settings, empty_database_url: str
+) -> None:
+    marketing = Marketing(database, tenant_id, empty_database_url)
+    nodes: dict[str, dict[str, str]] = {}
+    for channel, more, onward in (("sms", {}, "push"), ("push", {"subject": "News"}, "done")):
+        body = "Hi {{ person.first_name }}, {{ entry.note }}"
+        written = await texting.version(database, tenant_id, channel, body, **more)
+        template = f"t-{written.template_id.hex}"
+        nodes[channel] = {"type": "send", "channel": channel, "template": template, "next": onward}
+    people = await texting.reachable(database, tenant_id, NUMBERS)
+    cohort = await marketing.walking(walk(**nodes), list(people.values()), entry={"note": "it is yours"})
+    for node in nodes:
+        await cohort.run("act", node)
+    assert {(row.status, row.reason) for row in await cohort.rows()} == {("completed", "finished")}
+    async with twilio.twilio() as texts, fcm.fcm() as pushed:
+        await texting.account(database, tenant_id, smtp_settings, "twilio", texts.config(), SECRET)
+        await texting.account(database, tenant_id, smtp_settings, "fcm", pushed.config(), {"private_key": fcm.pem()})
+        async with sending(database, smtp_settings, policy=SOON):
+            await until(lambda: settled(database, tenant_id))
+    assert {each["To"]: each["Body"].splitlines()[0] for each in texts.sent} == {
+        number: f"Hi {name}, it is yours" for name, number in NUMBERS.items()
+    }
+    assert {each["token"]: each["notification"]["body"] for each in pushed.sent} == {
+        f"device-{name}": f"Hi {name}, it is yours" for name in NUMBERS
+    }
+    assert len(texts.sent) == len(pushed.sent) == len(NUMBERS)
 
 
 async def test_what_twilio_refuses_fails_and_leaves_the_others(
