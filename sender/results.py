@@ -18,13 +18,13 @@ _STATUS: Final = {
 }
 
 # A message in doubt whose answer turns up after all may still be settled, but is never queued again. Of somebody who
-# was erased meanwhile nothing is written: an answer may quote the address. A post is to nobody.
+# was erased meanwhile nothing is written: an answer may quote the address. Posts and test copies are of nobody.
 _RECORD: Final = """
     UPDATE message SET status = r.status, reason = r.reason, provider_id = r.provider_id, sent_at = r.sent_at
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
          AS r(id, status, reason, provider_id, sent_at)
     WHERE message.tenant_id = $1 AND message.id = r.id
-      AND (message.person_id IS NOT NULL OR message.channel = 'social')
+      AND (message.person_id IS NOT NULL OR message.channel = 'social' OR left(message.dedupe_key, 5) = 'test:')
       AND (message.status = 'queued' OR message.status = 'in_doubt' AND r.status <> 'queued')
 """
 _END: Final = """

@@ -217,6 +217,44 @@ class Scheduling(Strict):
     schedule: Schedule | None = None
 
 
+class TestRequest(Strict):
+    """Who gets copies, and what they show."""
+
+    to: Annotated[list[Annotated[str, Field(max_length=320)]] | None, Field(max_length=100)] = None
+    """Addresses: of mail, or numbers."""
+    person_ids: Annotated[list[UUID] | None, Field(max_length=100)] = None
+    """People, in place of addresses."""
+    as_person_id: UUID | None = None
+    """Whose values they show; the recipient's own where that is a person."""
+    variant: Annotated[StrictInt | None, Field(ge=0)] = None
+    """Its index; all of them without."""
+
+
+class CopyOut(Strict):
+    """A copy that was queued, or why not."""
+
+    id: UUID
+    address: str
+    variant: int | None
+    status: Literal["queued", "excluded"]
+    reason: str | None
+
+
+class CopiesOut(Strict):
+    """The copies of a test."""
+
+    messages: list[CopyOut]
+
+
+class EstimateOut(Strict):
+    """Whom it would reach if it began now."""
+
+    audience: int
+    queued: int
+    excluded: dict[str, int]
+    """Number by reason."""
+
+
 class ProgressOut(Strict):
     """How far a run has come."""
 

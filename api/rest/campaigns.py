@@ -7,11 +7,21 @@ from fastapi import Query, status
 
 from api.dependencies import ActorDep, SessionDep, requires
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
-from api.rest.campaign_shapes import CampaignIn, CampaignOut, CampaignPatch, RunOut, Scheduling
+from api.rest.campaign_shapes import (
+    CampaignIn,
+    CampaignOut,
+    CampaignPatch,
+    CopiesOut,
+    CopyOut,
+    EstimateOut,
+    RunOut,
+    Scheduling,
+    TestRequest,
+)
 from api.routing import Router
 from core.database import TenantSession
 from models import Campaign
-from services.marketing.campaigns import control, definitions, runs
+from services.marketing.campaigns import control, definitions, runs, trying
 
 router = Router(prefix="/campaigns", tags=["campaigns"])
 
@@ -95,6 +105,27 @@ async def resume(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> Cam
 async def cancel(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> CampaignOut:
     """End it for good: whoever was not sent to gets nothing."""
     return await _shown(session, await control.cancel(session, campaign_id, by=actor))
+
+
+@router.post("/{campaign_id}/test", dependencies=[*WRITE, requires("people:read")])
+async def test(campaign_id: UUID, body: TestRequest, session: SessionDep, actor: ActorDep) -> CopiesOut:
+    """Send copies to ten recipients at most, marked and at once; they are in no count, and their links do nothing."""
+    copies = await trying.send_copies(
+        session,
+        campaign_id,
+        to=body.to,
+        person_ids=body.person_ids,
+        as_person_id=body.as_person_id,
+        variant=body.variant,
+        by=actor,
+    )
+    return CopiesOut(messages=[CopyOut.model_validate(each) for each in copies])
+
+
+@router.post("/{campaign_id}/audience", dependencies=READ)
+async def estimate(campaign_id: UUID, session: SessionDep) -> EstimateOut:
+    """Return whom it would reach if it began now, and why not the others. Nothing is written."""
+    return EstimateOut.model_validate(await trying.estimate(session, campaign_id))
 
 
 @router.get("/{campaign_id}/runs", dependencies=READ)

@@ -39,7 +39,7 @@ class Message(Strict):
 
     id: UUID
     person_id: UUID | None
-    """Null once the person was erased."""
+    """Null once the person was erased, and of a test copy."""
     channel: str
     address: str | None
     template: UsedTemplate

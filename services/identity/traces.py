@@ -45,6 +45,15 @@ _ANSWERS: Final = text("""
     WHERE k.tenant_id = :tenant
       AND EXISTS (SELECT FROM unnest(:needles) AS needle WHERE position(convert_to(needle, 'UTF8') IN k.body) > 0)
 """).bindparams(bindparam("needles", type_=ARRAY(Text)))
+# Test copies are of nobody, and yet went to somebody, or showed somebody: their own keys say whom.
+_COPIES: Final = text("""
+    UPDATE message m SET address = NULL, provider_id = NULL,
+        status = CASE m.status WHEN 'queued' THEN 'excluded' ELSE m.status END,
+        reason = CASE m.status WHEN 'queued' THEN 'erased' WHEN 'excluded' THEN m.reason END
+    WHERE m.tenant_id = :tenant AND m.dedupe_key >= 'test:' AND m.dedupe_key < 'test;' AND m.address IS NOT NULL
+      AND (m.address = ANY(:addresses)
+        OR EXISTS (SELECT FROM unnest(:people) AS person WHERE position(person IN m.dedupe_key) > 0))
+""").bindparams(bindparam("addresses", type_=ARRAY(Text)), bindparam("people", type_=ARRAY(Text)))
 _QUOTES: Final = """
     (EXISTS (SELECT FROM unnest(:words) AS word WHERE lower({text}) ~ word)
       OR EXISTS (SELECT FROM unnest(:numbers) AS digits
@@ -89,6 +98,7 @@ async def erase(session: TenantSession, people: Sequence[UUID], known_by: Sequen
     counts["idempotency_key"] = await _count(
         session, _ANSWERS, {"needles": [*(str(person_id) for person_id in people), *reachable]}
     )
+    await _count(session, _COPIES, {"addresses": reachable, "people": [str(person_id) for person_id in people]})
     quotes = {
         "words": [_word(value) for kind, value in known_by if kind != "phone"],
         "numbers": [value.removeprefix("+") for kind, value in known_by if kind == "phone"],

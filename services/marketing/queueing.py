@@ -176,9 +176,9 @@ def statement(  # noqa: PLR0913 - as `queue` has them
     `rules` are those of `sending_rules.of` in the transaction that executes it.
     """
     urgency = TRANSACTIONAL if template_version.purpose == "transactional" else priority
-    people = _people(tenant_id, source.cte("source"), channel, template_version, rules)
-    judged = _judged(tenant_id, people, rules, channel, urgency)
-    decided = _decided(judged if limit is None else sending_rules_sql.limited(judged, limit))
+    people = people_of(tenant_id, source.cte("source"), channel, template_version, rules)
+    told = judged(tenant_id, people, rules, channel, urgency)
+    decided = _decided(told if limit is None else sending_rules_sql.limited(told, limit))
     page = _pages(decided)
     inserted = _inserted(tenant_id, decided, page, channel, template_version, urgency)
     sized = (
@@ -272,7 +272,7 @@ def _inserted(
     )
 
 
-def _people(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVersion, rules: SendingRules) -> "CTE":
+def people_of(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVersion, rules: SendingRules) -> "CTE":
     """Return the CTE of the source's new rows with address and what bars each (null: nothing).
 
     Each table is looked up by its key for each row, and LIMIT keeps it so: where the statistics lag behind a bulk load,
@@ -343,7 +343,7 @@ def _people(tenant_id: UUID, source: "CTE", channel: str, version: TemplateVersi
     return people.prefix_with("MATERIALIZED") if rules.concern_people else people
 
 
-def _judged(tenant_id: UUID, people: "CTE", rules: SendingRules, channel: str, urgency: int) -> "Subquery":
+def judged(tenant_id: UUID, people: "CTE", rules: SendingRules, channel: str, urgency: int) -> "Subquery":
     """Return the rows of `people` with the reason why each is excluded (null: send), moved out of quiet hours."""
     given = people.c.reason if "reason" in people.c else null()
     columns = {column.name: column for column in people.c if column.name not in {"barred", "reason", "time_zone"}}

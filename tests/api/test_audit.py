@@ -18,6 +18,7 @@ from tests.api.conftest import serving
 from tests.api.world import OF_TENANTS, Operation, World
 
 NOT_LOGGED = {
+    "POST /v1/campaigns/{campaign_id}/audience": "it keeps nothing",
     "POST /v1/segments/preview": "it keeps nothing",
     "POST /v1/events": "the event is the record of itself; what it adds to a person is logged with the person",
     "POST /v1/events/batch": "as a single event",

@@ -174,3 +174,51 @@ async def test_a_schedule_is_given_changed_and_refused_when_it_is_past(client: A
     assert moved.json()["run"]["due_at"] == "2090-06-01T09:00:00Z"
     turned = await client.patch(path, json={"schedule": {"cron": "0 9 * * *"}})
     assert (turned.status_code, turned.json()["errors"][0]["field"]) == (422, "schedule")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "to"),
+        ({"to": []}, "to"),
+        ({"to": ["a@shop.example"], "person_ids": []}, "to"),
+        ({"to": ["nonsense"]}, "to.0"),
+        ({"to": [f"tester{number}@shop.example" for number in range(11)]}, "to"),
+        ({"person_ids": ["00000000-0000-0000-0000-000000000000"]}, "person_ids.0"),
+        ({"to": ["a@shop.example"], "as_person_id": "00000000-0000-0000-0000-000000000000"}, "as_person_id"),
+        ({"to": ["a@shop.example"], "variant": 1}, "variant"),
+    ],
+)
+async def test_copies_go_to_a_few_who_can_be_reached(client: AsyncClient, body: dict[str, Any], field: str) -> None:
+    made = await campaign(client)
+    answer = await client.post(f"/v1/campaigns/{made['id']}/test", json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+
+
+async def test_copies_are_told_of_and_are_not_of_the_campaign(client: AsyncClient) -> None:
+    made = await campaign(client)
+    await client.post("/v1/suppressions", json={"channel": "email", "address": "never@shop.example"})
+    to = ["Tester@Shop.example", "tester@shop.example", "never@shop.example"]
+    answer = await client.post(f"/v1/campaigns/{made['id']}/test", json={"to": to})
+    shown = [(each["address"], each["variant"], each["status"], each["reason"]) for each in answer.json()["messages"]]
+    assert shown == [
+        ("Tester@shop.example".lower(), None, "queued", None),
+        ("never@shop.example", None, "excluded", "suppressed"),
+    ]
+    assert (await client.get(f"/v1/messages?campaign_id={made['id']}")).json()["items"] == []
+    assert (await client.get(f"/v1/campaigns/{made['id']}")).json() == made
+
+
+async def test_the_audience_is_told_and_nothing_is_queued(client: AsyncClient) -> None:
+    made = await campaign(client)
+    [readers] = made["audience"]["include"]
+    people = [
+        (await client.post("/v1/people", json=body)).json()["id"]
+        for body in ({"email": "ann@shop.example"}, {"phone": "+12015550123"})
+    ]
+    added = await client.post(f"/v1/segments/{readers}/members", json={"person_ids": people})
+    assert added.is_success, added.text
+    told = (await client.post(f"/v1/campaigns/{made['id']}/audience")).json()
+    assert told == {"audience": 2, "queued": 1, "excluded": {"no_address": 1}}
+    assert (await client.get("/v1/messages")).json()["items"] == []
+    assert (await client.get(f"/v1/campaigns/{made['id']}")).json() == made

@@ -633,6 +633,7 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/campaigns": CAMPAIGN | {"name": "New"},
     "POST /v1/campaigns/{campaign_id}/schedule": {"schedule": {"at": "2090-05-01T09:00:00Z"}},
     "POST /v1/campaigns/{campaign_id}/winner": {"variant": 1},
+    "POST /v1/campaigns/{campaign_id}/test": {"to": ["tester@shop.example"]},
     "PATCH /v1/campaigns/{campaign_id}": {"rate_per_minute": 600},
     "POST /v1/channel-accounts": {
         "key": "texts",

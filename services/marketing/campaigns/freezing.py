@@ -127,7 +127,7 @@ async def _queue(session: TenantSession, run: CampaignRun, *, after: UUID, upto:
     zone = await session.scalar(select(Tenant.time_zone).where(Tenant.id == session.tenant_id)) or "UTC"
     await queueing.queue(
         session,
-        _source(session.tenant_id, run, after=after, upto=upto, zone=zone),
+        source(session.tenant_id, run, after=after, upto=upto, zone=zone),
         channel=run.plan["channel"],
         template_version=first,
         priority=queueing.BULK,
@@ -148,7 +148,8 @@ def _expires_at(run: CampaignRun) -> datetime | None:
     return run.due_at + spread + tomorrow + planning.lateness(plan)
 
 
-def _source(tenant_id: UUID, run: CampaignRun, *, after: UUID, upto: UUID, zone: str) -> Select[*tuple[Any, ...]]:
+def source(tenant_id: UUID, run: CampaignRun, *, after: UUID, upto: UUID, zone: str) -> Select[*tuple[Any, ...]]:
+    """Return the source for `queueing` of the people behind `after` up to `upto`, by the clocks of `zone` for many."""
     plan = run.plan
     people = audience.members(tenant_id, plan["audience"], after=after, upto=upto).subquery("people")
     person_id = people.c.person_id

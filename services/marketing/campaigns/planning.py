@@ -50,15 +50,17 @@ class Due:
     """What the clocks of each recipient show when it is sent to them; without a zone."""
 
 
-async def plan_of(session: TenantSession, campaign: Campaign, due: Due) -> dict[str, Any]:
+async def plan_of(session: TenantSession, campaign: Campaign, due: Due, *, lock: bool = True) -> dict[str, Any]:
     """Return what a run keeps: the campaign as it is, and the versions of its templates that are current.
+
+    With `lock` its segments stay until the transaction ends.
 
     Raises:
         InvalidError: a template is gone or of another channel.
         ConflictError: a segment is gone.
     """
     versions = await template_versions(session, campaign.channel, campaign.variants)
-    await check_segments(session, campaign.audience, computed=False)
+    await check_segments(session, campaign.audience, computed=False, lock=lock)
     return {
         **{name: getattr(campaign, name) for name in _COPIED},
         "variants": [
@@ -105,7 +107,9 @@ async def template_versions(
     return versions
 
 
-async def check_segments(session: TenantSession, audience: Mapping[str, Sequence[str]], *, computed: bool) -> None:
+async def check_segments(
+    session: TenantSession, audience: Mapping[str, Sequence[str]], *, computed: bool, lock: bool = True
+) -> None:
     """Refuse segments that are not there; with `computed`, those whose rules were not yet applied to everybody.
 
     Raises:
@@ -113,9 +117,8 @@ async def check_segments(session: TenantSession, audience: Mapping[str, Sequence
         ConflictError: one has not been computed by its rules as they stand.
     """
     wanted = {UUID(each) for each in (*audience["include"], *audience["exclude"])}
-    rows = await session.scalars(
-        select(Segment).where(Segment.tenant_id == session.tenant_id, Segment.id.in_(wanted)).with_for_update(read=True)
-    )
+    segments = select(Segment).where(Segment.tenant_id == session.tenant_id, Segment.id.in_(wanted))
+    rows = await session.scalars(segments.with_for_update(read=True) if lock else segments)
     found = {segment.id: segment for segment in rows}
     for side in ("include", "exclude"):
         for number, each in enumerate(audience[side]):

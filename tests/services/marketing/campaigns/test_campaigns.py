@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from core.errors import ConflictError
 from models import Event, MessagePage
-from services.marketing.campaigns import choosing, control, course, freezing
+from services.marketing.campaigns import choosing, control, course, freezing, trying
 from services.marketing.outcomes import testing
 from tests.factories.campaigning import Campaigning, campaigning, schedule
 from tests.factories.marketing import Marketing
@@ -282,3 +282,19 @@ async def test_a_test_samples_holds_out_and_gives_the_rest_what_was_chosen(
     assert {after[each][0].reason for each in out} == {"holdout"}
     await desk.deliver()
     assert await desk.look(campaign, now=now + timedelta(hours=5)) == "done"
+
+
+async def test_what_is_foreseen_is_what_is_decided(desk: Campaigning, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freezing, "PAGE", 3)
+    monkeypatch.setattr(trying, "_PAGE", 3)
+    people = [*await desk.marketing.people(6), *await desk.marketing.people(2, consent=False)]
+    campaign = await desk.campaign(people)
+    async with desk.marketing.session() as session:
+        foreseen = await trying.estimate(session, campaign)
+        assert not session.new
+    assert not await desk.messages()
+    await desk.do(control.send, campaign)
+    run = await desk.freeze(campaign)
+    statuses = [message.status for message, _ in (await desk.messages()).values()]
+    assert (foreseen.audience, foreseen.queued) == (run.audience, statuses.count("queued")) == (8, 6)
+    assert foreseen.excluded == {"no_consent": 2}
