@@ -156,7 +156,7 @@ class Campaigning:
         async with self.marketing.session() as session:
             await session.execute(
                 update(Message)
-                .where(Message.tenant_id == session.tenant_id, Message.tested, Message.variant == variant)
+                .where(Message.tenant_id == session.tenant_id, Message.tested.is_(True), Message.variant == variant)
                 .values(clicks=1)
                 .execution_options(synchronize_session=False)
             )

@@ -1,9 +1,10 @@
 """The end of a test: the variant for the rest is chosen, and what waited for it is released."""
 
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, DateTime, case, cast, func, literal, select, update
 
 from core.database import TenantSession
 from core.wake import MESSAGE_CHANNEL
@@ -51,11 +52,22 @@ async def release(session: TenantSession, run_id: UUID) -> bool:
     await session.execute(
         update(MessagePage)
         .where(MessagePage.tenant_id == session.tenant_id, MessagePage.id.in_(pages))
-        .values(held_for=None)
+        .values(held_for=None, ready_at=_ready_at(run))
         .execution_options(synchronize_session=False)
     )
     session.wake_after_commit(MESSAGE_CHANNEL)
     return len(pages) < PAGES
+
+
+def _ready_at(run: CampaignRun) -> ColumnElement[datetime]:
+    """Return when a page goes that is let go now: batches begin anew, or what fell due meanwhile would go in one."""
+    if run.plan["batches"] is None:
+        return MessagePage.ready_at.expression
+    waited = func.now() - cast(literal(run.started_at or run.due_at), DateTime(timezone=True))
+    later = MessagePage.ready_at + waited
+    if run.plan["local_at"] is None:
+        return later
+    return case((MessagePage.ready_at < func.now(), later), else_=MessagePage.ready_at)
 
 
 async def _locked(session: TenantSession, run_id: UUID) -> CampaignRun | None:

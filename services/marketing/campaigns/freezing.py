@@ -172,6 +172,9 @@ def source(tenant_id: UUID, run: CampaignRun, *, after: UUID, upto: UUID, zone: 
     if plan["batches"] is not None:
         number = func.row_number().over(order_by=person_id) - 1 + run.audience
         batch = cast(func.div(number, plan["batches"]["size"]), Integer)
+        if plan["test"] is not None:
+            # the sample goes at once, for its answers are waited for
+            batch = case((shared["tested"], 0), else_=batch)
         ready = func.greatest(ready, anchor) + func.make_interval(
             0, 0, 0, 0, 0, batch * plan["batches"]["every_minutes"]
         )

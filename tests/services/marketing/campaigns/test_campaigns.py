@@ -267,7 +267,7 @@ async def test_a_test_samples_holds_out_and_gives_the_rest_what_was_chosen(
     assert await desk.look(campaign, now=now + timedelta(hours=5)) == "wait"
     await desk.do(testing.choose, campaign, 1)
     assert await desk.look(campaign, now=now + timedelta(hours=5)) == "release"
-    done, slices = False, 0
+    done, slices, released_after = False, 0, datetime.now(UTC)
     while not done:
         async with desk.marketing.session() as session:
             done, slices = await choosing.release(session, run.id), slices + 1
@@ -275,10 +275,15 @@ async def test_a_test_samples_holds_out_and_gives_the_rest_what_was_chosen(
     after = await desk.messages()
     versions = {after[each][0].template_version_id for each in rest}
     assert versions == {UUID((await desk.run(campaign)).plan["variants"][1]["template_version_id"])}
+    assert run.started_at is not None
     for each, page in held.items():
         released = after[each][1]
         assert released is not None
-        assert (released.held_for, released.ready_at) == (None, page.ready_at)
+        assert released.held_for is None
+        assert released.ready_at - page.ready_at >= released_after - run.started_at, "batches begin anew"
+    pages = [page for each, (_, page) in found.items() if each in sample]
+    assert {page.ready_at for page in pages if page} == {max(run.due_at, run.started_at)}
+    assert len({page.ready_at for page in held.values()}) == 4
     assert {after[each][0].reason for each in out} == {"holdout"}
     await desk.deliver()
     assert await desk.look(campaign, now=now + timedelta(hours=5)) == "done"
