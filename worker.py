@@ -16,6 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.attribution import AttributionActivities
 from activities.campaigns import CampaignActivities
 from activities.duplicates import DuplicateActivities
 from activities.erasure import ErasureActivities
@@ -33,6 +34,7 @@ from integrations.geocoding.offline import OfflineGeocoder
 from integrations.geocoding.port import Geocoder
 from relay import process as relay
 from sender.loop import Sender
+from workflows.attribution import RecomputeAttributionWorkflow
 from workflows.campaign import CampaignOccurrenceWorkflow, CampaignWorkflow
 from workflows.duplicates import FindDuplicatesWorkflow
 from workflows.erasure import ErasureWorkflow
@@ -59,6 +61,14 @@ IDENTITY_WORKFLOWS: list[type] = [
     RecomputeScoresWorkflow,
 ]
 """Workflows on people as such: searches, imports, erasures."""
+MARKETING_WORKFLOWS: list[type] = [
+    JourneyWorkflow,
+    SegmentRefreshWorkflow,
+    CampaignWorkflow,
+    CampaignOccurrenceWorkflow,
+    RecomputeAttributionWorkflow,
+]
+"""Workflows on what is sent, and what it brought."""
 
 
 def geocoder(configuration: Settings) -> Geocoder:
@@ -99,6 +109,7 @@ def marketing_activities(database: Database, sender: Sender) -> list[Callable[..
         *JourneyActivities(database, sender.wake).all(),
         *SegmentActivities(database).all(),
         *CampaignActivities(database).all(),
+        *AttributionActivities(database).all(),
     ]
 
 
@@ -107,7 +118,7 @@ def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]]) -
     return Worker(
         client,
         task_queue=MARKETING_QUEUE,
-        workflows=[JourneyWorkflow, SegmentRefreshWorkflow, CampaignWorkflow, CampaignOccurrenceWorkflow],
+        workflows=MARKETING_WORKFLOWS,
         activities=activities,
         # The workflow names what passes through; datetime.now() and the like still raise in its own module.
         workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),

@@ -630,6 +630,7 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/objects/{object_key}/records/batch": {"records": [{"properties": {"productName": "New", "quantity": 2}}]},
     "PATCH /v1/objects/{object_key}/records/{record_id}": {"properties": {"quantity": 3}},
     "PUT /v1/objects/{object_key}/records/{record_id}": {"properties": {"productName": "X", "quantity": 4}},
+    "POST /v1/attribution/recompute": {"from": "2026-01-01T00:00:00Z"},
     "POST /v1/campaigns": CAMPAIGN | {"name": "New"},
     "POST /v1/campaigns/{campaign_id}/schedule": {"schedule": {"at": "2090-05-01T09:00:00Z"}},
     "POST /v1/campaigns/{campaign_id}/winner": {"variant": 1},

@@ -17,12 +17,15 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import DateTime, Integer, Text, Uuid
 
+from contracts.attribution import WORKFLOW, AttributionInput
 from contracts.events import PERSON_MERGED, PERSON_ORDERS_CHANGED, PERSON_UNMERGED
 from core.actor import Actor
 from core.database import TenantSession
+from core.errors import InvalidError
+from core.ids import new_id
 from models import Tenant
 from services.events.bus import Consumer, EventRow
-from services.shared import activity
+from services.shared import activity, starts
 
 WINDOWS: Final[Mapping[str, int]] = {"email": 120, "sms": 12, "push": 24}
 """Hours after a touch in which an order is credited to it, by channel."""
@@ -122,8 +125,35 @@ async def credit(
     )
 
 
+async def recompute(session: TenantSession, *, since: datetime | None, until: datetime | None, by: Actor) -> UUID:
+    """Have orders placed in a period credited again in the background, by what is known now; return its id.
+
+    Raises:
+        InvalidError: the period ends before it begins.
+    """
+    if since is not None and until is not None and until <= since:
+        raise InvalidError.of("until", "must be after from")
+    recomputation = new_id()
+    await starts.owe(
+        session,
+        workflow=WORKFLOW,
+        entity_id=recomputation,
+        input=AttributionInput(tenant_id=session.tenant_id, since=since, until=until),
+        domain=starts.MARKETING,
+    )
+    await activity.record(
+        session,
+        by=by,
+        subject_type="tenant",
+        subject_id=session.tenant_id,
+        type="attribution.recomputed",
+        changes={"from": (None, since and since.isoformat()), "until": (None, until and until.isoformat())},
+    )
+    return recomputation
+
+
 async def recompute_page(
-    session: TenantSession, *, since: datetime | None, until: datetime | None, after: UUID | None, by: Actor
+    session: TenantSession, *, since: datetime | None, until: datetime | None, after: UUID | None
 ) -> tuple[int, UUID | None]:
     """Credit again the orders placed in a period, of the next people; return how many those are and the last.
 
@@ -135,16 +165,6 @@ async def recompute_page(
     )
     people: list[UUID] = list(found.all())
     await credit(session, people, since=since, until=until)
-    if after is None:
-        period = {"from": (None, since and since.isoformat()), "until": (None, until and until.isoformat())}
-        await activity.record(
-            session,
-            by=by,
-            subject_type="tenant",
-            subject_id=session.tenant_id,
-            type="attribution.recomputed",
-            changes=period,
-        )
     return len(people), people[-1] if len(people) == PAGE else None
 
 

@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
-from core.actor import CLI
 from core.ids import new_id
 from models import Conversion, OrderFact, Tenant
 from services.marketing.outcomes import attribution
@@ -133,7 +132,7 @@ async def test_of_somebody_erased_it_stays(marketing: Marketing) -> None:
     async with marketing.session() as session:
         for table in (OrderFact, Conversion):
             await session.execute(update(table).where(table.tenant_id == marketing.tenant_id).values(person_id=None))
-        await attribution.recompute_page(session, since=None, until=None, after=None, by=CLI)
+        await attribution.recompute_page(session, since=None, until=None, after=None)
     assert [row[4] for row in (await conversions(marketing)).values()] == [None]
 
 
@@ -143,7 +142,7 @@ async def test_only_the_period_is_computed_again(marketing: Marketing) -> None:
     for day in range(3):
         await order(marketing, person, f"{day}", NOW - 24 * day * HOUR)
     async with marketing.session() as session:
-        people = await attribution.recompute_page(session, since=NOW - 25 * HOUR, until=NOW - HOUR, after=None, by=CLI)
+        people = await attribution.recompute_page(session, since=NOW - 25 * HOUR, until=NOW - HOUR, after=None)
     assert people == (1, None)
     assert set(await conversions(marketing)) == {"1"}
 
@@ -167,5 +166,5 @@ async def test_computed_again_it_is_as_it_was_kept(
     kept = await conversions(marketing)
     async with marketing.session() as session:
         await session.execute(delete(Conversion).where(Conversion.tenant_id == marketing.tenant_id))
-        await attribution.recompute_page(session, since=None, until=None, after=None, by=CLI)
+        await attribution.recompute_page(session, since=None, until=None, after=None)
     assert await conversions(marketing) == kept
