@@ -170,6 +170,29 @@ async def test_only_post_unsubscribes(
     assert event["message_id"] == str(message.message_id)
 
 
+async def test_a_scanner_that_follows_every_link_of_a_mail_is_nobody(
+    anonymous: AsyncClient,
+    client: AsyncClient,
+    database: Database,
+    tenant_id: UUID,
+    message: queueing.QueuedMessage,
+    tokens: Tokens,
+    consent_ref: ConsentRef,
+) -> None:
+    ref = MessageRef(tenant_id, message.message_id)
+    targets = (f"https://shop.example/{number}" for number in range(3))
+    clicks = [f"/t/c/{tokens.click(Click(tenant_id, message.message_id, target))}" for target in targets]
+    signed_off = [f"/t/u/{tokens.unsubscribe(consent_ref)}", f"/t/p/{tokens.preferences(consent_ref)}"]
+    for path in (f"/t/o/{tokens.open(ref)}", *clicks, *signed_off):
+        for method in ("HEAD", "GET"):
+            answer = await anonymous.request(method, path, headers={"User-Agent": "python-requests/2.32"})
+            assert answer.status_code in {200, 302}
+    assert await _consents(client, message) == {"general": "opted_in"}
+    assert await _counters(database, tenant_id) == (0, 0, False, False)
+    assert await _machines(database, tenant_id) == (1, 3)
+    assert await _events(database, tenant_id, "") == []
+
+
 async def test_preferences_are_shown_and_changed_by_post_alone(
     anonymous: AsyncClient,
     client: AsyncClient,
