@@ -21,7 +21,7 @@ from integrations.email.port import Mail
 from sender import copies, notes, signers
 from sender.results import Result
 from services.identity.topics import ALL
-from services.marketing import confirmations, links, rendering, suppressions
+from services.marketing import confirmations, links, rendering, suppressions, templates
 from services.marketing.links import Links
 from services.marketing.rendering import PERSON_FIELDS, TENANT_FIELDS, Compiled
 from services.marketing.skeleton import Skeleton, filled
@@ -66,7 +66,7 @@ _LOAD: Final = f"""
 """  # noqa: S608 - the names are constants of ours
 _UNLESS_OPTED_IN: Final = {"opted_out": "opted_out", "pending": "unconfirmed"}
 _TEMPLATES: Final = """
-    SELECT id, subject, body, text_body, from_address, purpose, topic, options
+    SELECT id, subject, body, text_body, from_address, purpose, topic, options, locales
     FROM template_version WHERE tenant_id = $1 AND id = ANY($2::uuid[])
 """
 # Addresses of people who were erased are known by their hashes alone; whoever has one now may be somebody else.
@@ -97,6 +97,7 @@ class Text:
     purpose: str
     topic: str
     options: Mapping[str, Any]
+    locales: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ class Letters:
             purpose=found["purpose"],
             topic=found["topic"],
             options=_json(found["options"]),
+            locales=_json(found["locales"]),
         )
 
     def excluded(self, tenant_id: UUID, row: Row) -> str | None:
@@ -201,11 +203,13 @@ class Letters:
         ref = ConsentRef(tenant_id, row["person_id"], row["id"], row["channel"], text.topic)
         marks = _marks(row["utm"]) if row["utm"] else ()
         own = links.of_message(ref, tokens=self._tokens, public_url=self._public_url, marks=marks)
+        wording = templates.variant_for(text, row["person_locale"])
         if row["channel"] != "email":
             public = row["channel"] == "social"
             values = self._values(tenant_id, row, own)
-            return notes.write(row, text, values, None if public else own, key=self._tokens.short_key)
-        template = rendering.compiled(text.subject, text.body, text.text_body, text.purpose)
+            own_text = replace(text, subject=wording.subject or "", body=wording.body or "")
+            return notes.write(row, own_text, values, None if public else own, key=self._tokens.short_key)
+        template = rendering.compiled(wording.subject or "", wording.body or "", wording.text_body, text.purpose)
         sender = text.from_address or row["from_address"] or formataddr((row["tenant_name"], self._mail_from))
         marketing = text.purpose == "marketing"
         now = datetime.now(UTC)

@@ -4,13 +4,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import status
+from fastapi import Path, status
 from pydantic import Field
 
 from api.dependencies import ActorDep, SessionDep, SettingsDep, requires
 from api.fields import Key, Name, Strict
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.routing import Router
+from core.errors import InvalidError
 from services.marketing import templates, templating
 
 router = Router(prefix="/templates", tags=["templates"])
@@ -18,43 +19,97 @@ router = Router(prefix="/templates", tags=["templates"])
 Source = Annotated[str, Field(max_length=templating.MAX_SOURCE)]
 
 
+class Wording(Strict):
+    """What people of a locale get instead; what is left out stays as it is for everybody."""
+
+    subject: Annotated[str | None, Field(max_length=1000)] = None
+    title: Annotated[str | None, Field(max_length=1000)] = None
+    body: Source | None = None
+    text_body: Source | None = None
+
+
 class TemplateText(Strict):
-    """The text of a version. Liquid reads `person`, `entry`, `tenant`, `unsubscribe_url` and `preferences_url`."""
+    """The text of a version. Liquid reads `person`, `entry`, `tenant`, `unsubscribe_url` and `preferences_url`.
+
+    Mail has `subject`, `text_body`, `from` and `format`; a push message `title`, `link` and `image`.
+    """
 
     name: Name | None = None
-    subject: Annotated[str, Field(max_length=1000)]
+    subject: Annotated[str | None, Field(max_length=1000)] = None
+    """Of mail."""
+    title: Annotated[str | None, Field(max_length=1000)] = None
+    """Of a push message."""
     body: Source
-    """Gives HTML; values are escaped where they are put in."""
+    """Gives HTML or MJML for mail, where values are escaped where they are put in; else plain text."""
     text_body: Source | None = None
     """Gives plain text; without it the text part is taken from the HTML."""
+    format: Literal["html", "mjml"] | None = None
+    """What the body of mail is written in; HTML where nothing is said. Styles are inlined when it is saved."""
     from_: Annotated[str | None, Field(alias="from", max_length=500)] = None
     """`Name <address>`; the tenant's sender where there is none."""
+    link: Annotated[str | None, Field(max_length=2000)] = None
+    """Where a push message leads."""
+    image: Annotated[str | None, Field(max_length=2000)] = None
+    """The address of a push message's picture."""
     purpose: Literal["marketing", "transactional"] = "marketing"
     """Marketing needs an opt-in for channel and topic; transactional needs none."""
     topic: Key = "general"
+    locales: Annotated[
+        dict[str, Wording], Field(default_factory=dict[str, Wording], examples=[{"de": {"body": "Hallo"}}])
+    ]
+    """By locale, such as `de` or `de-AT`: an exact match first, then the language."""
 
-    def text(self) -> templates.Text:
-        """Return it as services take it."""
+    def text(self, channel: str) -> templates.Text:
+        """Return it as services take it.
+
+        Raises:
+            InvalidError: a title stands where the channel has a subject, or the other way round.
+        """
         return templates.Text(
-            subject=self.subject,
+            subject=_headline(channel, self.subject, self.title, ""),
             body=self.body,
             text_body=self.text_body,
+            format=self.format,
             from_address=self.from_,
+            link=self.link,
+            image=self.image,
             purpose=self.purpose,
             topic=self.topic,
+            locales={
+                locale: templates.Wording(
+                    subject=_headline(channel, own.subject, own.title, f"locales.{locale}."),
+                    body=own.body,
+                    text_body=own.text_body,
+                )
+                for locale, own in self.locales.items()
+            },
             name=self.name,
         )
+
+
+def _headline(channel: str, subject: str | None, title: str | None, place: str) -> str | None:
+    """Return the subject of mail, or the title of a push message."""
+    if channel == "push":
+        if subject is not None:
+            raise InvalidError.of(f"{place}subject", "push has no subject, but a title")
+        return title
+    if title is not None:
+        raise InvalidError.of(f"{place}title", f"{channel} has no title")
+    return subject
+
+
+Channel = Literal["email", "sms", "push", "social"]
 
 
 class NewTemplate(TemplateText):
     """A template to create."""
 
     key: Key
-    channel: Literal["email"]
+    channel: Channel
 
 
 class Template(Strict):
-    """A template with the version that is sent now."""
+    """A template with one of its versions: the one that is sent now, unless another was asked for."""
 
     id: UUID
     key: str
@@ -63,11 +118,17 @@ class Template(Strict):
     version: int
     version_id: UUID
     subject: str | None
+    title: str | None
     body: str
+    """As it was written."""
     text_body: str | None
+    format: str
     from_: Annotated[str | None, Field(serialization_alias="from")]
+    link: str | None
+    image: str | None
     purpose: str
     topic: str
+    locales: dict[str, Wording]
     variables: list[str]
     """The fields of person and entry that it reads."""
     created_at: datetime
@@ -80,18 +141,33 @@ class PreviewRequest(Strict):
     person_id: UUID
     entry: Annotated[dict[str, Any], Field(default_factory=dict)]
     """What stands for the entry event's properties."""
+    locale: Annotated[str | None, Field(max_length=35)] = None
+    """In place of the person's own."""
+
+
+class UnsavedPreview(PreviewRequest):
+    """A text that is not saved, and for whom to render it."""
+
+    channel: Channel
+    template: TemplateText
 
 
 class Preview(Strict):
-    """The mail as this person would get it; its links do nothing."""
+    """What this person would get; its links do nothing."""
 
-    subject: str
-    html: str
+    subject: str | None
+    html: str | None
     text: str
+    """The text part of mail; all of the other channels."""
+    title: str | None
+    link: str | None
+    image: str | None
 
 
 def _shape(saved: templates.Saved) -> Template:
     template, version = saved.template, saved.version
+    text = templates.text_of(version)
+    push = template.channel == "push"
     return Template(
         id=template.id,
         key=template.key,
@@ -99,12 +175,25 @@ def _shape(saved: templates.Saved) -> Template:
         name=template.name,
         version=version.number,
         version_id=version.id,
-        subject=version.subject,
-        body=version.body,
-        text_body=version.text_body,
-        from_=version.from_address,
-        purpose=version.purpose,
-        topic=version.topic,
+        subject=None if push else text.subject,
+        title=text.subject if push else None,
+        body=text.body,
+        text_body=text.text_body,
+        format=version.format,
+        from_=text.from_address,
+        link=text.link,
+        image=text.image,
+        purpose=text.purpose,
+        topic=text.topic,
+        locales={
+            locale: Wording(
+                subject=None if push else own.subject,
+                title=own.subject if push else None,
+                body=own.body,
+                text_body=own.text_body,
+            )
+            for locale, own in text.locales.items()
+        },
         variables=version.variables,
         created_at=template.created_at,
         version_created_at=version.created_at,
@@ -114,7 +203,9 @@ def _shape(saved: templates.Saved) -> Template:
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=[requires("templates:write")])
 async def create(body: NewTemplate, session: SessionDep, actor: ActorDep) -> Template:
     """Create a template. Every problem of its text is named with its line."""
-    return _shape(await templates.create(session, key=body.key, channel=body.channel, text=body.text(), by=actor))
+    return _shape(
+        await templates.create(session, key=body.key, channel=body.channel, text=body.text(body.channel), by=actor)
+    )
 
 
 @router.get("", dependencies=[requires("templates:read")])
@@ -137,11 +228,45 @@ async def get(template_id: UUID, session: SessionDep) -> Template:
 @router.put("/{template_id}", dependencies=[requires("templates:write")])
 async def replace(template_id: UUID, body: TemplateText, session: SessionDep, actor: ActorDep) -> Template:
     """Give it a new version: messages already queued keep the one they were queued with."""
-    return _shape(await templates.replace(session, template_id, body.text(), by=actor))
+    channel = (await templates.get(session, template_id)).template.channel
+    return _shape(await templates.replace(session, template_id, body.text(channel), by=actor))
+
+
+@router.get("/{template_id}/versions", dependencies=[requires("templates:read")])
+async def versions(
+    template_id: UUID, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
+) -> Page[Template]:
+    """List its versions, newest first."""
+    before: int | None = decode_cursor(cursor, [int])[0] if cursor else None
+    rows = await templates.versions(session, template_id, limit=limit + 1, before=before)
+    return Page[Template](
+        items=[_shape(row) for row in rows[:limit]],
+        next_cursor=encode_cursor(rows[limit - 1].version.number) if len(rows) > limit else None,
+    )
+
+
+@router.post("/{template_id}/versions/{number}/restore", dependencies=[requires("templates:write")])
+async def restore(
+    template_id: UUID, number: Annotated[int, Path(ge=1, le=2**31 - 1)], session: SessionDep, actor: ActorDep
+) -> Template:
+    """Give it a new version that says what version `number` said."""
+    return _shape(await templates.restore(session, template_id, number, by=actor))
+
+
+@router.post("/preview", dependencies=[requires("templates:read"), requires("people:read")])
+async def preview_unsaved(body: UnsavedPreview, session: SessionDep, settings: SettingsDep) -> Preview:
+    """Render a text that is not saved for a person; nothing is sent or kept."""
+    text = body.template.text(body.channel)
+    shown = await templates.preview_unsaved(
+        session, body.channel, text, body.person_id, body.entry, public_url=settings.public_url, locale=body.locale
+    )
+    return Preview.model_validate(shown)
 
 
 @router.post("/{template_id}/preview", dependencies=[requires("templates:read"), requires("people:read")])
 async def preview(template_id: UUID, body: PreviewRequest, session: SessionDep, settings: SettingsDep) -> Preview:
     """Render it for a person; nothing is sent."""
-    rendered = await templates.preview(session, template_id, body.person_id, body.entry, public_url=settings.public_url)
-    return Preview(subject=rendered.subject, html=rendered.html, text=rendered.text)
+    shown = await templates.preview(
+        session, template_id, body.person_id, body.entry, public_url=settings.public_url, locale=body.locale
+    )
+    return Preview.model_validate(shown)

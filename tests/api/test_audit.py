@@ -25,6 +25,7 @@ NOT_LOGGED = {
     "POST /v1/people/{person_id}/preference-link": "signs a link and changes nothing",
     "POST /v1/addresses/validate": "changes nothing",
     "POST /v1/templates/{template_id}/preview": "changes nothing",
+    "POST /v1/templates/preview": "changes nothing",
     "POST /v1/objects/{object_key}/check": "changes nothing",
     "POST /v1/channel-accounts/{account_id}/check": "changes nothing",
 }

@@ -104,3 +104,111 @@ async def test_an_unknown_template_is_not_found(client: AsyncClient, method: str
     body = {"GET": None, "PUT": {"subject": "a", "body": "b"}, "POST": {"person_id": str(new_id())}}[method]
     answer = await client.request(method, f"/v1/templates/{new_id()}{path}", json=body)
     assert answer.status_code == 404
+
+
+async def test_mjml_is_sent_as_html_and_shown_as_written(client: AsyncClient) -> None:
+    person = (await client.post("/v1/people", json={"email": "ann@example.com", "first_name": "Ann"})).json()
+    section = "<mj-section><mj-column><mj-text>Hi {{ person.first_name }}</mj-text></mj-column></mj-section>"
+    body = f"<mjml><mj-body>{section}</mj-body></mjml>"
+    template = (await client.post("/v1/templates", json=TEMPLATE | {"body": body, "format": "mjml"})).json()
+    assert (template["body"], template["format"]) == (body, "mjml")
+    shown = (await client.post(f"/v1/templates/{template['id']}/preview", json={"person_id": person["id"]})).json()
+    assert "<mj-" not in shown["html"]
+    assert "Hi Ann" in shown["html"]
+    refused = await client.post("/v1/templates", json=TEMPLATE | {"key": "b", "body": "<mjml>\n", "format": "mjml"})
+    assert _problems(refused) == {"body": "line 1: mjml is never closed"}
+
+
+SHORT: dict[str, Any] = {"key": "short", "body": "Hi {{ person.first_name }}"}
+PUSH: dict[str, Any] = {"title": "New", "link": "https://x.example/{{ person.id }}", "image": "https://x.example/a.png"}
+
+
+@pytest.mark.parametrize(("channel", "more"), [("sms", {}), ("social", {}), ("push", PUSH)])
+async def test_each_channel_has_templates(client: AsyncClient, channel: str, more: dict[str, Any]) -> None:
+    person = (await client.post("/v1/people", json={"email": "ann@example.com", "first_name": "<Ann>"})).json()
+    given = SHORT | more | {"channel": channel}
+    created = await client.post("/v1/templates", json=given)
+    assert created.status_code == 201, created.text
+    template = created.json()
+    assert template | given == template
+    shown = (await client.post(f"/v1/templates/{template['id']}/preview", json={"person_id": person["id"]})).json()
+    assert shown["text"] == "Hi <Ann>"
+    assert shown["title"] == more.get("title")
+    assert shown["link"] == (f"https://x.example/{person['id']}" if more else None)
+
+
+@pytest.mark.parametrize(
+    ("channel", "change", "field", "reason"),
+    [
+        ("sms", {"subject": "a"}, "subject", "sms has no subject"),
+        ("sms", {"from": "a@example.com"}, "from", "sms has no from"),
+        ("sms", {"format": "mjml"}, "format", "sms has no format"),
+        ("sms", {"title": "a"}, "title", "sms has no title"),
+        ("sms", {"body": "a" * 10_001}, "body", "is longer than"),
+        ("social", {"text_body": "a"}, "text_body", "social has no text_body"),
+        ("social", {"link": "https://x.example"}, "link", "social has no link"),
+        ("push", {"title": None}, "title", "is missing"),
+        ("push", {"title": "a", "subject": "a"}, "subject", "push has no subject"),
+        (
+            "push",
+            {"title": "a", "locales": {"de": {"text_body": "a"}}},
+            "locales.de.text_body",
+            "push has no text_body",
+        ),
+        ("push", {"title": "a", "link": "{{ x.y }}"}, "link", "x.y is not known"),
+        ("email", {"link": "https://x.example", "subject": "a"}, "link", "email has no link"),
+        ("email", {}, "subject", "is missing"),
+    ],
+)
+async def test_what_a_channel_does_not_have_is_refused_by_name(
+    client: AsyncClient, channel: str, change: dict[str, Any], field: str, reason: str
+) -> None:
+    refused = await client.post("/v1/templates", json=SHORT | {"channel": channel} | change)
+    assert refused.status_code == 422, refused.text
+    assert reason in _problems(refused)[field]
+
+
+async def test_locales_are_checked_kept_and_shown(client: AsyncClient) -> None:
+    person = (await client.post("/v1/people", json={"email": "ann@example.com", "locale": "de-AT"})).json()
+    german = {"subject": "Hallo", "title": None, "body": "<p>Hallo {{ entry.who }}</p>", "text_body": None}
+    template = (await client.post("/v1/templates", json=TEMPLATE | {"locales": {"de": german}})).json()
+    assert template["locales"] == {"de": german}
+    assert "entry.who" in template["variables"]
+    path = f"/v1/templates/{template['id']}/preview"
+    shown = (await client.post(path, json={"person_id": person["id"], "entry": {"who": "Welt"}})).json()
+    assert (shown["subject"], "Hallo Welt" in shown["text"]) == ("Hallo", True)
+    shown = (await client.post(path, json={"person_id": person["id"], "locale": "fr"})).json()
+    assert shown["subject"] == "Hello"
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"de": {"body": "{{ x"}}, "locales.de.body"),
+        ({"not a locale": {"body": "a"}}, "locales.not a locale"),
+        ({"de": {}}, "locales.de"),
+        ({"de": {"body": "a"}, "DE": {"body": "a"}}, "locales.DE"),
+    ]
+    for locales, field in wrong:
+        text = {"subject": "a", "body": "a", "locales": locales}
+        assert field in _problems(await client.put(f"/v1/templates/{template['id']}", json=text))
+
+
+async def test_an_older_version_is_listed_and_restored(client: AsyncClient) -> None:
+    first = TEMPLATE | {"body": "<style>p{color:red}</style><p>One</p>", "locales": {"de": {"body": "<p>Eins</p>"}}}
+    template = (await client.post("/v1/templates", json=first)).json()
+    path = f"/v1/templates/{template['id']}"
+    await client.put(path, json={"subject": "Two", "body": "<p>Two</p>"})
+    restored = (await client.post(f"{path}/versions/1/restore")).json()
+    told = ("version", "version_id", "version_created_at")
+    assert {k: v for k, v in restored.items() if k not in told} == {k: v for k, v in template.items() if k not in told}
+    listed = (await client.get(f"{path}/versions?limit=2")).json()
+    assert [each["version"] for each in listed["items"]] == [3, 2]
+    more = (await client.get(f"{path}/versions", params={"cursor": listed["next_cursor"]})).json()
+    assert [each["version"] for each in more["items"]] == [1]
+    assert (await client.post(f"{path}/versions/9/restore")).status_code == 404
+
+
+async def test_a_text_is_previewed_before_it_is_saved(client: AsyncClient) -> None:
+    person = (await client.post("/v1/people", json={"email": "ann@example.com", "first_name": "Ann"})).json()
+    body = {"person_id": person["id"], "channel": "sms", "template": {"body": "Hi {{ person.first_name }}"}}
+    assert (await client.post("/v1/templates/preview", json=body)).json()["text"] == "Hi Ann"
+    refused = await client.post("/v1/templates/preview", json=body | {"template": {"body": "{{ x.y }}"}})
+    assert "x.y is not known" in _problems(refused)["body"]
+    assert (await client.get("/v1/templates")).json()["items"] == []

@@ -492,9 +492,15 @@ async def _sender_domain(world: World) -> str:
     return (await world.post("/v1/sender-domains", {"domain": f"{MARK}.example"}))["id"]
 
 
+async def _number(world: World) -> str:
+    await world.get("template_id")
+    return "1"
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
+    "number": _number,
     "journey": _journey,
     "version_id": _version,
     "enrollment_id": _enrollment,
@@ -565,6 +571,11 @@ BODIES: Final[dict[str, Any]] = {
     },
     "PUT /v1/templates/{template_id}": {"subject": "Hello", "body": "Hello again", "purpose": "transactional"},
     "POST /v1/templates/{template_id}/preview": {"person_id": "{person_id}"},
+    "POST /v1/templates/preview": {
+        "person_id": "{person_id}",
+        "channel": "sms",
+        "template": {"body": "Hello"},
+    },
     "POST /v1/journeys": {"key": "new", "name": "New", "definition": JOURNEY},
     "POST /v1/journeys/{journey}/publish": {},
     "PUT /v1/journeys/{journey}/draft": {"definition": JOURNEY, "name": "New name"},

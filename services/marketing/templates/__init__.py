@@ -1,7 +1,39 @@
 """Templates: named, with immutable versions. A new text is a new version; a message keeps the one it was sent with."""
 
-from services.marketing.templates.checking import check
-from services.marketing.templates.store import Saved, create, current, get, page, preview, replace
-from services.marketing.templates.texts import Channel, Purpose, Text
+from services.marketing.templates.checking import Checked, check
+from services.marketing.templates.locales import variant_for
+from services.marketing.templates.previewing import Preview, preview, preview_unsaved
+from services.marketing.templates.store import (
+    Saved,
+    create,
+    current,
+    get,
+    page,
+    replace,
+    restore,
+    text_of,
+    versions,
+)
+from services.marketing.templates.texts import Channel, Purpose, Text, Wording
 
-__all__ = ["Channel", "Purpose", "Saved", "Text", "check", "create", "current", "get", "page", "preview", "replace"]
+__all__ = [
+    "Channel",
+    "Checked",
+    "Preview",
+    "Purpose",
+    "Saved",
+    "Text",
+    "Wording",
+    "check",
+    "create",
+    "current",
+    "get",
+    "page",
+    "preview",
+    "preview_unsaved",
+    "replace",
+    "restore",
+    "text_of",
+    "variant_for",
+    "versions",
+]

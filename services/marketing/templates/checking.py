@@ -1,5 +1,7 @@
 """What may be saved as a template, and what it reads."""
 
+import re
+from dataclasses import dataclass
 from email.utils import parseaddr
 from typing import Final
 
@@ -7,43 +9,151 @@ from core.errors import FieldProblem, InvalidError
 from services.identity import normalize
 from services.identity.topics import ALL
 from services.marketing import rendering, templating
-from services.marketing.templates.texts import Text
+from services.marketing.templates import html, locales
+from services.marketing.templates.texts import FIELDS, MAX_BODY, NAMED, Text, Wording
 from services.marketing.templating import TemplateError, Variable
 
+MAX_LOCALES: Final = 50
+
+_LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8}){0,4}")
 _RENDERED_ITSELF: Final = frozenset(("tenant", "topic", rendering.CONFIRM_URL, *rendering.LINK_VARIABLES))
 """Roots that rendering always has: no journey need provide them."""
 
 
-def check(text: Text, *, key: str) -> list[str]:
-    """Refuse what could not be sent as the template `key`; return the fields of person and entry that it reads.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A text that may be saved: what is sent, beside what was written."""
+
+    variables: list[str]
+    """The fields of person and entry that it reads."""
+    body: str
+    """What is sent."""
+    source: str | None
+    """What was written, where something else is sent."""
+    locales: dict[str, dict[str, str]]
+    """As the table has them."""
+
+
+def check(text: Text, *, key: str, channel: str = "email") -> Checked:
+    """Refuse what could not be sent as the template `key` of `channel`.
 
     Raises:
         InvalidError: naming every field at fault.
     """
-    problems: list[FieldProblem] = []
-    read: set[str] = set()
-    confirming = key == rendering.CONFIRMATION
-    for name, source, html in (
-        ("subject", text.subject, False),
-        ("body", text.body, True),
-        ("text_body", text.text_body, False),
-    ):
-        if source is None:
-            continue
-        found, wrong = _checked(source, html=html, confirming=confirming)
-        if confirming and not wrong and name != "subject" and rendering.CONFIRM_URL not in map(str, found):
-            wrong = [f"must link to {{{{ {rendering.CONFIRM_URL} }}}}"]
-        problems += [FieldProblem(name, reason) for reason in wrong]
-        read.update(path for variable in found for path in _read(variable))
+    check = _Check(text, key, channel)
+    problems = [*_fields(text, channel), *check.problems]
     if text.topic == ALL:
         problems.append(FieldProblem("topic", f"{ALL} stands for every topic"))
-    if confirming and text.purpose != "transactional":
+    if key == rendering.CONFIRMATION and channel == "email" and text.purpose != "transactional":
         problems.append(FieldProblem("purpose", "must be transactional: who is asked has not opted in yet"))
     if text.from_address is not None:
         problems += _sender_problems(text.from_address)
     if problems:
         raise InvalidError("; ".join(f"{p.field}: {p.reason}" for p in problems), errors=problems)
-    return sorted(read)
+    return check.made()
+
+
+class _Check:
+    """What becomes of each source of a text, and what is wrong with it."""
+
+    def __init__(self, text: Text, key: str, channel: str) -> None:
+        self.problems: list[FieldProblem] = []
+        self._channel = channel
+        self._confirming = key == rendering.CONFIRMATION and channel == "email"
+        self._format: html.Format = text.format or "html"
+        self._read: set[str] = set()
+        self._source = text.body
+        self._body = self._wording(Wording(text.subject, text.body, text.text_body), "").get("body", "")
+        for name in ("link", "image"):
+            self._one(name, getattr(text, name), html=False, links=False)
+        self._locales: dict[str, dict[str, str]] = {}
+        known: set[str] = set()
+        for locale, wording in text.locales.items():
+            place = f"locales.{locale}."
+            if not _LOCALE.fullmatch(locale):
+                self.problems.append(FieldProblem(place[:-1], "is not a locale, as de or de-AT"))
+            elif locales.canonical(locale) in known:
+                self.problems.append(FieldProblem(place[:-1], "stands twice"))
+            known.add(locales.canonical(locale))
+            if wording == Wording():
+                self.problems.append(FieldProblem(place[:-1], "says nothing"))
+            self._locales[locale] = self._wording(wording, place)
+        if len(text.locales) > MAX_LOCALES:
+            self.problems.append(FieldProblem("locales", f"are more than {MAX_LOCALES}"))
+
+    def made(self) -> Checked:
+        source = self._source if self._body != self._source else None
+        return Checked(sorted(self._read), self._body, source, self._locales)
+
+    def _wording(self, wording: Wording, place: str) -> dict[str, str]:
+        """Return what is kept of a wording."""
+        mail = self._channel == "email"
+        kept: dict[str, str] = {}
+        named = NAMED.get(self._channel, {})
+        for name, source in (("subject", wording.subject), ("text_body", wording.text_body)):
+            if source is not None:
+                self._one(place + named.get(name, name), source, html=False, links=name == "text_body")
+                kept[name] = source
+        if wording.body is None:
+            return kept
+        if not self._one(f"{place}body", wording.body, html=mail, links=mail):
+            return kept
+        kept["body"] = wording.body
+        if mail:
+            try:
+                kept["body"] = html.compiled(wording.body, self._format)
+                templating.parse(kept["body"], html=True)
+            except TemplateError as error:
+                self.problems.append(FieldProblem(f"{place}body", str(error)))
+            if place and kept["body"] != wording.body:
+                kept["source"] = wording.body
+        return kept
+
+    def _one(self, name: str, source: str | None, *, html: bool, links: bool) -> bool:
+        """Take one source; return whether it parses and reads only what there is."""
+        if source is None:
+            return True
+        found, wrong = _checked(source, html=html, confirming=self._confirming)
+        if self._confirming and not wrong and links and rendering.CONFIRM_URL not in map(str, found):
+            wrong = [f"must link to {{{{ {rendering.CONFIRM_URL} }}}}"]
+        self.problems += [FieldProblem(name, reason) for reason in wrong]
+        self._read.update(path for variable in found for path in _read(variable))
+        return not wrong
+
+
+def _fields(text: Text, channel: str) -> list[FieldProblem]:
+    """Refuse what the channel does not have, and miss what it needs."""
+    has, named = FIELDS[channel], NAMED.get(channel, {})
+    given = {
+        "subject": text.subject,
+        "text_body": text.text_body,
+        "from": text.from_address,
+        "format": text.format,
+        "link": text.link,
+        "image": text.image,
+    }
+    problems = [
+        FieldProblem(name, f"{channel} has no {name}")
+        for name, value in given.items()
+        if value is not None and name not in has
+    ]
+    for locale, wording in text.locales.items():
+        problems += [
+            FieldProblem(f"locales.{locale}.{name}", f"{channel} has no {name}")
+            for name in ("subject", "text_body")
+            if getattr(wording, name) is not None and name not in has
+        ]
+    if "subject" in has and text.subject is None:
+        problems.append(FieldProblem(named.get("subject", "subject"), "is missing"))
+    longest = MAX_BODY.get(channel)
+    if longest is not None:
+        bodies = {"body": text.body, **{f"locales.{key}.body": value.body or "" for key, value in text.locales.items()}}
+        problems += [
+            FieldProblem(name, f"is longer than {longest} characters")
+            for name, body in bodies.items()
+            if len(body) > longest
+        ]
+    return problems
 
 
 def _checked(source: str, *, html: bool, confirming: bool) -> tuple[list[Variable], list[str]]:

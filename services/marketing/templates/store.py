@@ -1,8 +1,7 @@
 """Where templates and their versions are kept."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import select
@@ -10,19 +9,14 @@ from sqlalchemy.exc import IntegrityError
 
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
+from core.errors import ConflictError, FieldProblem, NotFoundError
 from core.ids import new_id
-from models import Person, Template, TemplateVersion, Tenant
-from services.identity import aliases
-from services.marketing import links, rendering
-from services.marketing.rendering import Rendered
+from models import Template, TemplateVersion
 from services.marketing.templates import checking
-from services.marketing.templates.texts import Channel, Text
-from services.marketing.templating import TemplateError
+from services.marketing.templates.checking import Checked
+from services.marketing.templates.html import Format
+from services.marketing.templates.texts import Channel, Purpose, Text, Wording
 from services.shared import activity
-
-_SAMPLE_TOPIC: Final = {"key": "newsletter", "name": "Newsletter", "wording": None}
-"""What a preview of the mail that asks to confirm shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +31,10 @@ async def create(session: TenantSession, *, key: str, channel: Channel, text: Te
     """Create a template with its first version.
 
     Raises:
-        InvalidError: naming `subject`, `body`, `text_body` or `from`, with the line.
+        InvalidError: naming each field at fault, with the line.
         ConflictError: the channel has a template of this key.
     """
-    variables = checking.check(text, key=key)
+    checked = checking.check(text, key=key, channel=channel)
     template = Template(tenant_id=session.tenant_id, id=new_id(), key=key, channel=channel, name=text.name)
     try:
         async with session.begin_nested():
@@ -51,7 +45,7 @@ async def create(session: TenantSession, *, key: str, channel: Channel, text: Te
             f"There is a template {key} for {channel} already; PUT makes a new version of it.",
             errors=[FieldProblem("key", "is in use")],
         ) from error
-    version = await _add_version(session, template, 1, text, variables)
+    version = await _add_version(session, template, 1, text, checked)
     created = {"key": (None, key), "channel": (None, channel), "name": (None, text.name), "version": (None, 1)}
     await _record(session, template, "template.created", created, by)
     return Saved(template, version)
@@ -72,9 +66,9 @@ async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: 
     )
     if template is None:
         raise NotFoundError("No such template.")
-    variables = checking.check(text, key=template.key)
+    checked = checking.check(text, key=template.key, channel=template.channel)
     before = await _version(session, template)
-    version = await _add_version(session, template, before.number + 1, text, variables)
+    version = await _add_version(session, template, before.number + 1, text, checked)
     changes: dict[str, tuple[Any, Any]] = {"version": (before.number, version.number)}  # whose texts stay as they are
     if text.name is not None and text.name != template.name:
         changes["name"] = (template.name, text.name)
@@ -137,40 +131,65 @@ async def current(session: TenantSession, *, channel: str, key: str) -> Template
     return version
 
 
-async def preview(
-    session: TenantSession, template_id: UUID, person_id: UUID, entry: Mapping[str, Any], *, public_url: str
-) -> Rendered:
-    """Render the current version for a person, with links that do nothing.
+async def versions(session: TenantSession, template_id: UUID, *, limit: int, before: int | None) -> list[Saved]:
+    """Return up to `limit` versions of a template, newest first, those of a number below `before`.
 
     Raises:
-        NotFoundError: no such template or person.
-        InvalidError: it cannot be rendered for this person.
+        NotFoundError: no such template.
     """
-    saved = await get(session, template_id)
-    living = await aliases.living(session, person_id)
-    person = await session.get(Person, {"tenant_id": session.tenant_id, "id": living})
-    if person is None:
-        raise NotFoundError("No such person.")
-    tenant = await session.scalar(select(Tenant).where(Tenant.id == session.tenant_id))
-    version = saved.version
-    shown = links.of_preview(public_url)
-    values = rendering.values_of(
-        {"attributes": person.attributes, **{name: getattr(person, name) for name in rendering.PERSON_FIELDS}},
-        entry,
-        {name: getattr(tenant, name) for name in rendering.TENANT_FIELDS},
-        shown,
+    template = (await get(session, template_id)).template
+    statement = (
+        select(TemplateVersion)
+        .where(TemplateVersion.tenant_id == session.tenant_id, TemplateVersion.template_id == template_id)
+        .order_by(TemplateVersion.number.desc())
+        .limit(limit)
     )
-    if saved.template.key == rendering.CONFIRMATION:
-        values |= {rendering.CONFIRM_URL: f"{shown.base}s/preview", "topic": _SAMPLE_TOPIC}
-    try:
-        template = rendering.compiled(version.subject or "", version.body, version.text_body, version.purpose)
-        return rendering.render(template, values, shown)
-    except TemplateError as error:
-        raise InvalidError.of("template", str(error)) from error
+    if before is not None:
+        statement = statement.where(TemplateVersion.number < before)
+    return [Saved(template, version) for version in await session.scalars(statement)]
+
+
+async def restore(session: TenantSession, template_id: UUID, number: int, *, by: Actor) -> Saved:
+    """Give a template a new version that says what an older one said.
+
+    Raises:
+        NotFoundError: no such template, or it has no such version.
+        InvalidError: what the older one said may not be saved any more.
+    """
+    version = await session.scalar(
+        select(TemplateVersion).where(
+            TemplateVersion.tenant_id == session.tenant_id,
+            TemplateVersion.template_id == template_id,
+            TemplateVersion.number == number,
+        )
+    )
+    if version is None:
+        raise NotFoundError("No such version of a template.")
+    return await replace(session, template_id, text_of(version), by=by)
+
+
+def text_of(version: TemplateVersion) -> Text:
+    """Return a version as it was given."""
+    options = version.options or {}
+    return Text(
+        subject=version.subject,
+        body=version.body if version.source is None else version.source,
+        text_body=version.text_body,
+        format=None if version.format == "text" else cast("Format", version.format),
+        from_address=version.from_address,
+        link=options.get("link"),
+        image=options.get("image"),
+        purpose=cast("Purpose", version.purpose),
+        topic=version.topic,
+        locales={
+            locale: Wording(own.get("subject"), own.get("source") or own.get("body"), own.get("text_body"))
+            for locale, own in version.locales.items()
+        },
+    )
 
 
 async def _add_version(
-    session: TenantSession, template: Template, number: int, text: Text, variables: list[str]
+    session: TenantSession, template: Template, number: int, text: Text, checked: Checked
 ) -> TemplateVersion:
     version = TemplateVersion(
         tenant_id=session.tenant_id,
@@ -178,12 +197,16 @@ async def _add_version(
         template_id=template.id,
         number=number,
         subject=text.subject,
-        body=text.body,
+        body=checked.body,
+        source=checked.source,
+        format="text" if template.channel != "email" else text.format or "html",
+        locales=checked.locales,
+        options={name: value for name, value in (("link", text.link), ("image", text.image)) if value} or None,
         text_body=text.text_body,
         from_address=text.from_address,
         purpose=text.purpose,
         topic=text.topic,
-        variables=variables,
+        variables=checked.variables,
     )
     session.add(version)
     await session.flush()
