@@ -152,6 +152,31 @@ class UnsavedPreview(PreviewRequest):
     template: TemplateText
 
 
+class UnsavedLint(Strict):
+    """A text that is not saved, to be looked at."""
+
+    channel: Channel
+    template: TemplateText
+
+
+class Finding(Strict):
+    """One thing its author should know."""
+
+    level: Literal["error", "warning", "info"]
+    """An error could not be sent, or must not be."""
+    code: str
+    field: str
+    line: int | None
+    """From 1, of what was written."""
+    message: str
+
+
+class Findings(Strict):
+    """What there is to say of a text, errors first."""
+
+    findings: list[Finding]
+
+
 class Preview(Strict):
     """What this person would get; its links do nothing."""
 
@@ -270,3 +295,19 @@ async def preview(template_id: UUID, body: PreviewRequest, session: SessionDep, 
         session, template_id, body.person_id, body.entry, public_url=settings.public_url, locale=body.locale
     )
     return Preview.model_validate(shown)
+
+
+@router.post("/lint", dependencies=[requires("templates:read")])
+async def lint_unsaved(body: UnsavedLint, session: SessionDep) -> Findings:
+    """Say what is wrong, or may be, with a text that is not saved: links, images, sizes, what marketing owes."""
+    return _findings(await templates.lint(session, body.channel, body.template.text(body.channel)))
+
+
+@router.post("/{template_id}/lint", dependencies=[requires("templates:read")])
+async def lint(template_id: UUID, session: SessionDep) -> Findings:
+    """Say what is wrong, or may be, with the version that is sent now."""
+    return _findings(await templates.lint_saved(session, template_id))
+
+
+def _findings(found: list[templates.Finding]) -> Findings:
+    return Findings(findings=[Finding.model_validate(each) for each in found])

@@ -26,6 +26,8 @@ NOT_LOGGED = {
     "POST /v1/addresses/validate": "changes nothing",
     "POST /v1/templates/{template_id}/preview": "changes nothing",
     "POST /v1/templates/preview": "changes nothing",
+    "POST /v1/templates/lint": "changes nothing",
+    "POST /v1/templates/{template_id}/lint": "changes nothing",
     "POST /v1/objects/{object_key}/check": "changes nothing",
     "POST /v1/channel-accounts/{account_id}/check": "changes nothing",
 }

@@ -212,3 +212,74 @@ async def test_a_text_is_previewed_before_it_is_saved(client: AsyncClient) -> No
     refused = await client.post("/v1/templates/preview", json=body | {"template": {"body": "{{ x.y }}"}})
     assert "x.y is not known" in _problems(refused)["body"]
     assert (await client.get("/v1/templates")).json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "template", "expected"),
+    [
+        (
+            "email",
+            {
+                "subject": "a" * 61,
+                "body": "<p>\n<a href='/sale'>a</a><a href='http://x.example'>b</a><a href=''>c</a>"
+                "<a href='{{ unsubscribe_url }}'>d</a>\n<a href='javascript:alert(1)'>e</a>"
+                "<a href='http://localhost/'>f</a><img src='a.png'><a href='https://x.example'>g</a>"
+                "<!-- <img src='b.png'> --><img src='https://x.example/{{ person.id }}' alt=''>",
+            },
+            [
+                ("error", "postal_address", "body", None),
+                ("error", "relative_link", "body", 2),
+                ("error", "unsafe_link", "body", 3),
+                ("error", "relative_image", "body", 3),
+                ("warning", "http_link", "body", 2),
+                ("warning", "empty_link", "body", 2),
+                ("warning", "local_link", "body", 3),
+                ("warning", "no_alt", "body", 3),
+                ("warning", "long_subject", "subject", None),
+            ],
+        ),
+        (
+            "email",
+            {"subject": "a", "body": "a\n{{ person.shoe }}", "purpose": "transactional"},
+            [("error", "invalid", "body", 2)],
+        ),
+        (
+            "email",
+            {
+                "subject": "a",
+                "body": "{{ person.attributes.sise }}",
+                "purpose": "transactional",
+                "locales": {"de": {"body": "<p>" + "a" * 102_400}},
+            },
+            [("warning", "unknown_attribute", "body", None), ("warning", "clipped", "locales.de.body", None)],
+        ),
+        (
+            "sms",
+            {"body": "\u4f60 {{ person.first_name }}" + "a" * 70, "purpose": "transactional"},
+            [("warning", "text", "body", None)] * 2,
+        ),
+        ("sms", {"body": "a" * 1_601, "purpose": "transactional"}, [("error", "too_long", "body", None)]),
+        ("push", {"title": "a", "body": "\U0001f600" * 999 + "a" * 200}, [("error", "too_large", "body", None)]),
+        ("social", {"body": "a" * 501}, [("warning", "text", "body", None)]),
+        ("social", {"body": "a" * 500}, []),
+    ],
+    ids=range(8),
+)
+async def test_a_text_is_looked_at_before_it_goes_to_many(
+    client: AsyncClient, channel: str, template: dict[str, Any], expected: list[tuple[Any, ...]]
+) -> None:
+    answer = await client.post("/v1/templates/lint", json={"channel": channel, "template": template})
+    assert answer.status_code == 200, answer.text
+    found = [(each["level"], each["code"], each["field"], each["line"]) for each in answer.json()["findings"]]
+    assert found[: len(expected)] == expected
+    assert len(found) == len(expected) or channel in {"sms", "push"}
+
+
+async def test_a_saved_template_is_looked_at(client: AsyncClient) -> None:
+    template = (await client.post("/v1/templates", json=TEMPLATE)).json()
+    found = (await client.post(f"/v1/templates/{template['id']}/lint")).json()["findings"]
+    assert [(each["level"], each["code"]) for each in found] == [
+        ("error", "postal_address"),
+        ("info", "unsubscribe_link"),
+    ]
+    assert (await client.post(f"/v1/templates/{new_id()}/lint")).status_code == 404

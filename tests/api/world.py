@@ -576,6 +576,7 @@ BODIES: Final[dict[str, Any]] = {
         "channel": "sms",
         "template": {"body": "Hello"},
     },
+    "POST /v1/templates/lint": {"channel": "sms", "template": {"body": "Hello"}},
     "POST /v1/journeys": {"key": "new", "name": "New", "definition": JOURNEY},
     "POST /v1/journeys/{journey}/publish": {},
     "PUT /v1/journeys/{journey}/draft": {"definition": JOURNEY, "name": "New name"},

@@ -1,6 +1,7 @@
 """Templates: named, with immutable versions. A new text is a new version; a message keeps the one it was sent with."""
 
 from services.marketing.templates.checking import Checked, check
+from services.marketing.templates.linting import Finding, lint, lint_saved
 from services.marketing.templates.locales import variant_for
 from services.marketing.templates.previewing import Preview, preview, preview_unsaved
 from services.marketing.templates.store import (
@@ -19,6 +20,7 @@ from services.marketing.templates.texts import Channel, Purpose, Text, Wording
 __all__ = [
     "Channel",
     "Checked",
+    "Finding",
     "Preview",
     "Purpose",
     "Saved",
@@ -28,6 +30,8 @@ __all__ = [
     "create",
     "current",
     "get",
+    "lint",
+    "lint_saved",
     "page",
     "preview",
     "preview_unsaved",

@@ -5,6 +5,7 @@ piece that did not come through whole is an error with its line, never a mail th
 """
 
 import re
+from collections import Counter
 from typing import Final, Literal
 
 import css_inline
@@ -30,6 +31,10 @@ _TOKEN: Final = re.compile(
 )
 _MARK: Final = re.compile(r"<!--lq(\d+)x-->|lq(\d+)x")
 _OWN_MARK: Final = re.compile(r"lq\d+x", re.IGNORECASE)
+_NO_TEXT: Final = frozenset(
+    ("table", "tbody", "thead", "tfoot", "tr", "colgroup", "mj-table", "mj-column", "mj-hero", "mj-group")
+)
+"""In these there is no text: it would be moved before the table, and so out of the Liquid around it."""
 _VOID: Final = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
 )
@@ -71,11 +76,15 @@ def compiled(source: str, written_in: Format) -> str:
 
 def _check_elements(source: str, *, mjml: bool) -> None:
     """Refuse what the compilers would crash on, be silent about, or take long over."""
-    plain = _LIQUID.sub(lambda piece: "\n" * piece.group().count("\n"), source)
+    plain = _LIQUID.sub(_standing_for, source)
+    no_text = _balanced(plain)
     stack: list[tuple[str, int]] = []
-    count = depth = 0
+    count = depth = position = 0
     for token in _TOKEN.finditer(plain):
         name = (token["name"] or "").lower()
+        if stack and stack[-1][0] in no_text:
+            _check_no_text(plain, position, token.start(), stack[-1][0])
+        position = token.end()
         if not name or name in _VOID or token["rest"].endswith("/"):
             count += 1
         elif not token["close"]:
@@ -83,11 +92,9 @@ def _check_elements(source: str, *, mjml: bool) -> None:
             stack.append((name, _line(plain, token.start())))
             depth += name not in _ENDS_BY_ITSELF
         else:
-            while stack and stack[-1][0] != name and not stack[-1][0].startswith("mj"):
-                depth -= stack.pop()[0] not in _ENDS_BY_ITSELF
-            if stack and stack[-1][0] == name:
-                depth -= stack.pop()[0] not in _ENDS_BY_ITSELF
-            elif mjml and name.startswith("mj"):
+            left, matched = _left(stack, name)
+            depth -= left
+            if not matched and mjml and name.startswith("mj"):
                 where = f"{stack[-1][0]} of line {stack[-1][1]}" if stack else "nothing"
                 raise TemplateError(f"</{name}> closes {where}", _line(plain, token.start()))
         if mjml and name.startswith("mj-"):
@@ -98,6 +105,41 @@ def _check_elements(source: str, *, mjml: bool) -> None:
     if mjml and left:
         raise TemplateError(f"{left[-1][0]} is never closed", left[-1][1])
     _check_work(plain, count)
+
+
+def _left(stack: list[tuple[str, int]], name: str) -> tuple[int, bool]:
+    """Leave the elements that an end of `name` ends: return how many levels, and whether it is the end of one."""
+    levels = 0
+    while stack and stack[-1][0] != name and not stack[-1][0].startswith("mj"):
+        levels += stack.pop()[0] not in _ENDS_BY_ITSELF
+    if not stack or stack[-1][0] != name:
+        return levels, False
+    levels += stack.pop()[0] not in _ENDS_BY_ITSELF
+    return levels, True
+
+
+def _standing_for(piece: re.Match[str]) -> str:
+    """Return what stands for a piece of Liquid where elements are looked at: a letter for text, nothing for a tag."""
+    text = piece[0]
+    letter = "x" if text.startswith("{{") or "endraw" in text else ""
+    return letter + "\n" * text.count("\n")
+
+
+def _balanced(plain: str) -> frozenset[str]:
+    """Return those of `_NO_TEXT` that open as often as they close: others Liquid may choose between."""
+    opened = Counter(
+        token["name"].lower() + token["close"]
+        for token in _TOKEN.finditer(plain)
+        if token["name"] and not token["rest"].endswith("/")
+    )
+    return frozenset(name for name in _NO_TEXT if opened[name] == opened[f"{name}/"])
+
+
+def _check_no_text(plain: str, start: int, end: int, name: str) -> None:
+    text = plain[start:end]
+    if text.strip():
+        line = _line(plain, start + len(text) - len(text.lstrip()))
+        raise TemplateError(f"text directly within <{name}> would be moved out of it", line)
 
 
 def _check_work(plain: str, count: int) -> None:

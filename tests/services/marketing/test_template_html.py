@@ -107,6 +107,20 @@ def test_what_cannot_be_compiled_is_refused_with_its_line(source: str, reason: s
     assert reason in str(refused.value)
 
 
+def test_text_that_would_leave_its_place_is_refused_with_its_line() -> None:
+    column = "<mj-section><mj-column>\n{% if entry.a %}{{ entry.a }}{% endif %}</mj-column></mj-section>"
+    with pytest.raises(TemplateError, match=r"^line 2: text directly within <mj-column>"):
+        compiled(_mjml(column), "mjml")
+    style = "<style>b{color:red}</style>"
+    row = style + "<table>\n<tr>\n{% if entry.a %}yes{% endif %}<td>a</td></tr></table>"
+    with pytest.raises(TemplateError, match=r"^line 3: text directly within <tr>"):
+        compiled(row, "html")
+    chosen = "{% if entry.a %}<table>{% else %}<table class='a'>{% endif %}<tr><td>a</td></tr></table> after"
+    assert compiled(style + chosen, "html").count("after") == 1
+    cells = "<table>{% for x in entry.rows %}<tr>{% if x %}<td>{{ x }}</td>{% endif %}</tr>{% endfor %}</table>"
+    assert "<td>{{ x }}</td>{% endif %}</tr>{% endfor %}" in compiled(style + cells, "html")
+
+
 def test_deep_html_ends_no_process() -> None:
     with pytest.raises(TemplateError):
         compiled("<style>b{color:red}</style>" + "<b>" * 20_000, "html")
