@@ -115,7 +115,12 @@ BODY = "<p>Hello {{ person.first_name }}</p><p>{{ entry.note }}</p><a href='http
 
 
 async def queue_for(
-    database: Database, tenant_id: UUID, names: list[str], *, key: str = "news", **text: str
+    database: Database,
+    tenant_id: UUID,
+    names: list[str],
+    *,
+    key: str = "news",
+    **text: str | dict[str, templates.Wording],
 ) -> queueing.QueueResult:
     """Make a person with consent of each name, `name@example.com`, and queue a message for each."""
     ids = new_ids(len(names))

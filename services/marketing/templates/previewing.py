@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from sqlalchemy import select
@@ -11,10 +11,11 @@ from core.database import TenantSession
 from core.errors import InvalidError, NotFoundError
 from models import Person, Tenant
 from services.identity import aliases
-from services.marketing import links, rendering, templating
+from services.marketing import links, rendering, texts
 from services.marketing.templates import checking, locales, store
 from services.marketing.templates.texts import Text
 from services.marketing.templating import TemplateError
+from services.marketing.texts import TextChannel
 
 _SAMPLE_TOPIC: Final = {"key": "newsletter", "name": "Newsletter", "wording": None}
 """What a preview of the mail that asks to confirm shows."""
@@ -122,10 +123,9 @@ async def _shown(
             template = rendering.compiled(wording.subject or "", body, wording.text_body, sent.purpose)
             mail = rendering.render(template, values, shown)
             return Preview(mail.text, subject=mail.subject, html=mail.html)
-        body, title, link, image = (
-            None if source is None else templating.render(templating.parse(source, html=False), values).strip()
-            for source in (body, wording.subject, sent.options.get("link"), sent.options.get("image"))
-        )
-        return Preview(body or "", title=title, link=link, image=image)
+        of_channel = cast("TextChannel", sent.channel)
+        link, image = sent.options.get("link"), sent.options.get("image")
+        said = texts.render(texts.compiled(of_channel, wording.subject, body, link, image), values)
+        return Preview(said.body, title=said.title, link=said.link, image=said.image)
     except TemplateError as error:
         raise InvalidError.of("template", str(error)) from error
