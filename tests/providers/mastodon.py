@@ -25,6 +25,8 @@ class Mastodon:
     refuse: list[tuple[int, dict[str, str]]] = field(default_factory=list[tuple[int, dict[str, str]]])
     drop: int = 0
     """So many posts are taken and their answers lost."""
+    hold: asyncio.Event | None = None
+    """Until it is set off, posts are taken and not answered."""
     posts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """By idempotency key."""
 
@@ -59,6 +61,8 @@ class Mastodon:
         key = request.headers.get("idempotency-key", str(len(self.posts)))
         number = str(len(self.posts) + 1)
         post = self.posts.setdefault(key, {**body, "id": number, "url": f"{self.url}/@shop/{number}"})
+        if self.hold is not None:
+            await self.hold.wait()
         if self.drop:
             self.drop -= 1
             await asyncio.sleep(0)

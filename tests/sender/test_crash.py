@@ -24,6 +24,8 @@ from models import MessagePage
 from sender.journal import Fate, Journal
 from sender.loop import Sender
 from sender.policy import Policy
+from tests.factories import texting
+from tests.providers import mastodon, twilio
 from tests.sender.support import MailServer, open_pages, queue_for, sending, statuses, until
 
 CONNECTIONS = 20
@@ -39,6 +41,7 @@ async def process(settings: Settings) -> AsyncGenerator[asyncio.subprocess.Proce
         "SMTP_URL": settings.smtp_url or "",
         "DATA_DIR": str(settings.data_dir),
         "MAIL_DIR": str(settings.mail_dir),
+        "ALLOW_PRIVATE_HOSTS": str(settings.allow_private_hosts),
     }
     if settings.smtp_url is None:
         del environment["SMTP_URL"]
@@ -128,6 +131,60 @@ async def test_files_are_written_again_after_kill(database: Database, tenant_id:
         await until(lambda: _none_open(database, tenant_id), seconds=30)
     assert set((await statuses(database, tenant_id)).values()) == {("sent", None)}
     assert len(list(settings.mail_dir.glob("*.eml"))) == len(NAMES)
+
+
+async def test_a_text_message_whose_answer_a_killed_sender_never_saw_is_not_sent_again(
+    database: Database, tenant_id: UUID, smtp_settings: Settings
+) -> None:
+    numbers = {f"p{number}": f"+49151123456{number:02}" for number in range(40)}
+    async with twilio.twilio() as server:
+        server.silent.update(list(numbers.values())[:3])
+        secret = {"auth_token": twilio.TOKEN}
+        await texting.account(database, tenant_id, smtp_settings, "twilio", server.config(), secret)
+        await texting.reachable(database, tenant_id, numbers)
+        await texting.queue(database, tenant_id, "sms", await texting.version(database, tenant_id, "sms", "Hi"))
+
+        async def the_silent_wait() -> bool:
+            return server.silent <= {each["To"] for each in server.sent}
+
+        async with process(smtp_settings) as running:
+            await until(the_silent_wait, seconds=30)
+            running.send_signal(signal.SIGKILL)
+            await running.wait()
+        async with sending(database, smtp_settings):
+            await until(lambda: _none_open(database, tenant_id))
+        arrivals = Counter(each["To"] for each in server.sent)
+    told = await texting.told(database, tenant_id)
+    in_doubt = {numbers[name] for name, (status, _, _) in told.items() if status == "in_doubt"}
+    assert set(Counter(status for status, _, _ in told.values())) == {"sent", "in_doubt"}
+    assert server.silent <= in_doubt
+    assert max(arrivals.values()) == 1
+    assert set(numbers.values()) - in_doubt <= set(arrivals)
+
+
+async def test_a_post_that_a_killed_sender_made_is_tried_again_and_stands_once(
+    database: Database, tenant_id: UUID, smtp_settings: Settings
+) -> None:
+    async with mastodon.mastodon() as server:
+        server.hold = asyncio.Event()
+        secret = {"access_token": mastodon.TOKEN}
+        await texting.account(database, tenant_id, smtp_settings, "mastodon", {"base_url": server.url}, secret)
+        message_id = await texting.queue_post(
+            database, tenant_id, await texting.version(database, tenant_id, "social", "Hi")
+        )
+
+        async def posted() -> bool:
+            return bool(server.posts)
+
+        async with process(smtp_settings) as running:
+            await until(posted, seconds=30)
+            running.send_signal(signal.SIGKILL)
+            await running.wait()
+        server.hold.set()
+        async with sending(database, smtp_settings):
+            await until(lambda: _none_open(database, tenant_id))
+        assert list(server.posts) == [str(message_id)]
+    assert (await texting.told(database, tenant_id))["None"][:2] == ("sent", None)
 
 
 @pytest.mark.parametrize("loss", ["another machine", "a restart of the machine"])
