@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from core.logging import get_logger
 from core.sealing import Seal, UnsealableError
 from integrations.email.signing import Signer
@@ -33,12 +36,13 @@ class Keys:
         key = (row["id"], row["selector"])
         if key not in self._opened:
             try:
-                pem = self._seal.open(row["private_key"])
+                private_key = load_pem_private_key(self._seal.open(row["private_key"]), None)
             except UnsealableError:
                 # mail that nobody signed still arrives; losing it because of a changed SECRET_KEY would not help
                 _log.error("sender_domain_key_unreadable", domain=row["domain"])
                 return None
+            assert isinstance(private_key, RSAPrivateKey)  # noqa: S101 - no other is ever made
             while len(self._opened) >= _KEPT:
                 del self._opened[next(iter(self._opened))]
-            self._opened[key] = Signer(row["domain"], row["selector"], pem)
+            self._opened[key] = Signer(row["domain"], row["selector"], private_key)
         return self._opened[key]

@@ -1,9 +1,15 @@
 """Mail that says it is from a tenant's own domain is signed, and whoever gets it can see that it is."""
 
+import base64
 from uuid import UUID
 
 import dkim
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from dkim.canonicalization import Relaxed
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select
 
 from core.actor import CLI
@@ -11,12 +17,14 @@ from core.database import Database
 from core.sealing import Seal
 from core.settings import Settings
 from integrations.dns.txt import Resolver
-from integrations.email.signing import Signer, for_sender
+from integrations.email.signing import Signer, for_sender, relaxed_body
 from models import SenderDomain
 from services.marketing import sender_domains
 from services.tenancy import tenants
 from tests.integrations.email.dns_server import Zone, serving_zone
 from tests.sender.support import MailServer, open_pages, queue_for, sending, until
+
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 async def verified(database: Database, settings: Settings, zone: Zone, tenant_id: UUID, domain: str) -> SenderDomain:
@@ -122,11 +130,42 @@ async def test_a_record_that_goes_is_noticed_and_a_silent_server_is_not(
 
 
 def test_a_sender_is_signed_for_by_its_own_domain_or_the_nearest_above() -> None:
-    shop, news = Signer("shop.example", "tl1", b""), Signer("news.shop.example", "tl1", b"")
+    shop, news = Signer("shop.example", "tl1", KEY), Signer("news.shop.example", "tl1", KEY)
     signers = {"shop.example": shop, "news.shop.example": news}
     assert for_sender(signers, "a@Shop.example") is shop
     assert for_sender(signers, "a@x.news.shop.example") is news
     assert for_sender(signers, "a@myshop.example") is None
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"b ", b" ", b"\t", b"\r\n", b".", b"=C3=A9"]), max_size=30).map(
+        lambda parts: b"".join([*parts, b"\r\n"])
+    )
+)
+def test_bodies_are_hashed_as_the_verifier_hashes_them(body: bytes) -> None:
+    assert relaxed_body(body) == Relaxed.canonicalize_body(body)  # pyright: ignore[reportUnknownMemberType]  # no types
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"",
+        b"Subject: of\r\n two  \t lines \r\n",
+        b"SUBJECT:x\r\nX-Other: y\r\nList-Unsubscribe:\r\n <https://t.example/u>\r\n",
+    ],
+)
+@pytest.mark.parametrize("body", [b"", b"\r\n\r\n", b"one", b"a  b \r\n\tc\r\n \r\n\r\n"])
+def test_a_signature_holds_and_covers_headers_and_body(more: bytes, body: bytes) -> None:
+    der = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    zone = Zone()
+    zone.texts["tl1._domainkey.shop.example"] = [f"v=DKIM1; k=rsa; p={base64.b64encode(der).decode()}"]
+    head = b"From: a@shop.example\r\nTo: b@x.example\r\n" + more
+    mail = Signer("shop.example", "tl1", KEY).sign(head + b"\r\n" + body)
+    assert max(map(len, mail.split(b"\r\n"))) <= 78
+    assert verify(zone, mail)
+    assert not verify(zone, mail + b"more")
+    assert not verify(zone, mail.replace(b"b@x.example", b"c@x.example"))
+    assert not verify(zone, b"From: other@x.example\r\n" + mail)
 
 
 @pytest.mark.parametrize("text", ["shop", "localhost", "192.0.2.1", "a..b", "-a.example", "x.local", "a b.example"])
