@@ -48,11 +48,14 @@ def members(
             where.append(SegmentMember.person_id <= upto)
         if excluded:
             other = aliased(SegmentMember)
+            # of these too no more is read than may matter
+            beside = [other.person_id > after, *([] if upto is None else [other.person_id <= upto])]
             where.append(
                 ~exists().where(
                     other.tenant_id == tenant_id,
                     other.segment_id.in_(excluded),
                     other.person_id == SegmentMember.person_id,
+                    *beside,
                 )
             )
         parts.append(select(SegmentMember.person_id).where(*where).order_by(SegmentMember.person_id).limit(size))
