@@ -11,7 +11,7 @@ from integrations.email import mime
 from integrations.email.mime import Letter
 from integrations.email.port import Mail
 from sender import notes
-from services.marketing import links, rendering
+from services.marketing import links, rendering, templates
 from services.marketing.rendering import PERSON_FIELDS, TENANT_FIELDS
 from services.marketing.test_sends import MARK, PREFIX, shown_as
 
@@ -56,6 +56,8 @@ def write(row: Mapping[str, Any], text: "Text", *, sender: str, public_url: str,
         {name: row[f"tenant_{name}"] for name in TENANT_FIELDS},
         own,
     )
+    wording = templates.variant_for(text, person["locale"])
+    text = replace(text, subject=wording.subject or "", body=wording.body or "", text_body=wording.text_body)
     topic = {"key": text.topic, "name": text.topic, "wording": None}
     values |= {rendering.CONFIRM_URL: f"{own.base}s/preview", "topic": topic}
     if row["channel"] != "email":

@@ -10,6 +10,7 @@ from pydantic import Field
 from api.dependencies import ActorDep, SessionDep, SettingsDep, requires
 from api.fields import Key, Name, Strict
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.rest.campaign_shapes import CopiesOut, CopyOut
 from api.routing import Router
 from core.errors import InvalidError
 from services.marketing import templates, templating
@@ -177,6 +178,17 @@ class Findings(Strict):
     findings: list[Finding]
 
 
+class CopyRequest(Strict):
+    """Who gets copies, and what they show."""
+
+    to: Annotated[list[Annotated[str, Field(max_length=320)]] | None, Field(max_length=100)] = None
+    """Addresses: of mail, or numbers."""
+    person_ids: Annotated[list[UUID] | None, Field(max_length=100)] = None
+    """People, in place of addresses."""
+    as_person_id: UUID | None = None
+    """Whose values they show; the recipient's own where that is a person."""
+
+
 class Preview(Strict):
     """What this person would get; its links do nothing."""
 
@@ -307,6 +319,15 @@ async def lint_unsaved(body: UnsavedLint, session: SessionDep) -> Findings:
 async def lint(template_id: UUID, session: SessionDep) -> Findings:
     """Say what is wrong, or may be, with the version that is sent now."""
     return _findings(await templates.lint_saved(session, template_id))
+
+
+@router.post("/{template_id}/test", dependencies=[requires("templates:write"), requires("people:read")])
+async def test(template_id: UUID, body: CopyRequest, session: SessionDep, actor: ActorDep) -> CopiesOut:
+    """Send copies to ten recipients at most, marked and at once; they are in no count, and their links do nothing."""
+    copies = await templates.send_copies(
+        session, template_id, to=body.to, person_ids=body.person_ids, as_person_id=body.as_person_id, by=actor
+    )
+    return CopiesOut(messages=[CopyOut.model_validate(each) for each in copies])
 
 
 def _findings(found: list[templates.Finding]) -> Findings:

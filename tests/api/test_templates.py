@@ -283,3 +283,14 @@ async def test_a_saved_template_is_looked_at(client: AsyncClient) -> None:
         ("info", "unsubscribe_link"),
     ]
     assert (await client.post(f"/v1/templates/{new_id()}/lint")).status_code == 404
+
+
+async def test_copies_go_to_few_and_are_logged(client: AsyncClient) -> None:
+    template = (await client.post("/v1/templates", json=TEMPLATE)).json()
+    path = f"/v1/templates/{template['id']}/test"
+    answer = await client.post(path, json={"to": ["tester@shop.example"]})
+    assert answer.status_code == 200, answer.text
+    assert [each["status"] for each in answer.json()["messages"]] == ["queued"]
+    refused = await client.post(path, json={"to": [f"t{number}@shop.example" for number in range(11)]})
+    assert "at most 10" in _problems(refused)["to"]
+    assert (await client.post(f"/v1/templates/{new_id()}/test", json={"to": ["a@shop.example"]})).status_code == 404

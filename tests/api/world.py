@@ -576,6 +576,7 @@ BODIES: Final[dict[str, Any]] = {
         "channel": "sms",
         "template": {"body": "Hello"},
     },
+    "POST /v1/templates/{template_id}/test": {"to": ["tester@shop.example"]},
     "POST /v1/templates/lint": {"channel": "sms", "template": {"body": "Hello"}},
     "POST /v1/journeys": {"key": "new", "name": "New", "definition": JOURNEY},
     "POST /v1/journeys/{journey}/publish": {},

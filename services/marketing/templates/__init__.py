@@ -16,6 +16,7 @@ from services.marketing.templates.store import (
     versions,
 )
 from services.marketing.templates.texts import Channel, Purpose, Text, Wording
+from services.marketing.templates.trying import send_copies
 
 __all__ = [
     "Channel",
@@ -37,6 +38,7 @@ __all__ = [
     "preview_unsaved",
     "replace",
     "restore",
+    "send_copies",
     "text_of",
     "variant_for",
     "versions",
