@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import httpx
 
-from stack import demo_people, demo_segments
+from stack import demo_campaign, demo_people, demo_segments
 from stack.demo_tenant import JOURNEYS, LEAD_FORM, TEMPLATES
 from stack.dev import DevInfo
 from stack.processes import StackError
@@ -24,8 +24,8 @@ Report = Callable[[str], None]
 
 PATIENCE_SECONDS = 60
 POLL_SECONDS = 0.1
-MAILS = 3
-"""Welcome, reminder, thank-you."""
+MAILS = 4
+"""Welcome, reminder, thank-you, the campaign's."""
 POSTAL_ADDRESS = "Throughline Demo, Example Street 1, 1234 AB Exampleton"
 WEBSITE = "https://shop.example"
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
@@ -66,6 +66,7 @@ class Demo:
         self._retain(person_id)
         demo_segments.play(self, run=self._run, person_id=person_id)
         demo_people.play(self, run=self._run, person_id=person_id)
+        demo_campaign.play(self, self, run=self._run, email=self._email)
         profile: dict[str, Any] = self.until("the record of his mails", lambda: self._told_profile(person_id))
         self._report("\nThe profile, all of it from one record (of each activity just what and when):\n")
         activities = [{"type": activity["type"], "at": activity["at"]} for activity in profile["activities"]]
@@ -88,9 +89,10 @@ class Demo:
             if made.is_success:  # else it was made by an earlier run
                 self.call("POST", f"/journeys/{key}/publish", {})
         demo_segments.prepare(self)
+        demo_campaign.prepare(self)
         self.tell(
-            f"Tenant ready: {len(TEMPLATES)} templates, {len(JOURNEYS) + 1} journeys published, a form, a write key, "
-            f"an object and {len(demo_segments.SEGMENTS)} segments."
+            f"Tenant ready: {len(TEMPLATES) + 1} templates, {len(JOURNEYS) + 1} journeys published, a form, a write "
+            f"key, an object and {len(demo_segments.SEGMENTS)} segments."
         )
 
     def _arrive(self) -> None:
@@ -109,7 +111,7 @@ class Demo:
         self.tell(f"   {self._email}: is_lead: {person['is_lead']}, stage {person['lifecycle_stage']}")
         types = {item["type"] for item in self.get(f"/people/{person_id}/timeline")["items"]}
         self.tell(f"   The page he saw before is in his record: {'page.viewed' in types}")
-        self._mail("Welcome")
+        self.mail("Welcome")
         self.tell("   Journey `welcome` sent its mail.")
         return person_id
 
@@ -119,7 +121,7 @@ class Demo:
         self._event("cart.updated", {"cart_id": cart_id, "total": "100.00", "currency": "EUR"})
         passage = self.until("the cart's journey", lambda: self._passage("abandoned_cart", person_id))
         self.tell(f"   Journey `abandoned_cart` waits at `{passage['node']}` for this cart's order.")
-        mail = self._mail("Your cart")
+        mail = self.mail("Your cart")
         self.tell("   3 seconds without an order: the reminder went out. He opens it.")
         self._open(mail)
         return cart_id
@@ -137,7 +139,7 @@ class Demo:
         self.tell("5. Marketing enrolls him in `customer_retention`.")
         done = self.call("POST", "/journeys/customer_retention/enrollments", {"person_id": person_id}).json()
         self.tell(f"   enrolled: {done['enrolled']}")
-        self._mail("Thank you")
+        self.mail("Thank you")
         self.tell("   The thank-you mail is out; the journey waits 30 days for the next order, restart or not.")
 
     def _say_goodbye(self, person_id: str) -> None:
@@ -200,7 +202,7 @@ class Demo:
         return person if person[flag] else None
 
     def _told_profile(self, person_id: str) -> dict[str, Any] | None:
-        """The profile, once it tells of all three mails: a mail is there a moment before its record."""
+        """The profile, once it tells of all four mails: a mail is there a moment before its record."""
         profile = self.get(f"/people/{person_id}/profile")
         return profile if profile["campaigns"]["email_engagement"]["sent"] == MAILS else None
 
@@ -212,8 +214,8 @@ class Demo:
         passage = self._passage(journey, person_id)
         return passage if passage and passage["ended_at"] else None
 
-    def _mail(self, subject: str) -> str:
-        """Wait for a mail to him whose subject begins so; return its HTML, empty where mail goes to an SMTP server."""
+    def mail(self, subject: str) -> str:
+        """Wait for a mail to him whose subject holds this; return its HTML, empty where mail goes to an SMTP server."""
         if self._info.mail_dir is None:
             return ""
         folder = Path(self._info.mail_dir)
@@ -222,7 +224,7 @@ class Demo:
             for path in folder.rglob("*.eml"):
                 with suppress(OSError):
                     message = message_from_bytes(path.read_bytes(), policy=policy.default)
-                    if self._email in str(message["To"]) and str(message["Subject"]).startswith(subject):
+                    if self._email in str(message["To"]) and subject in str(message["Subject"]):
                         body = message.get_body(("html",))
                         return body.get_content() if body else ""
             return None
@@ -232,10 +234,14 @@ class Demo:
     def _open(self, html: str) -> None:
         pixel = _PIXEL.search(html)
         if pixel:
-            # as a mail program does: what calls itself a program is no open of a person
-            answer = httpx.get(pixel.group(1).replace("&amp;", "&"), headers={"User-Agent": BROWSER}, timeout=10)
-            if not answer.is_success:
-                raise StackError(f"the picture that tells of opening answered {answer.status_code}")
+            self.visit(pixel.group(1).replace("&amp;", "&"))
+
+    def visit(self, address: str) -> None:
+        """Follow a link of a mail, or load its picture, as a person's mail program does, and go no further."""
+        # what calls itself a program is no person
+        answer = httpx.get(address, headers={"User-Agent": BROWSER}, timeout=10)
+        if answer.is_error:
+            raise StackError(f"a link of a mail answered {answer.status_code}")
 
     def until(self, what: str, look: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever `look` finds
         """Wait until `look` returns something, a minute at most."""
