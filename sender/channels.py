@@ -120,14 +120,18 @@ class Channels:
 
     async def _open(self, key: tuple[UUID, str], version: tuple[UUID, datetime]) -> _Open:
         """Return what delivers by an account as it stands now."""
-        known = self._opened.pop(key, None)
-        if known is not None and known.version != version:
-            await self._replace(known)
-            known = None
-        if known is None:
+        known = self._opened.get(key)
+        if known is None or known.version != version:
             async with self.database.tenant(key[0]) as session:
-                known = self._new(await accounts.get(session, version[0]), version)
-        self._opened[key] = known
+                account = await accounts.get(session, version[0])
+            known = self._opened.get(key)  # another page may have opened it meanwhile
+            if known is None or known.version != version:
+                before, known = known, self._new(account, version)
+                self._opened[key] = known
+                if before is not None:
+                    await self._replace(before)
+        if self._opened.get(key) is known:
+            self._opened[key] = self._opened.pop(key)  # used last
         while len(self._opened) > _MAX_IDLE:
             await self._replace(self._opened.pop(next(iter(self._opened))))
         return known

@@ -15,6 +15,7 @@ from services.marketing.short_links import NewLink
 from tests.factories.erasing import erased
 from tests.sender.support import queue_for
 
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 TARGET = "https://shop.example/sale?x=1"
 
 
@@ -37,8 +38,9 @@ async def test_a_short_link_leads_on_and_is_counted(
 ) -> None:
     code, message = await kept(database, tenant_id, settings)
     for method in ("HEAD", "GET", "GET"):
-        answer = await anonymous.request(method, f"/t/l/{code}")
+        answer = await anonymous.request(method, f"/t/l/{code}", headers={"User-Agent": BROWSER})
         assert (answer.status_code, answer.headers["location"]) == (302, TARGET)
+    await anonymous.get(f"/t/l/{code}", headers={"User-Agent": "curl/8.0"})  # a program's counts apart
     async with database.tenant(tenant_id) as session:
         clicks = await session.scalar(
             select(Message.clicks).where(Message.tenant_id == tenant_id, Message.id == message.message_id)

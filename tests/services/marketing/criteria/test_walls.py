@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from core import database
 from core.database import READERS
@@ -271,7 +272,14 @@ async def test_what_is_not_asked_for_is_not_read(store: Store) -> None:
     assert "template" in read(await plan(store, "select person_id from messages where template_key = 'a'"))
 
 
-async def test_conditions_use_the_indexes_under_the_policies(store: Store) -> None:
+async def test_conditions_use_the_indexes_under_the_policies(store: Store, database_url: str) -> None:
+    async with store.database.tenant(store.tenant_id) as session:
+        crowd = "INSERT INTO person (tenant_id, id, score) SELECT :tenant, tl_uuid7(), n FROM generate_series(1, 5000) n"
+        await session.execute(text(crowd), {"tenant": store.tenant_id})
+    owner = await asyncpg.connect(database_url)
+    await owner.execute("ANALYZE person")
+    await owner.close()
+
     def used(steps: list[dict[str, Any]]) -> set[str]:
         return {step["Index Name"] for step in steps if "Index Name" in step}
 
