@@ -274,7 +274,9 @@ async def test_what_is_not_asked_for_is_not_read(store: Store) -> None:
 
 async def test_conditions_use_the_indexes_under_the_policies(store: Store, database_url: str) -> None:
     async with store.database.tenant(store.tenant_id) as session:
-        crowd = "INSERT INTO person (tenant_id, id, score) SELECT :tenant, tl_uuid7(), n FROM generate_series(1, 5000) n"
+        crowd = (
+            "INSERT INTO person (tenant_id, id, score) SELECT :tenant, tl_uuid7(), n FROM generate_series(1, 5000) AS n"
+        )
         await session.execute(text(crowd), {"tenant": store.tenant_id})
     owner = await asyncpg.connect(database_url)
     await owner.execute("ANALYZE person")
