@@ -30,6 +30,7 @@ def shop(deployment: Deployment) -> Generator[Shop]:
     """A tenant of this test's own, on a deployment that is all up."""
     deployment.revive()
     deployment.kills.clear()
+    deployment.sink.accepted.clear()
     deployment.wait_for("the API answers", deployment.api_answers, seconds=60)
     made = Shop(deployment)
     yield made
