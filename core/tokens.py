@@ -33,8 +33,6 @@ _BOUNCE_MAC_BYTES: Final = 5
 knows its address anyway; of other messages, they would have to guess two ids too."""
 _ACCOUNT: Final = b"tl-account"
 
-_KINDS: Final = (_FORM_VIEW, _OPEN, _CLICK, _UNSUBSCRIBE, _PREFERENCES, _CONFIRM, _BOUNCE, _ACCOUNT)
-
 NO_MESSAGE: Final = UUID(int=0)
 """Stands in a `ConsentRef` for the message where the link was not given out by one."""
 
@@ -113,9 +111,8 @@ class Tokens:
 
     def __init__(self, secret: str) -> None:
         """Derive the key; `secret` is the deployment's `SECRET_KEY`, of any length."""
-        key = hashlib.blake2b(secret.encode(), digest_size=32, person=b"tl-tokens").digest()
-        # A copy of a hash that has its key is half the work of one that is given it.
-        self._keyed = {kind: hashlib.blake2b(_VERSION, digest_size=_MAC_BYTES, key=key, person=kind) for kind in _KINDS}
+        self._key = hashlib.blake2b(secret.encode(), digest_size=32, person=b"tl-tokens").digest()
+        self._keyed: dict[bytes, hashlib.blake2b] = {}
         self.short_key: Final = hashlib.blake2b(secret.encode(), digest_size=32, person=b"tl-short").digest()
         """Makes the codes of short links."""
 
@@ -218,7 +215,11 @@ class Tokens:
         return payload
 
     def _mac(self, kind: bytes, payload: bytes) -> bytes:
-        hashed = self._keyed[kind].copy()
+        keyed = self._keyed.get(kind)
+        if keyed is None:
+            keyed = hashlib.blake2b(_VERSION, digest_size=_MAC_BYTES, key=self._key, person=kind)
+            self._keyed[kind] = keyed
+        hashed = keyed.copy()  # half the work of one that is given the key
         hashed.update(payload)
         return hashed.digest()
 
