@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -28,7 +29,7 @@ from contracts.campaigns import (
     RunFailure,
     Slice,
 )
-from core.database import Database
+from core.database import Database, TenantSession
 from core.errors import PlatformError
 from services.marketing.campaigns import choosing, course, freezing
 
@@ -70,13 +71,7 @@ class CampaignActivities:
     @activity.defn(name=FREEZE)
     async def freeze(self, run: CampaignInput) -> Slice:
         """Queue the audience page by page until all are, or some minutes are over."""
-        ends = time.monotonic() + SLICE_SECONDS
-        async with _told(), alive():
-            while True:
-                async with self._database.tenant(run.tenant_id) as session:
-                    done = await freezing.page(session, run.run_id)
-                if done or time.monotonic() > ends:
-                    return Slice(done=done)
+        return await self._slice(run, freezing.page)
 
     @activity.defn(name=DECIDE)
     async def decide(self, run: CampaignInput) -> Slice:
@@ -88,13 +83,7 @@ class CampaignActivities:
     @activity.defn(name=RELEASE)
     async def release(self, run: CampaignInput) -> Slice:
         """Let the rest of the audience go with the winner's text, page by page."""
-        ends = time.monotonic() + SLICE_SECONDS
-        async with _told(), alive():
-            while True:
-                async with self._database.tenant(run.tenant_id) as session:
-                    done = await choosing.release(session, run.run_id)
-                if done or time.monotonic() > ends:
-                    return Slice(done=done)
+        return await self._slice(run, choosing.release)
 
     @activity.defn(name=WATCH)
     async def watch(self, run: CampaignInput) -> Outlook:
@@ -111,6 +100,16 @@ class CampaignActivities:
                 pause = _SHORTEST if seen.waiting != before else min(pause * 2, _LONGEST)
                 before = seen.waiting
                 await asyncio.sleep(pause)
+
+    async def _slice(self, run: CampaignInput, page: Callable[[TenantSession, UUID], Awaitable[bool]]) -> Slice:
+        """Do page after page, each in a transaction of its own, until it says that it was the last, or time is up."""
+        ends = time.monotonic() + SLICE_SECONDS
+        async with _told(), alive():
+            while True:
+                async with self._database.tenant(run.tenant_id) as session:
+                    done = await page(session, run.run_id)
+                if done or time.monotonic() > ends:
+                    return Slice(done=done)
 
     async def _later(self, run: CampaignInput) -> datetime:
         async with self._database.tenant(run.tenant_id) as session:
