@@ -1,7 +1,5 @@
 """Campaigns by a real worker: sent and finished, told at once what changed."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -11,15 +9,13 @@ from temporalio.client import Client
 
 from activities import campaigns as activities
 from contracts.campaigns import Outlook
-from core.database import Database
 from core.errors import UnavailableError
 from core.settings import Settings
 from services.marketing.campaigns import control, course, freezing
-from services.tenancy import tenants
 from tests.eventually import eventually
 from tests.factories.campaigning import Campaigning, campaigning, schedule
+from tests.factories.mailing import mailing
 from tests.factories.marketing import Marketing
-from tests.sender.support import MailServer, sending, serving
 from workflows.campaign import CampaignWorkflow
 
 MONTH = timedelta(days=30)
@@ -28,32 +24,6 @@ MONTH = timedelta(days=30)
 @pytest.fixture
 def desk(marketing: Marketing, temporal_client: Client) -> Campaigning:
     return campaigning(marketing, temporal_client)
-
-
-@pytest.fixture
-async def alone(empty_database_url: str, temporal_client: Client) -> AsyncGenerator[Campaigning]:
-    """A database of the test's own: a sender sends what is queued for any tenant."""
-    database = Database(empty_database_url)
-    async with database.system() as session:
-        tenant = await tenants.create(session, "test", "Test")
-    yield campaigning(Marketing(database, tenant.id, empty_database_url), temporal_client)
-    await database.close()
-
-
-@asynccontextmanager
-async def mailing(desk: Campaigning, settings: Settings, folder: Path) -> AsyncGenerator[MailServer]:
-    """Run a sender that sends to a server."""
-    async with serving(MailServer()) as server:
-        own = settings.model_copy(
-            update={
-                "database_url": desk.marketing.url,
-                "smtp_url": server.url,
-                "data_dir": folder,
-                "mail_dir": folder / "mail",
-            }
-        )
-        async with sending(desk.marketing.database, own):
-            yield server
 
 
 async def test_a_campaign_is_sent_to_each_once_and_finishes(

@@ -1,51 +1,25 @@
 """Campaigns with a real worker, a real sender and a mail server: who gets what, once, whatever is done meanwhile."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from temporalio.client import Client
 
-from core.database import Database
 from core.settings import Settings
 from sender.policy import Policy
 from services.marketing.campaigns import control
-from services.tenancy import tenants
 from tests.eventually import eventually
-from tests.factories.campaigning import Campaigning, campaigning
-from tests.factories.marketing import Marketing
-from tests.sender.support import MailServer, sending, serving
+from tests.factories.campaigning import Campaigning
+from tests.factories.mailing import mailing
+from tests.sender.support import MailServer
 
 SOON = Policy(poll_seconds=0.02)
 
 
 @pytest.fixture
-async def desk(empty_database_url: str, temporal_client: Client) -> AsyncGenerator[Campaigning]:
-    """A database of the test's own: a sender sends what is queued for any tenant."""
-    database = Database(empty_database_url)
-    async with database.system() as session:
-        tenant = await tenants.create(session, "test", "Test")
-    yield campaigning(Marketing(database, tenant.id, empty_database_url), temporal_client)
-    await database.close()
-
-
-@asynccontextmanager
-async def mailing(desk: Campaigning, settings: Settings, folder: Path) -> AsyncGenerator[MailServer]:
-    """Run a sender that sends to a server."""
-    async with serving(MailServer()) as server:
-        own = settings.model_copy(
-            update={
-                "database_url": desk.marketing.url,
-                "smtp_url": server.url,
-                "data_dir": folder,
-                "mail_dir": folder / "mail",
-            }
-        )
-        async with sending(desk.marketing.database, own, policy=SOON):
-            yield server
+def desk(alone: Campaigning) -> Campaigning:
+    return alone
 
 
 async def _count(desk: Campaigning, status: str) -> int:
@@ -68,7 +42,7 @@ async def test_a_pause_and_a_cancel_count_between_two_recipients(
     campaign = await desk.campaign(people)
     await desk.do(control.send, campaign)
     await desk.owed()
-    async with mailing(desk, settings, tmp_path) as server, desk.worker():
+    async with mailing(desk, settings, tmp_path, policy=SOON) as server, desk.worker():
         server.hold = asyncio.Event()
 
         async def begun() -> bool:
@@ -118,7 +92,10 @@ async def test_the_rest_gets_the_winner_and_the_holdout_nothing(
     )
     await desk.do(control.send, campaign)
     await desk.owed()
-    async with mailing(desk, settings, tmp_path) as server, desk.worker(clock=lambda: datetime.now(UTC) + ahead):
+    async with (
+        mailing(desk, settings, tmp_path, policy=SOON) as server,
+        desk.worker(clock=lambda: datetime.now(UTC) + ahead),
+    ):
         await desk.frozen(campaign)
         sample = {person for person, (message, _) in (await desk.messages()).items() if message.tested}
 
