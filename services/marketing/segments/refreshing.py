@@ -63,7 +63,7 @@ async def owe(
     """Have the segment computed for everybody once this transaction has committed; return the computation.
 
     One that is under way for the same revision is returned instead, unless `restart` says that it may have passed by
-    what changed; one of an older revision is given up.
+    what changed; one of an older revision is given up. What takes the place of a quiet one is quiet.
 
     Raises:
         ConflictError: the segment is static.
@@ -88,6 +88,7 @@ async def owe(
             return active
         active.status = "superseded"
         active.finished_at = func.now()
+        quiet = quiet or active.quiet  # what is left of it is still nobody's doing
         await session.flush()
         await _make_up_for(session, active, segment.key)
     run = SegmentRefresh(

@@ -4,12 +4,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from core.actor import CLI
 from core.errors import ConflictError, InvalidError
+from models import SegmentRefresh
 from services.identity import people
 from services.identity.people import PersonChange
-from services.marketing.segments import definitions, freshness, membership
+from services.marketing.segments import definitions, freshness, membership, refreshing
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing
 from tests.factories.segmenting import Segments, happened
@@ -45,6 +47,28 @@ async def test_a_new_segment_is_computed_and_then_follows_what_happens(segments:
     [computed] = await segments.events("segment.computed")
     assert computed.properties["entered"] == 1
     assert computed.properties["quiet"] is True
+
+
+async def test_what_takes_the_place_of_a_quiet_computation_is_quiet(segments: Segments) -> None:
+    ann, bob = await segments.marketing.people(2)
+    await set_plan(segments, ann, "pro")
+    await segments.add("pro", PRO)
+    await segments.change("pro", rules={"not": PRO})
+    async with segments.session() as session:
+        quiet = await session.scalar(
+            select(SegmentRefresh.id).where(
+                SegmentRefresh.tenant_id == session.tenant_id, SegmentRefresh.status == "queued"
+            )
+        )
+        assert quiet is not None
+        await refreshing.load(session, quiet)  # it has begun, and has looked at nobody yet
+    async with segments.session() as session:
+        segment = await definitions.find(session, "pro")
+        asked = await refreshing.owe(session, segment, cause="manual", quiet=False, by=CLI, restart=True)
+        assert asked.id != quiet
+    await segments.compute()
+    assert await segments.members("pro") == {bob}
+    assert await segments.events("segment.entered", "segment.left") == []
 
 
 async def test_counts_follow_events_and_time(segments: Segments) -> None:
