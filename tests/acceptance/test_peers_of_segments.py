@@ -95,11 +95,11 @@ async def test_02_overlapping_recomputations_drop_nobody_from_journeys(running: 
         async def entered() -> bool:
             return len(await marketing.enrollments(version)) == 40
 
-        await eventually(entered, seconds=60)
+        await eventually(entered)
         # What they wait for does not depend on who is in the segment, nor on how often that is computed.
         await segments.change("pro", rules={"not": PRO})
         await asyncio.gather(recompute(), recompute())
-        await eventually(lambda: all_ended(marketing, version, 40), seconds=60)
+        await eventually(lambda: all_ended(marketing, version, 40))
     assert await segments.members("pro") == set(inside[40:])
     assert {row.reason for row in await marketing.enrollments(version)} == {"finished"}
     assert Counter(message.person_id for message in await marketing.messages()) == dict.fromkeys(inside[:40], 1)
