@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
 from models.identity import CHANNELS, one_of
 
-PROVIDERS = ("smtp", "twilio", "fcm", "mastodon")
+PROVIDERS = ("smtp", "sendgrid", "mailgun", "postmark", "ses", "twilio", "fcm", "mastodon")
 
 
 class ChannelAccount(Created, TenantRow):

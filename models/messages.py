@@ -23,7 +23,8 @@ class Template(Created, TenantRow):
     __tablename__ = "template"
     __table_args__ = (
         of_tenant(),
-        UniqueConstraint("tenant_id", "channel", "key"),
+        # the key of a deleted one is free again
+        Index("template_key", "tenant_id", "channel", "key", unique=True, postgresql_where=text("deleted_at IS NULL")),
         CheckConstraint(one_of("channel", CHANNELS), name="channel"),
     )
 
@@ -31,6 +32,8 @@ class Template(Created, TenantRow):
     channel: Mapped[str]
     name: Mapped[str | None]
     current_version_id: Mapped[UUID | None]
+    deleted_at: Mapped[datetime | None]
+    """Set: nothing new is made from it; what was sent keeps its text."""
 
 
 class TemplateVersion(Created, TenantRow):
