@@ -4,7 +4,6 @@ Each is one statement about pages. A page that is being sent when it is held is 
 senders are woken and look. A page that waits for the winner of a test keeps waiting for it through pauses.
 """
 
-from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Update, func, or_, select, update
@@ -13,8 +12,6 @@ from core.database import TenantSession
 from core.errors import NotFoundError
 from core.wake import MESSAGE_CHANNEL
 from models import CampaignRun, MessagePage
-
-_WINNER: Final = "winner"
 
 
 async def pause(session: TenantSession, run_id: UUID) -> None:
@@ -55,25 +52,11 @@ async def cancel(session: TenantSession, run_id: UUID) -> None:
     session.wake_after_commit(MESSAGE_CHANNEL)
 
 
-async def release_winner(session: TenantSession, run_id: UUID) -> None:
-    """Let go what waited for the winner of a test; while the run is paused it is held until that ends.
-
-    Raises:
-        NotFoundError: no such run.
-    """
-    status = await _lock(session, run_id)
-    held_for = "pause" if status == "paused" else None
-    await session.execute(_of(session, run_id).where(MessagePage.held_for == _WINNER).values(held_for=held_for))
-    session.wake_after_commit(MESSAGE_CHANNEL)
-
-
-async def _lock(session: TenantSession, run_id: UUID) -> str:
-    """Return the run's status, which stays so until the transaction ends; who queues for the run waits meanwhile."""
-    run = select(CampaignRun.status).where(CampaignRun.tenant_id == session.tenant_id, CampaignRun.id == run_id)
-    status = await session.scalar(run.with_for_update())
-    if status is None:
+async def _lock(session: TenantSession, run_id: UUID) -> None:
+    """Have the run stay as it is until the transaction ends; who queues for it waits meanwhile."""
+    run = select(CampaignRun.id).where(CampaignRun.tenant_id == session.tenant_id, CampaignRun.id == run_id)
+    if await session.scalar(run.with_for_update()) is None:
         raise NotFoundError("No such run.")
-    return status
 
 
 def _of(session: TenantSession, run_id: UUID) -> Update:

@@ -130,21 +130,6 @@ async def test_a_pause_lets_nothing_go_that_waits_for_the_winner(database: Datab
     for status in ("paused", "running"):
         await _status(database, tenant_id, run_id, status)
         assert await _holds(database, tenant_id) == {"winner"}
-    await _status(database, tenant_id, run_id, "paused")
-    async with database.tenant(tenant_id) as session:
-        await holding.release_winner(session, run_id)
-    assert await _holds(database, tenant_id) == {"pause"}  # decided while it is paused
-    await _status(database, tenant_id, run_id, "running")
-    assert await _holds(database, tenant_id) == {None}
-
-
-async def test_the_winner_lets_the_rest_go(database: Database, tenant_id: UUID) -> None:
-    await queue_for(database, tenant_id, ["ann"])
-    run_id = await _of_run(database, tenant_id, held_for="winner")
-    async with database.tenant(tenant_id) as session:
-        await holding.release_winner(session, run_id)
-        assert session.wakes
-    assert await _holds(database, tenant_id) == {None}
 
 
 async def test_what_was_not_sent_in_time_is_not_sent(
