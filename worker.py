@@ -34,6 +34,7 @@ from integrations.geocoding.offline import OfflineGeocoder
 from integrations.geocoding.port import Geocoder
 from relay import process as relay
 from sender.loop import Sender
+from services.marketing import journey_sends
 from workflows.attribution import RecomputeAttributionWorkflow
 from workflows.campaign import CampaignOccurrenceWorkflow, CampaignWorkflow
 from workflows.duplicates import FindDuplicatesWorkflow
@@ -106,7 +107,7 @@ def identity_worker(client: Client, activities: Sequence[Callable[..., Any]]) ->
 def marketing_activities(database: Database, sender: Sender) -> list[Callable[..., Any]]:
     """Return the activities of the marketing domain."""
     return [
-        *JourneyActivities(database, sender.wake).all(),
+        *JourneyActivities(database, journey_sends.ACTIONS, sender.wake).all(),
         *SegmentActivities(database).all(),
         *CampaignActivities(database).all(),
         *AttributionActivities(database).all(),

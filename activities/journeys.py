@@ -19,16 +19,18 @@ from contracts.journeys import (
 from core.database import Database, TenantSession
 from core.errors import NotFoundError
 from journeys.members import decode, encode
-from services.marketing import steps, versions
-from services.marketing.members import CohortMembers
+from services.journeys import steps, versions
+from services.journeys.members import CohortMembers
+from services.journeys.steps import Actions, Step
 
 
 class JourneyActivities:
     """The store's side of journeys, for one process."""
 
-    def __init__(self, database: Database, wake_sender: Callable[[], None]) -> None:
-        """Use `database`; call `wake_sender` when a step may have queued messages."""
+    def __init__(self, database: Database, actions: Actions, wake_sender: Callable[[], None]) -> None:
+        """Have nodes do what `actions` says; call `wake_sender` when a step may have queued messages."""
         self._database = database
+        self._actions = actions
         self._wake_sender = wake_sender
 
     def all(self) -> list[Callable[..., Any]]:
@@ -52,37 +54,37 @@ class JourneyActivities:
         tenant_id = request.cohort.tenant_id
         try:
             async with self._database.tenant(tenant_id) as session:
-                return await steps.run(session, await _step(session, request), members, isolating=False)
+                return await steps.run(session, await self._step(session, request), members, isolating=False)
         except DBAPIError as error:
             if steps.permanent(error) is None:
                 raise
         # Somebody's data is at fault: once more, with savepoints that cost round trips, to find out whose.
         async with self._database.tenant(tenant_id) as session:
-            return await steps.run(session, await _step(session, request), members)
+            return await steps.run(session, await self._step(session, request), members)
 
     @activity.defn(name=PARK)
     async def park_members(self, request: ParkRequest) -> StepResult:
         """Set aside, visibly, the members of a step that failed as a whole; say where each of them is now."""
         members = _members(request.step)
         async with alive(), self._database.tenant(request.step.cohort.tenant_id) as session:
-            step = await _step(session, request.step)
+            step = await self._step(session, request.step)
             return _result(await steps.park_all(session, step, members, request.error), request.step.size)
+
+    async def _step(self, session: TenantSession, request: StepRequest) -> Step:
+        return Step(
+            version=await versions.load(session, request.version_id),
+            kind=request.kind,
+            node=request.node,
+            visit=request.visit,
+            timed_out=request.timed_out,
+            attempt=activity.info().attempt,
+            actions=self._actions,
+        )
 
 
 def _members(request: StepRequest) -> CohortMembers:
     cohort = request.cohort
     return CohortMembers(cohort.tenant_id, cohort.cohort_id, request.size, decode(request.members, request.size))
-
-
-async def _step(session: TenantSession, request: StepRequest) -> steps.Step:
-    return steps.Step(
-        version=await versions.load(session, request.version_id),
-        kind=request.kind,
-        node=request.node,
-        visit=request.visit,
-        timed_out=request.timed_out,
-        attempt=activity.info().attempt,
-    )
 
 
 def _result(done: steps.StepOutcome, size: int) -> StepResult:

@@ -23,7 +23,8 @@ from core.database import Database
 from core.settings import Settings
 from core.temporal import connect
 from migrations.run import upgrade
-from services.marketing import journeys, templates, versions
+from services.journeys import journeys, versions
+from services.marketing import templates
 from services.tenancy import tenants
 from stack.dev import CACHE
 from stack.postgres import EmbeddedPostgres

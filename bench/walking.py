@@ -19,10 +19,11 @@ from core.database import Database
 from journeys.members import everyone
 from models import Cohort, Enrollment
 from relay.cohorts import CohortStarter
-from services.marketing import enrollments, steps
-from services.marketing.enrollments import Candidate
-from services.marketing.members import CohortMembers
-from services.marketing.versions import LoadedVersion
+from services.journeys import enrollments, steps
+from services.journeys.enrollments import Candidate
+from services.journeys.members import CohortMembers
+from services.journeys.versions import LoadedVersion
+from services.marketing import journey_sends
 from worker import marketing_worker
 
 DEFINITION: dict[str, Any] = {
@@ -79,7 +80,9 @@ async def walker(tenant: Tenant) -> AsyncGenerator[None]:
     """Run what walks cohorts, in this process: the worker and the starter of cohorts."""
     stop = asyncio.Event()
     starter = CohortStarter(tenant.database, tenant.client, eager=True)
-    async with marketing_worker(tenant.client, JourneyActivities(tenant.database, lambda: None).all()):
+    async with marketing_worker(
+        tenant.client, JourneyActivities(tenant.database, journey_sends.ACTIONS, lambda: None).all()
+    ):
         running = asyncio.create_task(starter.run(stop))
         try:
             yield
@@ -111,7 +114,11 @@ async def by_sql(tenant: Tenant, version: LoadedVersion, people: Sequence[UUID])
         for node in PATH:
             kind = "leave_wait" if node == "pause" else "act"
             async with tenant.database.tenant(tenant.id) as session:
-                await steps.run(session, steps.Step(version, kind, node, 1, timed_out=False, attempt=1), members)
+                await steps.run(
+                    session,
+                    steps.Step(version, kind, node, 1, timed_out=False, attempt=1, actions=journey_sends.ACTIONS),
+                    members,
+                )
     seconds = time.perf_counter() - began
     await started(tenant.database)
     return seconds
@@ -126,7 +133,7 @@ async def started(database: Database) -> None:
 async def one_by_one(tenant: Tenant, version: LoadedVersion, people: Sequence[UUID]) -> float:
     """Seconds for one workflow per person, rows and durability the same; started 20 at a time."""
     queue = f"bench-{uuid4().hex[:8]}"
-    activities = JourneyActivities(tenant.database, lambda: None)
+    activities = JourneyActivities(tenant.database, journey_sends.ACTIONS, lambda: None)
     places = asyncio.Semaphore(20)
 
     async def one(client: Client, person_id: UUID) -> None:

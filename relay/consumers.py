@@ -3,7 +3,8 @@
 from services.commerce import order_facts
 from services.events.bus import Consumer
 from services.identity import lifecycle, scoring
-from services.marketing import confirmations, merged, triggers
+from services.journeys import merged, triggers
+from services.marketing import confirmations
 from services.marketing.outcomes import attribution, breaker
 from services.marketing.segments import imported, realtime
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Strict
 from api.routing import Router
-from services.marketing import control, passages
+from services.journeys import control, passages
 
 router = Router(prefix="/enrollments", tags=["journeys"])
 

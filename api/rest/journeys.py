@@ -16,7 +16,8 @@ from core.database import TenantSession
 from core.errors import ConflictError, InvalidError, NotFoundError
 from journeys.definition import json_schema
 from models import Segment
-from services.marketing import enrolling_segments, enrollments, journeys, passages, versions
+from services.journeys import enrollments, journeys, passages, versions
+from services.marketing import enrolling_segments
 from services.marketing.segments import definitions
 
 router = Router(prefix="/journeys", tags=["journeys"])

@@ -29,7 +29,8 @@ from core.database import Database, TenantSession
 from core.errors import InvalidError
 from models import Segment
 from services.identity import people
-from services.marketing import criteria, vocabulary
+from services.journeys import vocabulary
+from services.marketing import criteria
 from services.marketing.segments import definitions, freshness, looking, membership, refreshing, rules, runs
 from services.shared import cron
 from services.tenancy import tenants

@@ -19,10 +19,10 @@ from core.actor import Actor
 from core.database import Database, TenantSession
 from core.errors import ConflictError
 from models import Cohort, Segment, SegmentMember
-from services.marketing import enrollments
-from services.marketing.enrollments import COHORT_SIZE, Candidate
-from services.marketing.members import ENROLLMENT
-from services.marketing.versions import LoadedVersion
+from services.journeys import enrollments
+from services.journeys.enrollments import COHORT_SIZE, Candidate
+from services.journeys.members import ENROLLMENT
+from services.journeys.versions import LoadedVersion
 
 REMEMBERED: Final = timedelta(hours=24)
 """How long a request knows what it has done: as long as its key is its own."""

@@ -20,7 +20,7 @@ from journeys.definition import Again
 from models import Enrollment, Person
 from services.events.publish import NewEvent, publish
 from services.identity import import_run
-from services.marketing.versions import LoadedVersion
+from services.journeys.versions import LoadedVersion
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, walk
 from tests.factories.running import Platform

@@ -24,10 +24,10 @@ from core.database import TenantSession
 from models import SegmentRefresh
 from services.identity import people
 from services.identity.people import PersonChange
+from services.journeys.versions import LoadedVersion
 from services.marketing.segments import definitions, membership, refreshing, runs, statements
 from services.marketing.segments.refreshing import Job
 from services.marketing.segments.statements import Rules
-from services.marketing.versions import LoadedVersion
 from services.shared.prepared import Prepared
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, walk

@@ -12,6 +12,7 @@ from activities.journeys import JourneyActivities
 from contracts.journeys import ParkRequest, StepRequest, StepResult
 from core.ids import new_id
 from journeys.state import RunKind
+from services.marketing import journey_sends
 from tests.factories.marketing import Marketing, Walking, walk
 from tests.factories.running import Platform, members
 
@@ -36,7 +37,7 @@ def sender() -> Sender:
 
 @pytest.fixture
 def activities(marketing: Marketing, sender: Sender) -> JourneyActivities:
-    return JourneyActivities(marketing.database, sender.wake)
+    return JourneyActivities(marketing.database, journey_sends.ACTIONS, sender.wake)
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from core.database import TenantSession
 from core.ids import new_id
 from models import Activity, SegmentMember
 from services.identity import merging
-from services.marketing import enrolling_segments, enrollments
+from services.journeys import enrollments
+from services.journeys.versions import LoadedVersion
+from services.marketing import enrolling_segments
 from services.marketing.segments import definitions, membership
-from services.marketing.versions import LoadedVersion
 from services.tenancy import idempotency
 from tests.factories.marketing import Marketing, walk
 from tests.factories.segmenting import Segments

@@ -31,12 +31,13 @@ from models import (
     Waiter,
 )
 from services.events.bus import EventRow
-from services.marketing import enrollments, journeys, steps, templates, triggers, versions
-from services.marketing.enrollments import Candidate, Enrolled
-from services.marketing.members import CohortMembers
-from services.marketing.steps import StepOutcome
+from services.journeys import enrollments, journeys, steps, triggers, versions
+from services.journeys.enrollments import Candidate, Enrolled
+from services.journeys.members import CohortMembers
+from services.journeys.steps import StepOutcome
+from services.journeys.versions import LoadedVersion
+from services.marketing import journey_sends, templates
 from services.marketing.templates import Purpose, Text
-from services.marketing.versions import LoadedVersion
 from tests.eventually import eventually
 
 EXIT: dict[str, Any] = {"type": "exit", "reason": "finished"}
@@ -97,7 +98,7 @@ class Walking:
     ) -> StepOutcome:
         """Take a step, and commit it."""
         async with self.marketing.session() as session:
-            step = steps.Step(self.version, kind, node, visit, timed_out, attempt)
+            step = steps.Step(self.version, kind, node, visit, timed_out, attempt, journey_sends.ACTIONS)
             return await steps.run(session, step, self.members(slots))
 
     def members(self, slots: Iterable[int] | None = None) -> CohortMembers:

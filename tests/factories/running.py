@@ -26,6 +26,7 @@ from relay import cohorts as relay_cohorts
 from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
+from services.marketing import journey_sends
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, Walking
 from workflows.journey import JourneyWorkflow
@@ -47,7 +48,7 @@ class Platform:
             self.client,
             task_queue=self.queue,
             workflows=[JourneyWorkflow],
-            activities=JourneyActivities(self.marketing.database, self._wake_sender).all(),
+            activities=JourneyActivities(self.marketing.database, journey_sends.ACTIONS, self._wake_sender).all(),
             max_cached_workflows=cached,
             interceptors=interceptors,
         )

@@ -26,8 +26,8 @@ from core.database import Database
 from core.settings import Settings
 from core.temporal import connect
 from integrations.geocoding.port import Location, UnreachableError
-from services.marketing import endings, journeys
-from services.marketing.members import ENROLLMENT
+from services.journeys import endings, journeys
+from services.journeys.members import ENROLLMENT
 from services.tenancy import tenants
 from tests import servers
 from tests.eventually import eventually

@@ -13,8 +13,8 @@ from core.database import Database
 from core.temporal import DOMAIN, JOURNEY_ID, TENANT_ID
 from models import Cohort
 from relay.cohorts import CohortStarter
-from services.marketing import endings
-from services.marketing.members import ENROLLMENT
+from services.journeys import endings
+from services.journeys.members import ENROLLMENT
 from services.tenancy import tenants
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, Walking, walk

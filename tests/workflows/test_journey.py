@@ -8,8 +8,8 @@ from temporalio.client import WorkflowExecutionStatus
 
 from contracts.journeys import Told
 from services.events.publish import NewEvent, publish
-from services.marketing import endings
-from services.marketing.members import ENROLLMENT
+from services.journeys import endings
+from services.journeys.members import ENROLLMENT
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, Walking, walk
 from tests.factories.running import Hasty, Platform, members

@@ -14,9 +14,9 @@ from models import SegmentRefresh
 from services.events.publish import NewEvent, publish
 from services.identity import people
 from services.identity.people import PersonChange
-from services.marketing import journeys
+from services.journeys import journeys
+from services.journeys.versions import LoadedVersion
 from services.marketing.segments import definitions, membership, refreshing
-from services.marketing.versions import LoadedVersion
 from services.tenancy import tenants
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, walk

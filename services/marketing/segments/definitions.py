@@ -16,7 +16,8 @@ from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from journeys.conditions import Condition
 from models import Segment, SegmentDependency, SegmentFlip, SegmentMember, Tenant
-from services.marketing import criteria, vocabulary
+from services.journeys import vocabulary
+from services.marketing import criteria
 from services.marketing.segments import membership, refreshing, rules, usage
 from services.marketing.segments.rules import Dependency
 from services.shared import activity, cron, schedules, starts

@@ -31,7 +31,8 @@ from models import (
 )
 from models.base import OF_PERSON
 from services.identity import erasing, merging, unmerging
-from services.marketing import journeys, passages, templates
+from services.journeys import journeys, passages
+from services.marketing import templates
 from tests.factories.marketing import Marketing, walk
 from tests.services.identity.erasable import EMAIL, PHONE, SECRET, Known, Rows, everywhere, left_of
 

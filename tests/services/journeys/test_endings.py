@@ -9,8 +9,8 @@ from sqlalchemy import delete, select
 from core.actor import CLI
 from core.ids import new_id
 from models import CohortSignal, Waiter
-from services.marketing import endings, journeys
-from services.marketing.members import ENROLLMENT
+from services.journeys import endings, journeys
+from services.journeys.members import ENROLLMENT
 from tests.factories.marketing import Marketing, Walking, walk
 
 WAIT = {"type": "wait", "for": "P1D", "next": "done"}

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.marketing import steps
-from services.marketing.steps import Step
+from services.journeys import steps
+from services.journeys.steps import Step
+from services.marketing import journey_sends
 from tests.factories.marketing import Marketing, walk
 from tests.services.identity.statements import recorded
 
@@ -54,7 +55,7 @@ async def test_of_two_attempts_at_once_one_moves_the_members_and_both_answer_ali
     """A worker taken for dead may still be at work when the step is tried again."""
     cohort = await marketing.walking(walk(mark=MARK, listen=LISTEN), await marketing.people(3))
     async with marketing.session() as first:
-        step = Step(cohort.version, "act", "mark", 1, timed_out=False, attempt=1)
+        step = Step(cohort.version, "act", "mark", 1, timed_out=False, attempt=1, actions=journey_sends.ACTIONS)
         answer = await steps.run(first, step, cohort.members())
         second = asyncio.create_task(cohort.run("act", "mark", attempt=2))
         await marketing.until_blocked()

@@ -11,7 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from journeys.definition import ExitNode, WaitForEventNode, WaitNode
 from journeys.evaluate import MAX_KEY_LENGTH
 from models import Waiter
-from services.marketing.versions import LoadedVersion
+from services.journeys.versions import LoadedVersion
 
 WAITER: Table = Waiter.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 

@@ -13,9 +13,10 @@ from core.actor import CLI
 from core.errors import NotFoundError
 from journeys.members import everyone, from_slots
 from models import Enrollment, EnrollmentStep, Person
-from services.marketing import endings, journeys, steps, triggers
-from services.marketing.members import ENROLLMENT
-from services.marketing.steps import Step, StepOutcome
+from services.journeys import endings, journeys, steps, triggers
+from services.journeys.members import ENROLLMENT
+from services.journeys.steps import Step, StepOutcome
+from services.marketing.journey_sends import ACTIONS
 from tests.factories.marketing import Marketing, Walking, event, walk
 
 SEND = {"type": "send", "channel": "email", "template": "hello", "next": "done"}
@@ -253,7 +254,15 @@ async def test_a_timer_s_step_that_comes_before_the_event_wins(marketing: Market
     person = await marketing.person()
     cohort = await marketing.walking(walk(listen=LISTEN, thank=THANK), [person])
     async with marketing.session() as timer:
-        step = Step(cohort.version, "leave_wait_for_event", "listen", 1, timed_out=True, attempt=1)
+        step = Step(
+            cohort.version,
+            "leave_wait_for_event",
+            "listen",
+            1,
+            timed_out=True,
+            attempt=1,
+            actions=ACTIONS,
+        )
         assert (await steps.run(timer, step, cohort.members())).outcomes == {"timed_out": 1}
         relay = asyncio.create_task(marketing.hear(event("order.placed", person)))
         await marketing.until_blocked()
@@ -413,7 +422,7 @@ async def test_a_step_that_fails_as_a_whole_changes_nothing_and_parks_who_may_mo
         3: ("send", "active"),
     }
     async with marketing.session() as session:
-        step = Step(cohort.version, "act", "send", 1, timed_out=False, attempt=1)
+        step = Step(cohort.version, "act", "send", 1, timed_out=False, attempt=1, actions=ACTIONS)
         answer = await steps.park_all(session, step, cohort.members(), "there is no template")
     assert answer == StepOutcome(outcomes={"done": 1 << 0}, held=1 << 1, gone=1 << 2, parked=1 << 3)
     assert (await cohort.row(3)).problem == {"error": "there is no template", "attempt": 1}

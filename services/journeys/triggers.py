@@ -20,9 +20,9 @@ from journeys.durations import add
 from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, property_values
 from models import Journey, JourneyListener, Person
 from services.events.bus import Consumer, EventRow
-from services.marketing import endings, enrollments, versions
-from services.marketing.entering import WAITER
-from services.marketing.members import ENROLLMENT
+from services.journeys import endings, enrollments, versions
+from services.journeys.entering import WAITER
+from services.journeys.members import ENROLLMENT
 from services.shared.conditions_sql import Scope, compile_condition
 
 

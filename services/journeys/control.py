@@ -6,8 +6,8 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError
 from models import Enrollment
-from services.marketing import endings, passages
-from services.marketing.members import ENROLLMENT
+from services.journeys import endings, passages
+from services.journeys.members import ENROLLMENT
 from services.shared import activity
 
 

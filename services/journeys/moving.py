@@ -32,9 +32,9 @@ from core.database import TenantSession
 from journeys import members as member_sets
 from journeys.definition import successors
 from models import EnrollmentStep
-from services.marketing.entering import WAITER, Arrival, arrival, waiters_for
-from services.marketing.members import ENROLLMENT, CohortMembers, movable
-from services.marketing.versions import LoadedVersion
+from services.journeys.entering import WAITER, Arrival, arrival, waiters_for
+from services.journeys.members import ENROLLMENT, CohortMembers, movable
+from services.journeys.versions import LoadedVersion
 
 STEP: Table = EnrollmentStep.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 

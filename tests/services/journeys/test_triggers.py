@@ -12,8 +12,8 @@ from core.database import TenantSession
 from core.ids import new_id
 from models import Enrollment
 from services.events.bus import EventRow
-from services.marketing import journeys, triggers, versions
-from services.marketing.versions import LoadedVersion
+from services.journeys import journeys, triggers, versions
+from services.journeys.versions import LoadedVersion
 from tests.factories.marketing import Marketing, at, event, walk
 from tests.journeys.examples import ABANDONED_CART
 from tests.services.identity.statements import recorded

@@ -17,8 +17,8 @@ from core.ids import new_id
 from core.wake import COHORT_CHANNEL
 from journeys import members as member_sets
 from models import Cohort, CohortSignal
-from services.marketing.entering import WAITER
-from services.marketing.members import ENROLLMENT
+from services.journeys.entering import WAITER
+from services.journeys.members import ENROLLMENT
 
 SIGNAL: Table = CohortSignal.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 

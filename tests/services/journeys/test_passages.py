@@ -5,10 +5,10 @@ import pytest
 from core.errors import NotFoundError
 from core.ids import new_id
 from models import Enrollment
-from services.marketing import endings, passages
-from services.marketing.members import ENROLLMENT
-from services.marketing.passages import NodeCounts
-from services.marketing.versions import LoadedVersion
+from services.journeys import endings, passages
+from services.journeys.members import ENROLLMENT
+from services.journeys.passages import NodeCounts
+from services.journeys.versions import LoadedVersion
 from tests.factories.marketing import Marketing, Walking, event, walk
 
 FORK = {

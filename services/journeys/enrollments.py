@@ -24,9 +24,9 @@ from journeys.definition import Again, Enterable, WaitForEventNode
 from journeys.evaluate import dig, key_text
 from models import Cohort, Journey
 from services.identity import aliases
-from services.marketing.entering import arrival, waiters_for
-from services.marketing.members import ENROLLMENT
-from services.marketing.versions import LoadedVersion
+from services.journeys.entering import arrival, waiters_for
+from services.journeys.members import ENROLLMENT
+from services.journeys.versions import LoadedVersion
 from services.shared import activity
 
 COHORT_SIZE = 5_000

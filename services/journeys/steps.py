@@ -4,32 +4,31 @@
 was moved by an earlier attempt is reported with the outcome that attempt recorded.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Select, String, Text, Uuid, and_, case, cast, func, literal, null, select, update
+from sqlalchemy import Text, and_, case, func, literal, null, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 
 from core.actor import Actor
 from core.database import TenantSession
 from journeys import members as member_sets
-from journeys.definition import BranchNode, SendNode, UpdatePersonNode, WaitNode
+from journeys.definition import BranchNode, UpdatePersonNode, WaitNode
 from journeys.durations import zone_named
 from journeys.state import RunKind
 from models import Person, Tenant
 from services.identity import bulk
-from services.marketing import queueing, sending_rules, templates
-from services.marketing.members import ENROLLMENT, CohortMembers, movable
-from services.marketing.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
-from services.marketing.versions import LoadedVersion
+from services.journeys.members import ENROLLMENT, CohortMembers, movable
+from services.journeys.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
+from services.journeys.versions import LoadedVersion
 from services.shared.conditions_sql import Scope, compile_condition
 
-JOURNEY_PRIORITY = 1
 PERMANENT = ("22", "23", "P0")
 """SQLSTATE classes that lie in a member's data, so a repeat cannot cure them: value, constraint, raised by trigger."""
 
@@ -72,6 +71,7 @@ class Step:
     visit: int
     timed_out: bool
     attempt: int
+    actions: "Actions"
 
     @property
     def passage(self) -> tuple[str, int]:
@@ -136,15 +136,10 @@ async def park_all(session: TenantSession, step: Step, members: CohortMembers, e
 
 async def _act(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
     node = step.version.definition.nodes[step.node]
-    match node:
-        case BranchNode():
-            return await _branch(session, step, members, node)
-        case SendNode():
-            return await _send(session, step, members, node)
-        case UpdatePersonNode():
-            return await _update_person(session, step, members, node)
-        case _:
-            raise TypeError(f"node {step.node} does not act")
+    action = step.actions.get(type(node))
+    if action is None:
+        raise TypeError(f"node {step.node} does not act here")
+    return await action(session, step, members, node)
 
 
 async def _branch(session: TenantSession, step: Step, members: CohortMembers, node: BranchNode) -> StepOutcome:
@@ -167,40 +162,10 @@ async def _branch(session: TenantSession, step: Step, members: CohortMembers, no
     return StepOutcome(outcomes=await _move(session, step, members, leaving))
 
 
-async def _send(session: TenantSession, step: Step, members: CohortMembers, node: SendNode) -> StepOutcome:
-    done = await _pass(session, step, members, "done")
-    sent = members.only(done.get("done", 0))
-    if sent.mask:
-        template = await templates.current(session, channel=node.channel, key=node.template)
-        rules = await sending_rules.of(session, channel=node.channel, purpose=template.purpose)
-        statement = step.version.statements.get(
-            ("queue", *step.passage, sent.whole, template.id, rules),
-            lambda: queueing.statement(
-                session.tenant_id,
-                _recipients(step, sent),
-                channel=node.channel,
-                template_version=template,
-                priority=JOURNEY_PRIORITY,
-                rules=rules,
-            ),
-        )
-        await queueing.run(session, statement, sent.parameters())
-    return StepOutcome(outcomes=done)
-
-
-def _recipients(step: Step, members: CohortMembers) -> Select[Any, Any, Any, Any]:
-    return select(
-        ENROLLMENT.c.person_id,
-        func.concat("journey:", cast(ENROLLMENT.c.id, String), f":{step.node}:{step.visit}").label("dedupe_key"),
-        ENROLLMENT.c.id.label("enrollment_id"),
-        null().cast(Uuid).label("campaign_id"),
-    ).where(*members.within(ENROLLMENT))
-
-
 async def _update_person(
     session: TenantSession, step: Step, members: CohortMembers, node: UpdatePersonNode
 ) -> StepOutcome:
-    done = await _pass(session, step, members, "done")
+    done = await pass_through(session, step, members, "done")
     if done:
         chosen = select(ENROLLMENT.c.person_id).where(*members.only(done["done"]).within(ENROLLMENT))
         person_ids: list[UUID] = list((await session.scalars(chosen)).all())
@@ -245,7 +210,7 @@ def _zone(name: str) -> ZoneInfo:
 
 
 async def _leave_wait(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
-    return StepOutcome(outcomes=await _pass(session, step, members, "elapsed"))
+    return StepOutcome(outcomes=await pass_through(session, step, members, "elapsed"))
 
 
 async def _leave_wait_for_event(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
@@ -257,8 +222,8 @@ async def _leave_wait_for_event(session: TenantSession, step: Step, members: Coh
     return StepOutcome(outcomes=await _move(session, step, members, leaving))
 
 
-async def _pass(session: TenantSession, step: Step, members: CohortMembers, outcome: str) -> dict[str, int]:
-    """Move members through a node with one way out."""
+async def pass_through(session: TenantSession, step: Step, members: CohortMembers, outcome: str) -> dict[str, int]:
+    """Move members through a node with one way out; return who left it by which outcome."""
     return await _move(session, step, members, lambda: standing(members, *step.passage, *constant(outcome)))
 
 
@@ -312,3 +277,8 @@ _ACTIONS: dict[RunKind, Action] = {
     "leave_wait": _leave_wait,
     "leave_wait_for_event": _leave_wait_for_event,
 }
+
+NodeAction = Callable[[TenantSession, Step, CohortMembers, Any], Awaitable[StepOutcome]]
+Actions = Mapping[type[Any], NodeAction]
+"""What nodes do, by their type: a domain adds its own to `COMMON`."""
+COMMON: Final[Actions] = MappingProxyType({BranchNode: _branch, UpdatePersonNode: _update_person})

@@ -10,7 +10,7 @@ from core.actor import CLI, Actor
 from core.errors import ConflictError, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Activity, Journey, JourneyListener, JourneyVersion
-from services.marketing import journeys, versions
+from services.journeys import journeys, versions
 from tests.factories.marketing import Marketing, walk
 from tests.journeys.examples import ABANDONED_CART
 

@@ -13,8 +13,8 @@ from core.ids import new_id
 from journeys.definition import Again, ApiEntry, EventEntry
 from models import Enrollment
 from services.identity import merging
-from services.marketing import enrollments, journeys
-from services.marketing.enrollments import COHORT_SIZE, Candidate
+from services.journeys import enrollments, journeys
+from services.journeys.enrollments import COHORT_SIZE, Candidate
 from tests.eventually import eventually
 from tests.factories.marketing import EXIT, Marketing, walk
 

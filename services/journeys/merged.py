@@ -9,8 +9,8 @@ from sqlalchemy import and_, or_, select
 from contracts.events import PERSON_MERGED
 from core.database import TenantSession
 from services.events.bus import Consumer, EventRow
-from services.marketing import endings
-from services.marketing.members import ENROLLMENT
+from services.journeys import endings
+from services.journeys.members import ENROLLMENT
 
 
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:

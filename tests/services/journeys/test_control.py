@@ -8,7 +8,7 @@ from sqlalchemy import select
 from core.actor import Actor
 from core.errors import ConflictError
 from models import Activity
-from services.marketing import control, steps
+from services.journeys import control, steps
 from tests.factories.marketing import Marketing, walk
 
 ADA = Actor("api_key:ada", "request-1")

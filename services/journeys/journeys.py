@@ -17,8 +17,8 @@ from journeys.checking import Problem
 from journeys.definition import EventEntry, JourneyDefinition, SegmentEntry
 from journeys.validation import InvalidDefinition, parse, validate
 from models import Journey, JourneyListener, JourneyVersion, Template, TemplateVersion
-from services.marketing import endings, vocabulary
-from services.marketing.members import ENROLLMENT
+from services.journeys import endings, vocabulary
+from services.journeys.members import ENROLLMENT
 from services.shared import activity
 
 

@@ -1,0 +1,49 @@
+"""The node that sends: one statement queues the messages of all members who stand there."""
+
+from types import MappingProxyType
+from typing import Any, Final
+
+from sqlalchemy import Select, String, Uuid, cast, func, null, select
+
+from core.database import TenantSession
+from journeys.definition import SendNode
+from services.journeys import steps
+from services.journeys.members import ENROLLMENT, CohortMembers
+from services.journeys.steps import Actions, Step, StepOutcome
+from services.marketing import queueing, sending_rules, templates
+
+JOURNEY_PRIORITY = 1
+
+
+async def _send(session: TenantSession, step: Step, members: CohortMembers, node: SendNode) -> StepOutcome:
+    done = await steps.pass_through(session, step, members, "done")
+    sent = members.only(done.get("done", 0))
+    if sent.mask:
+        template = await templates.current(session, channel=node.channel, key=node.template)
+        rules = await sending_rules.of(session, channel=node.channel, purpose=template.purpose)
+        statement = step.version.statements.get(
+            ("queue", *step.passage, sent.whole, template.id, rules),
+            lambda: queueing.statement(
+                session.tenant_id,
+                _recipients(step, sent),
+                channel=node.channel,
+                template_version=template,
+                priority=JOURNEY_PRIORITY,
+                rules=rules,
+            ),
+        )
+        await queueing.run(session, statement, sent.parameters())
+    return StepOutcome(outcomes=done)
+
+
+def _recipients(step: Step, members: CohortMembers) -> Select[Any, Any, Any, Any]:
+    return select(
+        ENROLLMENT.c.person_id,
+        func.concat("journey:", cast(ENROLLMENT.c.id, String), f":{step.node}:{step.visit}").label("dedupe_key"),
+        ENROLLMENT.c.id.label("enrollment_id"),
+        null().cast(Uuid).label("campaign_id"),
+    ).where(*members.within(ENROLLMENT))
+
+
+ACTIONS: Final[Actions] = MappingProxyType({**steps.COMMON, SendNode: _send})
+"""What the nodes do that run on marketing's queue."""
