@@ -7,6 +7,17 @@ from models.campaigns import Campaign, CampaignRun, Conversion
 from models.channels import ChannelAccount, Communication, Device, RateBucket, SenderDomain, ShortLink
 from models.commerce import OrderFact
 from models.consent import Consent, ConsentChange, Topic
+from models.crm import (
+    Deal,
+    DealContact,
+    DealLine,
+    DealStageEntry,
+    ExchangeRate,
+    OwnerRotation,
+    Pipeline,
+    PipelineStage,
+    StageAutomation,
+)
 from models.events import ConsumerCursor, DeadEvent, Event
 from models.forms import Form, WriteKey
 from models.identity import Person, PersonIdentifier, Suppression, SuppressionHash
@@ -35,6 +46,7 @@ from models.organizations import Organization, OrganizationEntry, OrganizationPe
 from models.privacy import Erasure
 from models.segments import Segment, SegmentDependency, SegmentFlip, SegmentLag, SegmentMember, SegmentRefresh
 from models.shared import Activity, WorkflowSchedule, WorkflowStart
+from models.tasks import Notification, OutgoingCall, Task
 from models.tenancy import ApiKey, IdempotencyKey, Tenant
 from models.users import Invitation, SignInAttempts, UserAccount, UserSession
 
@@ -57,6 +69,10 @@ __all__ = [
     "ConsumerCursor",
     "Conversion",
     "DeadEvent",
+    "Deal",
+    "DealContact",
+    "DealLine",
+    "DealStageEntry",
     "Device",
     "DuplicateBlock",
     "DuplicateCandidate",
@@ -65,6 +81,7 @@ __all__ = [
     "EnrollmentStep",
     "Erasure",
     "Event",
+    "ExchangeRate",
     "Form",
     "IdempotencyKey",
     "ImportChunk",
@@ -75,18 +92,23 @@ __all__ = [
     "JourneyVersion",
     "Message",
     "MessagePage",
+    "Notification",
     "ObjectDefinition",
     "ObjectVersion",
     "OrderFact",
     "Organization",
     "OrganizationEntry",
     "OrganizationPerson",
+    "OutgoingCall",
+    "OwnerRotation",
     "PeopleImport",
     "Person",
     "PersonAlias",
     "PersonIdentifier",
     "PersonMerge",
     "PersonMergeRow",
+    "Pipeline",
+    "PipelineStage",
     "RateBucket",
     "Record",
     "RecordValue",
@@ -100,8 +122,10 @@ __all__ = [
     "SenderDomain",
     "ShortLink",
     "SignInAttempts",
+    "StageAutomation",
     "Suppression",
     "SuppressionHash",
+    "Task",
     "Template",
     "TemplatePartial",
     "TemplateVersion",

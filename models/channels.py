@@ -129,11 +129,13 @@ class Communication(Created, TenantRow):
         of_tenant(),
         belongs_to("person", "person_id", ondelete="CASCADE"),
         belongs_to("organization", "organization_id", ondelete="CASCADE"),
+        belongs_to("deal", "deal_id", ondelete="CASCADE"),
         CheckConstraint(one_of("channel", ("email", "call", "sms", "meeting", "note")), name="channel"),
         CheckConstraint(one_of("direction", ("in", "out")), name="direction"),
-        CheckConstraint("num_nonnulls(person_id, organization_id) > 0", name="subject"),
+        CheckConstraint("num_nonnulls(person_id, organization_id, deal_id) > 0", name="subject"),
         Index(None, "tenant_id", "person_id", "occurred_at", "id"),
         Index(None, "tenant_id", "organization_id", "occurred_at", "id"),
+        Index(None, "tenant_id", "deal_id", "occurred_at", "id"),
         Index(None, "tenant_id", "occurred_at", "id"),
         Index(None, "tenant_id", "thread_id"),
         Index(
@@ -149,6 +151,7 @@ class Communication(Created, TenantRow):
 
     person_id: Mapped[UUID | None]
     organization_id: Mapped[UUID | None]
+    deal_id: Mapped[UUID | None]
     channel: Mapped[str]
     direction: Mapped[str | None]
     """From us (`out`) or to us (`in`); null where neither, as of a note."""

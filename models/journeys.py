@@ -22,6 +22,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
 from models.identity import one_of
 
+JOURNEY_DOMAINS = ("marketing", "crm")
 JOURNEY_STATUSES = ("draft", "active", "paused", "cancelled")
 ENROLLMENT_STATUSES = ("active", "waiting", "completed", "exited", "failed")
 
@@ -43,10 +44,13 @@ class Journey(Created, TenantRow):
         of_tenant(),
         UniqueConstraint("tenant_id", "key"),
         CheckConstraint(one_of("status", JOURNEY_STATUSES), name="status"),
+        CheckConstraint(one_of("domain", JOURNEY_DOMAINS), name="domain"),
     )
 
     key: Mapped[str]
     name: Mapped[str]
+    domain: Mapped[str] = mapped_column(server_default="marketing")
+    """Whose it is: marketers' own, or a pipeline's automation (`crm`), which is written with its stage."""
     status: Mapped[str] = mapped_column(server_default="draft")
     draft: Mapped[dict[str, Any]]
     active_version_id: Mapped[UUID | None]

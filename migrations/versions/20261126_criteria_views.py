@@ -9,19 +9,13 @@ from typing import Final
 
 from alembic import op
 
+from migrations.money import MAJOR
 from migrations.rls import close_to_reader, open_to_reader
 
 revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None
-
-# Decimal places of the currencies that have other than two, as ISO 4217 has them.
-MAJOR = """({minor}::numeric / CASE
-    WHEN {code} IN ('BIF', 'CLP', 'DJF', 'GNF', 'ISK', 'JPY', 'KMF', 'KRW', 'PYG', 'RWF', 'UGX', 'VND', 'VUV', 'XAF',
-                    'XOF', 'XPF') THEN 1
-    WHEN {code} IN ('BHD', 'IQD', 'JOD', 'KWD', 'LYD', 'OMR', 'TND') THEN 1000
-    ELSE 100 END)"""
 
 # Who asks for nothing of orders reads this one: the planner does not take an outer join away once the tenant is bound.
 PERSONS = """

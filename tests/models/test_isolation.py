@@ -47,6 +47,7 @@ ERASABLE = {"activity", "consent_change", "enrollment_step", "event"}
 READABLE = {
     "association",
     "consent",
+    "deal",
     "enrollment",
     "event",
     "journey",
@@ -56,6 +57,8 @@ READABLE = {
     "organization",
     "organization_person",
     "person",
+    "pipeline",
+    "pipeline_stage",
     "record",
     "segment",
     "segment_member",

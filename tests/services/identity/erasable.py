@@ -208,6 +208,7 @@ async def everywhere(rows: Rows, journey: Mapping[str, UUID], template_version: 
         currency="EUR",
         amount_minor=100,
     )
+    await _in_sales(rows, person, organization)
     low, high = sorted((person, other))
     await rows.add("duplicate_candidate", person_a=low, person_b=high, score=90, reasons=[])
     run = await rows.add("duplicate_run", created_by="cli")
@@ -230,6 +231,19 @@ async def everywhere(rows: Rows, journey: Mapping[str, UUID], template_version: 
             "idempotency_key", key=key, request_hash=b"", status=201, headers={}, body=f'{{"x":"{body}"}}'.encode()
         )
     return known
+
+
+async def _in_sales(rows: Rows, person: UUID, organization: UUID) -> None:
+    pipeline = await rows.add("pipeline", key="sales", name="Sales")
+    stage = await rows.add("pipeline_stage", pipeline_id=pipeline, key="new", name="New", position=1, probability=10)
+    at = {"pipeline_id": pipeline, "stage_id": stage, "currency": "EUR"}
+    await rows.add("deal", title=SECRET, person_id=person, attributes={"name": SECRET}, **at)
+    company = await rows.add("deal", title="Fleet", organization_id=organization, **at)
+    await rows.add("deal_contact", deal_id=company, person_id=person, role="champion")
+    await rows.add("task", title=f"Call {SECRET}", note=PHONE, person_id=person, created_by="cli")
+    mate = await rows.add("user_account", email="mate@team.example", name="Mate", password_hash="x", role="admin")
+    await rows.add("notification", user_id=mate, title=SECRET, person_id=person)
+    await rows.add("outgoing_call", url="https://shop.example", body={"email": EMAIL}, person_id=person, source_key="c")
 
 
 def _now() -> Any:  # noqa: ANN401 - SQL

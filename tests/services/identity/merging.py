@@ -149,4 +149,35 @@ _ROWS = (
                             currency, amount_minor)
     VALUES (:tenant, tl_uuid7(), :person, 'order-' || :key, tl_uuid7(), 'email', 'click', now(), now(), 'EUR', 100)
     """,
+    """
+    INSERT INTO pipeline (tenant_id, id, key, name) VALUES (:tenant, :template, 'pipeline-' || :key, 'Sales')
+    """,
+    """
+    INSERT INTO pipeline_stage (tenant_id, id, pipeline_id, key, name, position, probability)
+    VALUES (:tenant, :version, :template, 'new', 'New', 1, 10)
+    """,
+    """
+    INSERT INTO deal (tenant_id, id, title, pipeline_id, stage_id, person_id, currency)
+    VALUES (:tenant, :organization, 'Deal', :template, :version, :person, 'EUR')
+    """,
+    """
+    INSERT INTO deal_contact (tenant_id, id, deal_id, person_id)
+    VALUES (:tenant, tl_uuid7(), :organization, :person)
+    """,
+    """
+    INSERT INTO task (tenant_id, id, title, person_id, created_by)
+    VALUES (:tenant, tl_uuid7(), 'Call', :person, 'cli')
+    """,
+    """
+    INSERT INTO user_account (tenant_id, id, email, name, password_hash, role)
+    VALUES (:tenant, :organization, :key || '@team.example', 'Mate', 'x', 'admin')
+    """,
+    """
+    INSERT INTO notification (tenant_id, id, user_id, title, person_id)
+    VALUES (:tenant, tl_uuid7(), :organization, 'Look', :person)
+    """,
+    """
+    INSERT INTO outgoing_call (tenant_id, id, url, body, person_id, source_key)
+    VALUES (:tenant, tl_uuid7(), 'https://shop.example', '{}', :person, 'call-' || :key)
+    """,
 )
