@@ -122,6 +122,7 @@ async def _erase(session: TenantSession, person_id: UUID, *, by: Actor, hashes: 
     counts = {"suppression": await _hash_suppressions(session, person_id, hashes)}
     others = await traces.other_sides(session, known.ids)
     counts |= await traces.erase(session, known.ids, known.identifiers)
+    message_ids += await traces.erase_copies(session, known.ids, known.identifiers)
     await associations.tell_of_erasure(session, person_id)
     touched = await person_rows.erase(session, person_id)
     counts |= {table: len(ids) for table, ids in touched.items()}

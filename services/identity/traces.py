@@ -53,6 +53,7 @@ _COPIES: Final = text("""
     WHERE m.tenant_id = :tenant AND m.dedupe_key >= 'test:' AND m.dedupe_key < 'test;' AND m.address IS NOT NULL
       AND (m.address = ANY(:addresses)
         OR EXISTS (SELECT FROM unnest(:people) AS person WHERE position(person IN m.dedupe_key) > 0))
+    RETURNING m.id, m.page_id
 """).bindparams(bindparam("addresses", type_=ARRAY(Text)), bindparam("people", type_=ARRAY(Text)))
 _QUOTES: Final = """
     (EXISTS (SELECT FROM unnest(:words) AS word WHERE lower({text}) ~ word)
@@ -91,14 +92,13 @@ async def erase(session: TenantSession, people: Sequence[UUID], known_by: Sequen
     forgotten that has nothing to do with the person, and its request be done twice.
     """
     counts: dict[str, int] = {}
+    reachable = _reachable(known_by)
     for table, statement in _BY_PEOPLE.items():
         deleting = text(statement).bindparams(_people)
         counts[table] = await _count(session, deleting, {"people": list(people)})
-    reachable = [value for kind, value in known_by if kind in {"email", "phone"}]
     counts["idempotency_key"] = await _count(
         session, _ANSWERS, {"needles": [*(str(person_id) for person_id in people), *reachable]}
     )
-    await _count(session, _COPIES, {"addresses": reachable, "people": [str(person_id) for person_id in people]})
     quotes = {
         "words": [_word(value) for kind, value in known_by if kind != "phone"],
         "numbers": [value.removeprefix("+") for kind, value in known_by if kind == "phone"],
@@ -106,6 +106,19 @@ async def erase(session: TenantSession, people: Sequence[UUID], known_by: Sequen
     counts["import_reject"] = await _count(session, _REJECTS, quotes)
     counts["people_import"] = await _count(session, _REPORTS, quotes)
     return counts
+
+
+async def erase_copies(
+    session: TenantSession, people: Sequence[UUID], known_by: Sequence[tuple[str, str]]
+) -> list[UUID]:
+    """Blank the test copies that went to these people, or showed them; return those that a sender may have written."""
+    values = {"addresses": _reachable(known_by), "people": [str(person_id) for person_id in people]}
+    rows = await session.execute(_COPIES, {"tenant": session.tenant_id, **values})
+    return [row.id for row in rows if row.page_id is not None]
+
+
+def _reachable(known_by: Sequence[tuple[str, str]]) -> list[str]:
+    return [value for kind, value in known_by if kind in {"email", "phone"}]
 
 
 async def _count(session: TenantSession, statement: Any, values: dict[str, Any]) -> int:  # noqa: ANN401 - text with types

@@ -4,12 +4,15 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 from temporalio.client import Client
 
 from contracts.erasure import Cleared
 from core.database import Database
 from core.settings import Settings
+from models import TemplateVersion
 from services.identity import erasing
+from services.marketing import test_sends
 from tests.eventually import eventually
 from tests.factories.erasing import begun, erased, eraser
 from tests.factories.marketing import event, walk
@@ -89,6 +92,31 @@ async def test_mail_files_of_the_erased_are_deleted_and_no_others(
         done = await erasing.get(session, record.id)
         assert (done.status, done.message_ids) == ("finished", [])
         assert done.finished_at is not None
+
+
+async def test_files_of_test_copies_that_went_to_or_showed_the_erased_are_deleted(
+    running: Platform, temporal_client: Client, file_settings: Settings
+) -> None:
+    database, tenant_id = running.marketing.database, running.marketing.tenant_id
+    people = [each.person_id for each in (await queue_for(database, tenant_id, ["ann", "bob"])).messages]
+    async with database.tenant(tenant_id) as session:
+        version = await session.scalar(select(TemplateVersion).where(TemplateVersion.tenant_id == tenant_id))
+        assert version is not None
+        for to, shown in (
+            (["ann@example.com"], None),
+            (["tester@example.com"], people[0]),
+            (["bob@example.com"], None),
+        ):
+            recipients = await test_sends.recipients(session, "email", to=to, person_ids=None)
+            await test_sends.send(session, "email", [(None, version)], recipients, as_person_id=shown)
+    async with sending(database, file_settings):
+        await until(lambda: none_open(database, tenant_id))
+    folder = file_settings.mail_dir
+    assert len(list(folder.iterdir())) == 5
+    record = await erased(database, tenant_id, people[0])
+    async with eraser(temporal_client, database, folder) as worker:
+        await (await begun(worker, record)).result()
+    assert [path.name.split("-")[2] for path in folder.iterdir()] == ["bob@example.com"] * 2
 
 
 async def none_open(database: Database, tenant_id: UUID) -> bool:
