@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy.exc import DBAPIError
 
 from core.database import Database
 from core.logging import get_logger
@@ -31,7 +32,7 @@ RECORD_SECONDS: Final = 0.5
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 5.0
 
-STORE_FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+STORE_FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
 
 _log = get_logger(__name__)
 

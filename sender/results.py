@@ -1,4 +1,7 @@
-"""What became of messages, written in batches, and what becomes of their page with the last one."""
+"""What became of messages, written in batches, and what becomes of their page with the last one.
+
+A mailbox that does not exist is a bounce, as if it had been reported later: it suppresses the address and is an event.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +11,14 @@ from uuid import UUID
 
 from core.database import Database
 from integrations.email.port import Delivery, Outcome
+from services.marketing import feedback
+from services.marketing.feedback import Reaction
 
 _MAX_TEXT: Final = 500
 _STATUS: Final = {
     Outcome.SENT: "sent",
     Outcome.FAILED: "failed",
+    Outcome.BOUNCED: "bounced",
     Outcome.RETRY: "queued",
     Outcome.IN_DOUBT: "in_doubt",
 }
@@ -24,7 +30,8 @@ _RECORD: Final = """
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
          AS r(id, status, reason, provider_id, sent_at)
     WHERE message.tenant_id = $1 AND message.id = r.id
-      AND (message.person_id IS NOT NULL OR message.channel = 'social' OR left(message.dedupe_key, 5) = 'test:')
+      AND (message.person_id IS NOT NULL OR message.channel = 'social'
+        OR left(message.dedupe_key, 5) = 'test:' AND message.address IS NOT NULL)
       AND (message.status = 'queued' OR message.status = 'in_doubt' AND r.status <> 'queued')
 """
 _END: Final = """
@@ -88,6 +95,7 @@ class PageEnd:
 
 async def record(database: Database, tenant_id: UUID, results: Sequence[Result]) -> None:
     """Write results."""
+    results = await _without_bounces(database, tenant_id, results)
     if results:
         async with database.hot(tenant_id) as connection:
             await connection.execute(_RECORD, tenant_id, *_columns(results))
@@ -96,7 +104,11 @@ async def record(database: Database, tenant_id: UUID, results: Sequence[Result])
 async def record_and_end(
     database: Database, tenant_id: UUID, results: Sequence[Result], *, page_id: UUID, owner: str, end: PageEnd
 ) -> None:
-    """Write the last results and end the page, in one statement; a page no longer held is left as it is."""
+    """Write the last results and end the page, in one statement; a page no longer held is left as it is.
+
+    Bounces are written before it: a sender that dies in between has nothing of them to send again.
+    """
+    results = await _without_bounces(database, tenant_id, results)
     ending = (page_id, owner, end.finished, end.pause, int(end.put_off), end.ready_at)
     async with database.hot(tenant_id) as connection:
         if results:
@@ -115,6 +127,16 @@ async def doubt_all(database: Database, tenant_id: UUID, page_id: UUID, reason: 
     """Hold every message of a page of which nothing is known."""
     async with database.hot(tenant_id) as connection:
         await connection.execute(_ALL_IN_DOUBT, tenant_id, page_id, reason)
+
+
+async def _without_bounces(database: Database, tenant_id: UUID, results: Sequence[Result]) -> Sequence[Result]:
+    """Write those of the results that are bounces; return the others."""
+    bounced = [result for result in results if result.status == _STATUS[Outcome.BOUNCED]]
+    if not bounced:
+        return results
+    async with database.tenant(tenant_id) as session:
+        await feedback.react(session, [Reaction(result.id, "hard_bounce", result.reason) for result in bounced])
+    return [result for result in results if result.status != _STATUS[Outcome.BOUNCED]]
 
 
 def _storable(text: str | None) -> str | None:

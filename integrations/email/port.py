@@ -15,6 +15,8 @@ class Outcome(StrEnum):
     """The next host has taken responsibility."""
     FAILED = "failed"
     """Refused for good."""
+    BOUNCED = "bounced"
+    """Refused for good, since there is no such mailbox: nothing that is sent there will arrive."""
     RETRY = "retry"
     """Refused for now: it was certainly not delivered."""
     IN_DOUBT = "in_doubt"

@@ -227,7 +227,7 @@ class Connection(Opening):
                 now = datetime.now(UTC)
                 self._report.finished(Delivery(mail.id, Outcome.SENT, now, reply.words[:_MAX_PROVIDER_ID]))
             else:
-                self._report.finished(_refused(mail, reply))
+                self._report.finished(_refused(mail, reply, of_recipient=True))
         if reply.code == _GOING_AWAY:
             self._lose(str(reply))
 
@@ -249,7 +249,7 @@ class Connection(Opening):
         self._announced = None
         self._unsent.clear()
         self._served += 1
-        self._report.finished(_refused(mail, refusal))
+        self._report.finished(_refused(mail, refusal, of_recipient=self._refused_at is _Command.RCPT))
         if not self._told_to_go_ahead:
             self._must_reset = True
             self._go_on(None)
@@ -308,8 +308,10 @@ class Connection(Opening):
         return False
 
 
-def _refused(mail: Mail, reply: Reply) -> Delivery:
+def _refused(mail: Mail, reply: Reply, *, of_recipient: bool) -> Delivery:
     outcome = Outcome.FAILED if reply.code >= _PERMANENT else Outcome.RETRY
+    if of_recipient and reply.no_such_mailbox:
+        outcome = Outcome.BOUNCED
     return _delivery(mail, outcome, str(reply)[:_MAX_REASON])
 
 

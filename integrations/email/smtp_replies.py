@@ -1,5 +1,6 @@
 """What an SMTP server answers, read from whatever pieces it arrives in."""
 
+import re
 from typing import Final, NamedTuple
 
 MAX_LINE: Final = 4096
@@ -7,6 +8,11 @@ MAX_LINE: Final = 4096
 MAX_LINES: Final = 200
 """Lines of one reply."""
 _CODE_LENGTH: Final = 3
+_PERMANENT: Final = 500
+_STATUS: Final = re.compile(rb"5\.(\d{1,3})\.(\d{1,3})(?!\d)")
+_NO_MAILBOX: Final = frozenset({(b"1", b"1"), (b"1", b"2"), (b"1", b"3"), (b"1", b"6"), (b"1", b"10"), (b"2", b"1")})
+"""RFC 3463 and 7505: no such mailbox, no such host, no address at all, moved without a trace, a domain that takes no
+mail, a mailbox that was disabled for good. All else may be of the mail, of its sender or of the host (5.3, 5.7)."""
 
 
 class MalformedError(Exception):
@@ -24,6 +30,12 @@ class Reply(NamedTuple):
     def words(self) -> str:
         """The text, for people."""
         return self.text.decode("utf-8", "replace").replace("\n", " ")
+
+    @property
+    def no_such_mailbox(self) -> bool:
+        """Whether a refusal of a recipient says that nobody can be reached there, in a status of RFC 3463."""
+        status = _STATUS.match(self.text)
+        return self.code >= _PERMANENT and status is not None and status.groups() in _NO_MAILBOX
 
     def __str__(self) -> str:
         return f"{self.code} {self.words}"

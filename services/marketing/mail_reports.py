@@ -27,8 +27,10 @@ _UUID: Final = re.compile(r"<([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0
 _TOKEN: Final = re.compile(r"\bb\+([a-z2-7]{60})@", re.IGNORECASE)
 _STATUS: Final = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
 _OF_THE_ENVELOPE: Final = ("To", "Delivered-To", "X-Original-To", "Envelope-To", "Return-Path", "Original-Mail-From")
-_PASSING: Final = frozenset({(2, 2), (2, 3), (3, 4)})
-"""Of class 5, and yet of this mail alone: a full mailbox, a mail too large. So is all of 5.7, the policy of a host."""
+_PASSING: Final = frozenset({(2, 2), (2, 3)})
+"""Of class 5, and yet of this mail alone: a full mailbox, a mail too large."""
+_OF_THE_HOST: Final = frozenset({3, 7})
+"""Likewise all that a host says of itself (5.3) and of its policy (5.7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def _fate(action: str, status: re.Match[str] | None) -> Fate | None:
     if status is None or status.group(1) != "5":
         return "soft_bounce"
     subject, detail = int(status.group(2)), int(status.group(3))
-    return "soft_bounce" if subject == 7 or (subject, detail) in _PASSING else "hard_bounce"  # noqa: PLR2004 - policy
+    return "soft_bounce" if subject in _OF_THE_HOST or (subject, detail) in _PASSING else "hard_bounce"
 
 
 def _ids(values: Sequence[str]) -> list[UUID]:

@@ -77,7 +77,7 @@ async def test_one_rejected_recipient_leaves_the_others_sent(
         await until(lambda: _none_open(database, tenant_id))
     assert await statuses(database, tenant_id) == {
         "ann": ("sent", None),
-        "bad": ("failed", "550 5.1.1 no such mailbox"),
+        "bad": ("bounced", "hard: 550 5.1.1 no such mailbox"),
         "bob": ("sent", None),
         "spam": ("failed", "554 5.7.1 not wanted"),
         "cyd": ("sent", None),
