@@ -126,7 +126,8 @@ class Message(Created, TenantRow):
     """Where it went; fixed when queued."""
     template_version_id: Mapped[UUID]
     dedupe_key: Mapped[str] = mapped_column(Text(collation="C"))
-    """`journey:{enrollment}:{node}:{visit}`, `campaign:{id}:{occurrence}:{person}`, `confirm:{consent change}`, or
+    """`journey:{enrollment}:{node}:{visit}`, `campaign:{id}:{occurrence}:{person}`, with `post` in place of the person
+    of a post, `confirm:{consent change}`, or
     that of a test copy, which is of nobody (`services.marketing.test_sends`)."""
     enrollment_id: Mapped[UUID | None]
     campaign_id: Mapped[UUID | None]

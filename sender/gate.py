@@ -166,7 +166,7 @@ def _by_the_clock(admission: Admission, page: ClaimedPage, rules: SendingRules, 
     for row in admission.rows:
         zone = rules.zone(row["person_time_zone"])
         due = now if page.local_at is None else max(now, sending_rules.local_due(page.local_at, zone))
-        if rules.quiet is not None and row["priority"] > 0:
+        if rules.quiet is not None and row["priority"] > 0 and row["person_id"] is not None:
             due = rules.quiet.until(due, zone)
         if due > now:
             admission.put_off(due)

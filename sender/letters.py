@@ -199,16 +199,16 @@ class Letters:
             return copies.write(row, text, sender=sender, public_url=self._public_url, key=self._tokens.short_key)
         if row["person_id"] is None:  # a post, which is to nobody
             tenant = {name: row[f"tenant_{name}"] for name in TENANT_FIELDS}
-            return notes.write(row, text, {"tenant": tenant}, None, key=self._tokens.short_key)
+            marks = _marks(row["utm"]) if row["utm"] else ()
+            return notes.write(row, text, {"tenant": tenant}, None, key=self._tokens.short_key, marks=marks)
         ref = ConsentRef(tenant_id, row["person_id"], row["id"], row["channel"], text.topic)
         marks = _marks(row["utm"]) if row["utm"] else ()
         own = links.of_message(ref, tokens=self._tokens, public_url=self._public_url, marks=marks)
         wording = templates.variant_for(text, row["person_locale"])
         if row["channel"] != "email":
-            public = row["channel"] == "social"
             values = self._values(tenant_id, row, own)
             own_text = replace(text, subject=wording.subject or "", body=wording.body or "")
-            return notes.write(row, own_text, values, None if public else own, key=self._tokens.short_key)
+            return notes.write(row, own_text, values, own, key=self._tokens.short_key)
         template = rendering.compiled(wording.subject or "", wording.body or "", wording.text_body, text.purpose)
         sender = text.from_address or row["from_address"] or formataddr((row["tenant_name"], self._mail_from))
         marketing = text.purpose == "marketing"

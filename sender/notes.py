@@ -8,6 +8,7 @@ from uuid import UUID
 from core.tokens import short_code
 from integrations.texts.port import Note
 from services.marketing import texts
+from services.marketing.links import Marks, marked
 from services.marketing.texts import TextChannel
 
 if TYPE_CHECKING:
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def write(
-    row: Mapping[str, Any], text: "Text", values: Mapping[str, Any], links: "Links | None", *, key: bytes
+    row: Mapping[str, Any],
+    text: "Text",
+    values: Mapping[str, Any],
+    links: "Links | None",
+    *,
+    key: bytes,
+    marks: Marks = (),
 ) -> Note:
     """Return the note for a row.
 
@@ -26,6 +33,7 @@ def write(
         values: what the template can read.
         links: of the message; None for a post, which nobody is tracked by.
         key: makes the codes of short links.
+        marks: what the links of a post get, who it is from; those of others have them already.
 
     Raises:
         TemplateError: it cannot be rendered.
@@ -35,11 +43,12 @@ def write(
     short: dict[str, str] = {}
 
     def shorten(target: str) -> str:
-        if links:
-            target = links.marked(target)
+        if links is None:
+            return marked(target, marks)
+        target = links.marked(target)
         code = short_code(key, cast("UUID", row["id"]), target)
         short[code] = target
-        return f"{links.base}l/{code}" if links else target
+        return f"{links.base}l/{code}"
 
     template = texts.compiled(channel, text.subject or None, text.body, options.get("link"), options.get("image"))
     content = texts.render(template, values, links, short=shorten)

@@ -25,7 +25,7 @@ Segments = Annotated[list[UUID], Field(max_length=50)]
 class Audience(Strict):
     """Who is in any of some segments and in none of others; each person once."""
 
-    include: Annotated[Segments, Field(min_length=1)]
+    include: Annotated[Segments, Field(default_factory=list[UUID])]
     exclude: Annotated[Segments, Field(default_factory=list[UUID])]
 
 
@@ -175,7 +175,8 @@ class CampaignIn(CampaignFields):
     name: Name
     key: Key | None = None
     channel: Channel
-    audience: Audience
+    audience: Audience | None = None
+    """Missing of a post, which is public; of all others needed."""
 
     def all_columns(self) -> dict[str, Any]:
         """Return the columns of a new campaign.
@@ -185,8 +186,11 @@ class CampaignIn(CampaignFields):
         """
         if self.template_id is None and self.variants is None:
             raise InvalidError.of("template_id", "is missing: say what to send by template_id or variants")
+        if self.audience is None and self.channel != "social":
+            raise InvalidError.of("audience", "is missing: say who is to get it")
+        audience = Audience(include=[], exclude=[]) if self.audience is None else self.audience
         own = {"name": self.name, "key": self.key, "channel": self.channel}
-        return own | {"audience": self.audience.model_dump(mode="json")} | self.columns()
+        return own | {"audience": audience.model_dump(mode="json")} | self.columns()
 
 
 class CampaignPatch(CampaignFields):
@@ -240,10 +244,20 @@ class CopyOut(Strict):
     reason: str | None
 
 
+class PostOut(Strict):
+    """What a post says."""
+
+    text: str
+    characters: int
+    """As Mastodon counts them: 23 for a link, however long."""
+    warnings: list[str]
+
+
 class CopiesOut(Strict):
-    """The copies of a test."""
+    """The copies of a test; or, as nobody can be sent a copy of a post, what it says."""
 
     messages: list[CopyOut]
+    post: PostOut | None = None
 
 
 class EstimateOut(Strict):
@@ -298,7 +312,8 @@ class CampaignOut(Strict):
     name: str
     channel: Channel
     status: Literal["draft", "scheduled", "running", "paused", "finished", "cancelled"]
-    audience: Audience
+    audience: Audience | None
+    """Null of a post."""
     variants: list[Variant]
     ab: Test | None
     schedule: Schedule | None
@@ -330,7 +345,7 @@ class CampaignOut(Strict):
                 for name in cls.model_fields
                 if name not in {"ab", "budget", "cost", "run", "audience", "variants", "schedule", "batches"}
             },
-            audience=Audience.model_validate(campaign.audience),
+            audience=None if campaign.channel == "social" else Audience.model_validate(campaign.audience),
             variants=[Variant.model_validate(each) for each in campaign.variants],
             ab=None if campaign.test is None else Test.model_validate(campaign.test),
             schedule=None if campaign.schedule is None else Schedule.model_validate(campaign.schedule),

@@ -14,6 +14,7 @@ from api.rest.campaign_shapes import (
     CopiesOut,
     CopyOut,
     EstimateOut,
+    PostOut,
     RunOut,
     Scheduling,
     TestRequest,
@@ -109,7 +110,13 @@ async def cancel(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> Cam
 
 @router.post("/{campaign_id}/test", dependencies=[*WRITE, requires("people:read")])
 async def test(campaign_id: UUID, body: TestRequest, session: SessionDep, actor: ActorDep) -> CopiesOut:
-    """Send copies to ten recipients at most, marked and at once; they are in no count, and their links do nothing."""
+    """Send copies to ten recipients at most, marked and at once; they are in no count, and their links do nothing.
+
+    Of a post nobody can be sent a copy: what it says is answered.
+    """
+    post = await trying.preview_post(session, campaign_id, by=actor) if body == TestRequest() else None
+    if post is not None:
+        return CopiesOut(messages=[], post=PostOut.model_validate(post))
     copies = await trying.send_copies(
         session,
         campaign_id,

@@ -65,7 +65,7 @@ async def recipients(
         InvalidError: both or neither are given, they are more than `MOST`, or one cannot be reached on the channel.
     """
     if channel == "social":
-        raise InvalidError.of("channel", "a post is public: nobody can be sent a copy of it")
+        raise InvalidError.of("to", "a post is public: nobody can be sent a copy of it")
     if (to is None) == (person_ids is None):
         raise InvalidError.of("to", "say where to: either to or person_ids")
     field, given = ("to", to) if to is not None else ("person_ids", person_ids or ())

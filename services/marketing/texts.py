@@ -1,7 +1,7 @@
 """Text messages, push messages and posts: from a template version and a person's values to what is read.
 
 Nothing is escaped, for nothing is HTML. Links in text messages lead through us by short addresses, those behind push
-messages by long ones, which nobody sees; posts are public, so their links stay as they are.
+messages by long ones, which nobody sees; posts are public, so their links lead straight to their targets.
 """
 
 import re
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from integrations.social.mastodon import length_of
 from services.marketing import templating
 from services.marketing.templating import TemplateError
 
@@ -112,7 +113,8 @@ def render(
         template: see `compiled`.
         values: as of mail, `rendering.values_of`.
         links: of the message; without them, or of a preview, nothing is tracked.
-        short: returns the short address that leads to a target; for text messages.
+        short: returns what stands in place of a link: in a text message the short address that leads to it, in a
+            post the link with the campaign's parameters.
 
     Raises:
         TemplateError: a limit was reached, or nothing is left to read.
@@ -121,7 +123,9 @@ def render(
     if not body:
         raise TemplateError("the body is empty")
     if template.channel == "sms" and links is not None and short is not None:
-        body = _shortened(body, links.base, short)
+        body = _linked(body, short, but=links.base)
+    elif template.channel == "social" and short is not None:
+        body = _linked(body, short)
     most = {"sms": MAX_SMS, "push": MAX_PUSH}.get(template.channel, LONGEST_POST)
     if len(body) > most:
         raise TemplateError(f"the body has more than {most} characters")
@@ -156,7 +160,7 @@ def warnings(channel: TextChannel, body: str, purpose: str) -> list[str]:
             found.append(f"goes out as {cut.count} segments")
         if purpose == "marketing" and "STOP" not in body:
             found.append("does not say how to opt out: the account's opt_out_text is added, where it has one")
-    if channel == "social" and len(body) > MAX_POST:
+    if channel == "social" and length_of(body) > MAX_POST:
         found.append(f"has more than {MAX_POST} characters, which most Mastodon servers refuse")
     return found
 
@@ -191,13 +195,13 @@ def _address(address: str | None, what: str) -> str | None:
     return address
 
 
-def _shortened(body: str, base: str, short: Callable[[str], str]) -> str:
-    """Return the text with its links leading through us, but for those that are ours already."""
+def _linked(body: str, short: Callable[[str], str], *, but: str | None = None) -> str:
+    """Return the text with what `short` says in place of its links, but for those that begin so: they are ours."""
 
-    def through_us(found: re.Match[str]) -> str:
+    def instead(found: re.Match[str]) -> str:
         target = found[0].rstrip(_AFTER_LINK)
-        if target.startswith(base) or len(target) > ONE_LINK:
+        if (but is not None and target.startswith(but)) or len(target) > ONE_LINK:
             return found[0]
         return short(target) + found[0][len(target) :]
 
-    return _LINK.sub(through_us, body)
+    return _LINK.sub(instead, body)

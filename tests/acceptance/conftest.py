@@ -1,6 +1,7 @@
 """The whole platform over a store of its own."""
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 from httpx import AsyncClient
@@ -14,6 +15,7 @@ from services.tenancy import api_keys, tenants
 from tests.api.conftest import serving
 from tests.factories.marketing import Marketing
 from tests.factories.running import Platform, platform
+from tests.factories.whole import Whole, whole
 
 
 @pytest.fixture
@@ -35,3 +37,12 @@ async def client(running: Platform, settings: Settings) -> AsyncGenerator[AsyncC
         secret = (await api_keys.create(session, "test", ["*"], by=CLI))[1]
     async with app.router.lifespan_context(app), serving(app, secret) as client:
         yield client
+
+
+@pytest.fixture
+async def shop(
+    empty_database_url: str, settings: Settings, temporal_client: Client, tmp_path: Path
+) -> AsyncGenerator[Whole]:
+    """The whole platform over an empty database, without the queues of others."""
+    async with whole(empty_database_url, settings, temporal_client, tmp_path) as shop:
+        yield shop

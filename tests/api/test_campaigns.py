@@ -59,10 +59,11 @@ async def test_a_draft_is_made_shown_changed_and_deleted(client: AsyncClient) ->
 @pytest.mark.parametrize(
     ("more", "field"),
     [
-        ({"channel": "social"}, "channel"),
+        ({"channel": "social"}, "audience.include"),
         ({"channel": "pigeon"}, "channel"),
         ({"channel": "sms"}, "template_id"),
         ({"audience": {"include": []}}, "audience.include"),
+        ({"audience": None}, "audience"),
         ({"audience": {"include": ["00000000-0000-0000-0000-000000000000"]}}, "audience.include.0"),
         ({"template_id": "00000000-0000-0000-0000-000000000000"}, "template_id"),
         ({"template_id": None}, "template_id"),

@@ -1,6 +1,7 @@
 """A Mastodon server's statuses: tokens, idempotency keys, limits."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ class Mastodon:
     """So many posts are taken and their answers lost."""
     hold: asyncio.Event | None = None
     """Until it is set off, posts are taken and not answered."""
+    asked: int = 0
+    """How often a post was to be made."""
     posts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """By idempotency key."""
 
@@ -48,6 +51,7 @@ class Mastodon:
         return JSONResponse({"id": "1", "username": "shop", "acct": "shop"})
 
     async def _create(self, request: Request) -> Response:
+        self.asked += 1
         if not self._may(request):
             return JSONResponse({"error": "The access token is invalid"}, status_code=401)
         if self.refuse:
@@ -56,7 +60,7 @@ class Mastodon:
         body = await request.json()
         if not body.get("status"):
             return JSONResponse({"error": "Validation failed: Text can't be blank"}, status_code=422)
-        if len(body["status"]) > self.limit:
+        if len(re.sub(r"https?://\S*[^\s.,;:!?)]", "." * 23, body["status"])) > self.limit:
             return JSONResponse({"error": "Validation failed: Text character limit exceeded"}, status_code=422)
         key = request.headers.get("idempotency-key", str(len(self.posts)))
         number = str(len(self.posts) + 1)

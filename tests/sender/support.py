@@ -3,10 +3,13 @@
 import asyncio
 import email
 import email.policy
+import os
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -192,3 +195,28 @@ async def sending(database: Database, settings: Settings, *, policy: Policy | No
     finally:
         stop.set()
         await running
+
+
+@asynccontextmanager
+async def process(settings: Settings) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A sender process; killed when the block ends, if not before."""
+    environment = os.environ | {
+        "DATABASE_URL": settings.database_url,
+        "SECRET_KEY": settings.secret_key.get_secret_value(),
+        "SMTP_URL": settings.smtp_url or "",
+        "DATA_DIR": str(settings.data_dir),
+        "MAIL_DIR": str(settings.mail_dir),
+        "ALLOW_PRIVATE_HOSTS": str(settings.allow_private_hosts),
+    }
+    if settings.smtp_url is None:
+        del environment["SMTP_URL"]
+    root = Path(__file__).parents[2]
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.sender.sender_process", cwd=root, env=environment
+    )
+    try:
+        yield running
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.wait()

@@ -1,14 +1,10 @@
 """`kill -9` of a real sender process, and what the next one makes of it."""
 
 import asyncio
-import os
 import random
 import shutil
 import signal
-import sys
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -26,35 +22,10 @@ from sender.loop import Sender
 from sender.policy import Policy
 from tests.factories import texting
 from tests.providers import mastodon, twilio
-from tests.sender.support import MailServer, open_pages, queue_for, sending, statuses, until
+from tests.sender.support import MailServer, open_pages, process, queue_for, sending, statuses, until
 
 CONNECTIONS = 20
 NAMES = [f"p{number}" for number in range(700)]
-
-
-@asynccontextmanager
-async def process(settings: Settings) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A sender process; killed when the block ends, if not before."""
-    environment = os.environ | {
-        "DATABASE_URL": settings.database_url,
-        "SECRET_KEY": settings.secret_key.get_secret_value(),
-        "SMTP_URL": settings.smtp_url or "",
-        "DATA_DIR": str(settings.data_dir),
-        "MAIL_DIR": str(settings.mail_dir),
-        "ALLOW_PRIVATE_HOSTS": str(settings.allow_private_hosts),
-    }
-    if settings.smtp_url is None:
-        del environment["SMTP_URL"]
-    root = Path(__file__).parents[2]
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.sender.sender_process", cwd=root, env=environment
-    )
-    try:
-        yield running
-    finally:
-        if running.returncode is None:
-            running.kill()
-        await running.wait()
 
 
 async def test_after_kill_nothing_is_sent_twice_and_nothing_is_missing(

@@ -12,7 +12,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Campaign
-from services.marketing.campaigns import planning
+from services.marketing.campaigns import planning, posts
 from services.shared import activity
 
 ALWAYS: Final = frozenset({"name", "rate_per_minute", "currency", "budget_minor"})
@@ -146,8 +146,10 @@ async def check(session: TenantSession, fields: Mapping[str, Any]) -> None:
     Raises:
         InvalidError: naming the field.
     """
-    if fields["channel"] == "social":
-        raise InvalidError.of("channel", "posts cannot be sent by a campaign yet")
+    if fields["channel"] == posts.CHANNEL:
+        posts.check(fields)
+    elif not fields["audience"]["include"]:
+        raise InvalidError.of("audience.include", "names no segment, so it is for nobody")
     await planning.check_segments(session, fields["audience"], computed=False)
     await planning.template_versions(session, fields["channel"], fields["variants"])
     test, schedule = fields.get("test"), fields.get("schedule")

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from core.database import TenantSession
 from models import CampaignRun, Person, TemplateVersion, Tenant
 from services.marketing import queueing
-from services.marketing.campaigns import audience, budget, definitions, planning
+from services.marketing.campaigns import audience, budget, definitions, planning, posts
 
 PAGE: Final = 20_000
 """People of a page; about a second."""
@@ -105,6 +105,13 @@ async def page(session: TenantSession, run_id: UUID) -> bool:
     await session.refresh(run, with_for_update=True)
     if run.frozen_at is not None or run.status not in MAY_FREEZE:
         return True
+    if run.plan["channel"] == posts.CHANNEL:
+        left = await budget.left(session, campaign, run)
+        version = await _version(session, run)
+        await posts.queue(session, run, version, paid=left is None or left > 0, expires_at=_expires_at(run))
+        run.audience, run.frozen_at = 1, func.now()
+        await session.flush()
+        return True
     after = run.position or FIRST
     found = await audience.until(session, run.plan["audience"], after=after, size=PAGE)
     if found is not None:
@@ -119,11 +126,7 @@ async def page(session: TenantSession, run_id: UUID) -> bool:
 
 
 async def _queue(session: TenantSession, run: CampaignRun, *, after: UUID, upto: UUID, limit: int | None) -> None:
-    first = await session.get(
-        TemplateVersion, (session.tenant_id, UUID(run.plan["variants"][0]["template_version_id"]))
-    )
-    if first is None:
-        raise LookupError("a template version is never deleted while a campaign is sent")
+    first = await _version(session, run)
     zone = await session.scalar(select(Tenant.time_zone).where(Tenant.id == session.tenant_id)) or "UTC"
     await queueing.queue(
         session,
@@ -134,6 +137,13 @@ async def _queue(session: TenantSession, run: CampaignRun, *, after: UUID, upto:
         run_id=run.id,
         expires_at=_expires_at(run),
         limit=limit,
+    )
+
+
+async def _version(session: TenantSession, run: CampaignRun) -> TemplateVersion:
+    """Return the version of the first variant."""
+    return await session.get_one(
+        TemplateVersion, (session.tenant_id, UUID(run.plan["variants"][0]["template_version_id"]))
     )
 
 

@@ -13,6 +13,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError
 from models import Campaign, Segment, Template, TemplateVersion, Tenant
 from services.identity import normalize
+from services.marketing.campaigns import posts
 from services.shared import schedules
 
 FIRST_ZONE: Final = timedelta(hours=14)
@@ -101,6 +102,8 @@ async def template_versions(
         of_channel, version = found[template_id]
         if of_channel != channel:
             raise InvalidError.of(field, f"is a template for {of_channel}, not for {channel}")
+        if channel == posts.CHANNEL:
+            posts.check_text(version)
         if (version.purpose, version.topic) != (found[ids[0]][1].purpose, found[ids[0]][1].topic):
             raise InvalidError.of(field, "has another purpose or topic than the first: consent is asked for one")
         versions.append(version)

@@ -15,8 +15,9 @@ from core.errors import InvalidError
 from core.ids import new_id
 from models import Campaign, CampaignRun, Tenant
 from services.marketing import queueing, sending_rules, test_sends
-from services.marketing.campaigns import audience, budget, definitions, freezing, planning
+from services.marketing.campaigns import audience, budget, definitions, freezing, planning, posts
 from services.marketing.campaigns.planning import Due
+from services.marketing.campaigns.posts import Post
 from services.marketing.test_sends import Copy
 
 
@@ -66,6 +67,22 @@ async def send_copies(
     return copies
 
 
+async def preview_post(session: TenantSession, campaign_id: UUID, *, by: Actor) -> Post | None:
+    """Return what a campaign of posts would post; None where it is of another channel.
+
+    Raises:
+        NotFoundError: no such campaign.
+        InvalidError: its template is gone, or cannot be rendered.
+    """
+    campaign = await definitions.get(session, campaign_id)
+    if campaign.channel != posts.CHANNEL:
+        return None
+    [version] = await planning.template_versions(session, campaign.channel, campaign.variants)
+    post = await posts.preview(session, campaign, version)
+    await definitions.log(session, campaign, "campaign.tested", {"recipients": (None, 0)}, by=by)
+    return post
+
+
 async def estimate(session: TenantSession, campaign_id: UUID) -> Estimate:
     """Return whom a campaign would reach if it began now: decided as for sending, page by page; nothing is written.
 
@@ -77,6 +94,9 @@ async def estimate(session: TenantSession, campaign_id: UUID) -> Estimate:
     campaign = await definitions.get(session, campaign_id)
     await planning.check_segments(session, campaign.audience, computed=True, lock=False)
     run = await _imagined(session, campaign)
+    if campaign.channel == posts.CHANNEL:
+        left = await budget.left(session, campaign, run)
+        return Estimate(1, 1, {}) if left is None or left > 0 else Estimate(1, 0, {"budget": 1})
     versions = await planning.template_versions(session, campaign.channel, campaign.variants)
     rules = await sending_rules.of(session, channel=campaign.channel, purpose=versions[0].purpose, run_id=None)
     urgency = queueing.TRANSACTIONAL if versions[0].purpose == "transactional" else queueing.BULK
