@@ -269,6 +269,12 @@ async def replace(template_id: UUID, body: TemplateText, session: SessionDep, ac
     return _shape(await templates.replace(session, template_id, body.text(channel), by=actor))
 
 
+@router.delete("/{template_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=[requires("templates:write")])
+async def delete(template_id: UUID, session: SessionDep, actor: ActorDep) -> None:
+    """Drop it, unless a published journey or a campaign not yet over needs it. What was sent or is queued stays."""
+    await templates.delete(session, template_id, by=actor)
+
+
 @router.get("/{template_id}/versions", dependencies=[requires("templates:read")])
 async def versions(
     template_id: UUID, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None

@@ -105,7 +105,7 @@ async def publish(session: TenantSession, journey: Journey, *, by: Actor) -> Jou
     await session.refresh(journey, with_for_update=True)
     if journey.status == "cancelled":
         raise ConflictError("a cancelled journey cannot be published")
-    definition = await checked(session, journey.draft)
+    definition = await checked(session, journey.draft, keep=True)
     number = await session.scalar(
         select(func.coalesce(func.max(JourneyVersion.number), 0) + 1).where(
             JourneyVersion.tenant_id == session.tenant_id, JourneyVersion.journey_id == journey.id
@@ -198,8 +198,8 @@ async def _switch(
     await session.refresh(journey)
 
 
-async def checked(session: TenantSession, raw: Mapping[str, Any]) -> JourneyDefinition:
-    """Return the definition in `raw`.
+async def checked(session: TenantSession, raw: Mapping[str, Any], *, keep: bool = False) -> JourneyDefinition:
+    """Return the definition in `raw`; with `keep` no template it may name is deleted before the transaction ends.
 
     Raises:
         InvalidError: it is malformed, or names what the tenant does not have.
@@ -209,20 +209,23 @@ async def checked(session: TenantSession, raw: Mapping[str, Any]) -> JourneyDefi
     except InvalidDefinition as error:
         raise _invalid(error.problems) from error
     words = await vocabulary.load(session)
-    problems = validate(definition, words, templates=await _templates(session))
+    problems = validate(definition, words, templates=await _templates(session, keep=keep))
     if problems:
         raise _invalid(problems)
     return definition
 
 
-async def _templates(session: TenantSession) -> dict[tuple[str, str], frozenset[str]]:
-    rows = await session.execute(
+async def _templates(session: TenantSession, *, keep: bool) -> dict[tuple[str, str], frozenset[str]]:
+    statement = (
         select(Template.channel, Template.key, TemplateVersion.variables)
         .join(
             TemplateVersion,
             (TemplateVersion.tenant_id == Template.tenant_id) & (TemplateVersion.id == Template.current_version_id),
         )
-        .where(Template.tenant_id == session.tenant_id)
+        .where(Template.tenant_id == session.tenant_id, Template.deleted_at.is_(None))
+    )
+    rows = await session.execute(
+        statement.with_for_update(key_share=True, read=True, of=Template) if keep else statement
     )
     return {(row.channel, row.key): frozenset(row.variables) for row in rows}
 

@@ -200,7 +200,11 @@ async def _in_use(session: TenantSession) -> set[Pair]:
             Template,
             (Template.tenant_id == TemplateVersion.tenant_id) & (Template.current_version_id == TemplateVersion.id),
         )
-        .where(Template.tenant_id == session.tenant_id, TemplateVersion.purpose == "marketing")
+        .where(
+            Template.tenant_id == session.tenant_id,
+            Template.deleted_at.is_(None),
+            TemplateVersion.purpose == "marketing",
+        )
         .distinct()
         .limit(MAX_TOPICS)
     )

@@ -54,13 +54,13 @@ class Due:
 async def plan_of(session: TenantSession, campaign: Campaign, due: Due, *, lock: bool = True) -> dict[str, Any]:
     """Return what a run keeps: the campaign as it is, and the versions of its templates that are current.
 
-    With `lock` its segments stay until the transaction ends.
+    With `lock` its segments and templates stay until the transaction ends.
 
     Raises:
         InvalidError: a template is gone or of another channel.
         ConflictError: a segment is gone.
     """
-    versions = await template_versions(session, campaign.channel, campaign.variants)
+    versions = await template_versions(session, campaign.channel, campaign.variants, lock=lock)
     await check_segments(session, campaign.audience, computed=False, lock=lock)
     return {
         **{name: getattr(campaign, name) for name in _COPIED},
@@ -73,15 +73,17 @@ async def plan_of(session: TenantSession, campaign: Campaign, due: Due, *, lock:
 
 
 async def template_versions(
-    session: TenantSession, channel: str, variants: Sequence[Mapping[str, Any]]
+    session: TenantSession, channel: str, variants: Sequence[Mapping[str, Any]], *, lock: bool = True
 ) -> list[TemplateVersion]:
     """Return the current versions of the variants' templates, in their order.
+
+    With `lock` none of the templates is deleted before the transaction ends.
 
     Raises:
         InvalidError: one is not there, is of another channel, or differs from the others in purpose or topic.
     """
     ids = [UUID(variant["template_id"]) for variant in variants]
-    rows = await session.execute(
+    statement = (
         select(Template.id, Template.channel, TemplateVersion)
         .join(
             TemplateVersion,
@@ -91,7 +93,11 @@ async def template_versions(
             Template.tenant_id == session.tenant_id,
             TemplateVersion.tenant_id == session.tenant_id,
             Template.id.in_(ids),
+            Template.deleted_at.is_(None),
         )
+    )
+    rows = await session.execute(
+        statement.with_for_update(key_share=True, read=True, of=Template) if lock else statement
     )
     found = {template_id: (of_channel, version) for template_id, of_channel, version in rows}
     versions: list[TemplateVersion] = []

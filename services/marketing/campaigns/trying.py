@@ -97,7 +97,7 @@ async def estimate(session: TenantSession, campaign_id: UUID) -> Estimate:
     if campaign.channel == posts.CHANNEL:
         left = await budget.left(session, campaign, run)
         return Estimate(1, 1, {}) if left is None or left > 0 else Estimate(1, 0, {"budget": 1})
-    versions = await planning.template_versions(session, campaign.channel, campaign.variants)
+    versions = await planning.template_versions(session, campaign.channel, campaign.variants, lock=False)
     rules = await sending_rules.of(session, channel=campaign.channel, purpose=versions[0].purpose, run_id=None)
     urgency = queueing.TRANSACTIONAL if versions[0].purpose == "transactional" else queueing.BULK
     zone = await session.scalar(select(Tenant.time_zone).where(Tenant.id == session.tenant_id)) or "UTC"

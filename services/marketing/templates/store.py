@@ -1,6 +1,7 @@
 """Where templates and their versions are kept."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, NotFoundError
 from core.ids import new_id
 from models import Template, TemplateVersion
-from services.marketing.templates import checking
+from services.marketing.templates import checking, usage
 from services.marketing.templates.checking import Checked
 from services.marketing.templates.html import Format
 from services.marketing.templates.texts import Channel, Purpose, Text, Wording
@@ -58,14 +59,7 @@ async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: 
         NotFoundError: no such template.
         InvalidError: as `create`.
     """
-    template = await session.scalar(
-        select(Template)
-        .where(Template.tenant_id == session.tenant_id, Template.id == template_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    if template is None:
-        raise NotFoundError("No such template.")
+    template = await _locked(session, template_id)
     checked = checking.check(text, key=template.key, channel=template.channel)
     before = await _version(session, template)
     version = await _add_version(session, template, before.number + 1, text, checked)
@@ -78,6 +72,26 @@ async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: 
     return Saved(template, version)
 
 
+async def delete(session: TenantSession, template_id: UUID, *, by: Actor) -> None:
+    """Drop a template: its key is free, nothing new is made from it, and what was sent or is queued keeps its text.
+
+    Raises:
+        NotFoundError: no such template.
+        ConflictError: a published journey or a campaign that is not over needs it; each is named.
+    """
+    template = await _locked(session, template_id)
+    used = await usage.of(session, template)
+    if used:
+        raise ConflictError(
+            f"The template {template.key} is needed by {', '.join(f'the {kind} {name}' for kind, name in used)}.",
+            errors=[FieldProblem("template_id", f"is needed by the {kind} {name}") for kind, name in used],
+        )
+    template.deleted_at = datetime.now(UTC)
+    await session.flush()
+    gone = {"key": (template.key, None), "channel": (template.channel, None), "name": (template.name, None)}
+    await _record(session, template, "template.deleted", gone, by)
+
+
 async def get(session: TenantSession, template_id: UUID) -> Saved:
     """Return a template with its current version.
 
@@ -85,7 +99,7 @@ async def get(session: TenantSession, template_id: UUID) -> Saved:
         NotFoundError: no such template.
     """
     template = await session.get(Template, {"tenant_id": session.tenant_id, "id": template_id})
-    if template is None:
+    if template is None or template.deleted_at is not None:
         raise NotFoundError("No such template.")
     return Saved(template, await _version(session, template))
 
@@ -98,7 +112,7 @@ async def page(session: TenantSession, *, limit: int, before: UUID | None) -> li
             TemplateVersion,
             (TemplateVersion.tenant_id == Template.tenant_id) & (TemplateVersion.id == Template.current_version_id),
         )
-        .where(Template.tenant_id == session.tenant_id)
+        .where(Template.tenant_id == session.tenant_id, Template.deleted_at.is_(None))
         .order_by(Template.id.desc())
         .limit(limit)
     )
@@ -124,6 +138,7 @@ async def current(session: TenantSession, *, channel: str, key: str) -> Template
             TemplateVersion.tenant_id == session.tenant_id,
             Template.channel == channel,
             Template.key == key,
+            Template.deleted_at.is_(None),
         )
     )
     if version is None:
@@ -186,6 +201,18 @@ def text_of(version: TemplateVersion) -> Text:
             for locale, own in version.locales.items()
         },
     )
+
+
+async def _locked(session: TenantSession, template_id: UUID) -> Template:
+    template = await session.scalar(
+        select(Template)
+        .where(Template.tenant_id == session.tenant_id, Template.id == template_id, Template.deleted_at.is_(None))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if template is None:
+        raise NotFoundError("No such template.")
+    return template
 
 
 async def _add_version(
