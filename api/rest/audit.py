@@ -24,6 +24,7 @@ _NOUNS: Final = {
     "dead_event": "events",
     "form": "forms",
     "template": "templates",
+    "template_partial": "templates",
     "journey": "journeys",
     "enrollment": "journeys",
     "tenant": "tenant",

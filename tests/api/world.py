@@ -214,6 +214,11 @@ async def _template(world: World) -> str:
     return (await world.post("/v1/templates", body | {"purpose": "transactional"}))["id"]
 
 
+async def _partial(world: World) -> str:
+    body = {"key": "footer", "channel": "email", "body": MARK}
+    return (await world.post("/v1/template-partials", body))["id"]
+
+
 async def _journey(world: World) -> str:
     made = await world.post("/v1/journeys", {"key": "nap", "name": MARK, "definition": JOURNEY})
     await world.post("/v1/journeys/nap/publish", {})
@@ -500,6 +505,7 @@ async def _number(world: World) -> str:
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
+    "partial_id": _partial,
     "number": _number,
     "journey": _journey,
     "version_id": _version,
@@ -578,6 +584,8 @@ BODIES: Final[dict[str, Any]] = {
     },
     "POST /v1/templates/{template_id}/test": {"to": ["tester@shop.example"]},
     "POST /v1/templates/lint": {"channel": "sms", "template": {"body": "Hello"}},
+    "POST /v1/template-partials": {"key": "new", "channel": "email", "body": "Hello"},
+    "PUT /v1/template-partials/{partial_id}": {"body": "Hello again"},
     "POST /v1/journeys": {"key": "new", "name": "New", "definition": JOURNEY},
     "POST /v1/journeys/{journey}/publish": {},
     "PUT /v1/journeys/{journey}/draft": {"definition": JOURNEY, "name": "New name"},

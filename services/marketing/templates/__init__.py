@@ -1,5 +1,6 @@
 """Templates: named, with immutable versions. A new text is a new version; a message keeps the one it was sent with."""
 
+from services.marketing.templates import partials
 from services.marketing.templates.checking import Checked, check
 from services.marketing.templates.linting import Finding, lint, lint_saved
 from services.marketing.templates.locales import variant_for
@@ -36,6 +37,7 @@ __all__ = [
     "lint",
     "lint_saved",
     "page",
+    "partials",
     "preview",
     "preview_unsaved",
     "replace",

@@ -1,6 +1,7 @@
 """What may be saved as a template, and what it reads."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parseaddr
 from typing import Final
@@ -9,7 +10,8 @@ from core.errors import FieldProblem, InvalidError
 from services.identity import normalize
 from services.identity.topics import ALL
 from services.marketing import rendering, templating
-from services.marketing.templates import html, locales
+from services.marketing.templates import expanding, html, locales
+from services.marketing.templates.expanding import Expanded
 from services.marketing.templates.texts import FIELDS, MAX_BODY, NAMED, Text, Wording
 from services.marketing.templating import TemplateError, Variable
 
@@ -32,15 +34,17 @@ class Checked:
     """What was written, where something else is sent."""
     locales: dict[str, dict[str, str]]
     """As the table has them."""
+    partials: dict[str, str]
+    """Those that are in its bodies, as they are written."""
 
 
-def check(text: Text, *, key: str, channel: str = "email") -> Checked:
-    """Refuse what could not be sent as the template `key` of `channel`.
+def check(text: Text, *, key: str, channel: str, partials: Mapping[str, str]) -> Checked:
+    """Refuse what could not be sent as the template `key` of `channel`, whose bodies may render `partials`.
 
     Raises:
         InvalidError: naming every field at fault.
     """
-    check = _Check(text, key, channel)
+    check = _Check(text, key, channel, partials)
     problems = [*_fields(text, channel), *check.problems]
     if text.topic == ALL:
         problems.append(FieldProblem("topic", f"{ALL} stands for every topic"))
@@ -53,11 +57,32 @@ def check(text: Text, *, key: str, channel: str = "email") -> Checked:
     return check.made()
 
 
+def check_partial(body: str, *, key: str, channel: str, partials: Mapping[str, str]) -> None:
+    """Refuse a partial that no template could render; what it gives in MJML is looked at where it is rendered.
+
+    Raises:
+        InvalidError: naming the body.
+    """
+    try:
+        expanded = expanding.expand(body, partials, within=key)
+    except TemplateError as error:
+        raise InvalidError.of("body", str(error)) from error
+    _, wrong = _checked(expanded, html=channel == "email", confirming=False)
+    longest = MAX_BODY.get(channel)
+    if longest is not None and len(expanded.text) > longest:
+        wrong.append(f"is longer than {longest} characters")
+    if wrong:
+        problems = [FieldProblem("body", reason) for reason in wrong]
+        raise InvalidError("; ".join(f"body: {reason}" for reason in wrong), errors=problems)
+
+
 class _Check:
     """What becomes of each source of a text, and what is wrong with it."""
 
-    def __init__(self, text: Text, key: str, channel: str) -> None:
+    def __init__(self, text: Text, key: str, channel: str, partials: Mapping[str, str]) -> None:
         self.problems: list[FieldProblem] = []
+        self._partials = partials
+        self._used: dict[str, str] = {}
         self._channel = channel
         self._confirming = key == rendering.CONFIRMATION and channel == "email"
         self._format: html.Format = text.format or "html"
@@ -83,7 +108,7 @@ class _Check:
 
     def made(self) -> Checked:
         source = self._source if self._body != self._source else None
-        return Checked(sorted(self._read), self._body, source, self._locales)
+        return Checked(sorted(self._read), self._body, source, self._locales, self._used)
 
     def _wording(self, wording: Wording, place: str) -> dict[str, str]:
         """Return what is kept of a wording."""
@@ -96,23 +121,45 @@ class _Check:
                 kept[name] = source
         if wording.body is None:
             return kept
-        if not self._one(f"{place}body", wording.body, html=mail, links=mail):
+        field = f"{place}body"
+        try:
+            expanded = expanding.expand(wording.body, self._partials)
+        except TemplateError as error:
+            self.problems.append(FieldProblem(field, str(error)))
             return kept
-        kept["body"] = wording.body
-        if mail:
-            try:
-                kept["body"] = html.compiled(wording.body, self._format)
-                templating.parse(kept["body"], html=True)
-            except TemplateError as error:
-                self.problems.append(FieldProblem(f"{place}body", str(error)))
-            if place and kept["body"] != wording.body:
-                kept["source"] = wording.body
+        if not self._one(field, expanded, html=mail, links=mail):
+            return kept
+        self._used.update(expanded.partials)
+        kept["body"] = self._sent(field, expanded)
+        if place and kept["body"] != wording.body:
+            kept["source"] = wording.body
         return kept
 
-    def _one(self, name: str, source: str | None, *, html: bool, links: bool) -> bool:
+    def _sent(self, field: str, expanded: Expanded) -> str:
+        """Return what is sent of a body."""
+        if self._channel != "email":
+            longest = MAX_BODY[self._channel]
+            if len(expanded.text) > longest:
+                self.problems.append(FieldProblem(field, f"is longer than {longest} characters"))
+            return expanded.text
+        try:
+            made = html.compiled(expanded.text, self._format)
+            templating.parse(made, html=True)
+        except TemplateError as error:
+            self.problems.append(FieldProblem(field, expanded.said(error)))
+            return expanded.text
+        return made
+
+    def _one(self, name: str, source: str | Expanded | None, *, html: bool, links: bool) -> bool:
         """Take one source; return whether it parses and reads only what there is."""
         if source is None:
             return True
+        if isinstance(source, str):
+            line = expanding.first_line(source)
+            if line is not None:
+                self.problems.append(FieldProblem(name, f"line {line}: bodies alone render partials"))
+                return False
+            source = Expanded(source)
         found, wrong = _checked(source, html=html, confirming=self._confirming)
         if self._confirming and not wrong and links and rendering.CONFIRM_URL not in map(str, found):
             wrong = [f"must link to {{{{ {rendering.CONFIRM_URL} }}}}"]
@@ -145,31 +192,27 @@ def _fields(text: Text, channel: str) -> list[FieldProblem]:
         ]
     if "subject" in has and text.subject is None:
         problems.append(FieldProblem(named.get("subject", "subject"), "is missing"))
-    longest = MAX_BODY.get(channel)
-    if longest is not None:
-        bodies = {"body": text.body, **{f"locales.{key}.body": value.body or "" for key, value in text.locales.items()}}
-        problems += [
-            FieldProblem(name, f"is longer than {longest} characters")
-            for name, body in bodies.items()
-            if len(body) > longest
-        ]
     return problems
 
 
-def _checked(source: str, *, html: bool, confirming: bool) -> tuple[list[Variable], list[str]]:
+def _checked(source: Expanded, *, html: bool, confirming: bool) -> tuple[list[Variable], list[str]]:
     """Return what a source reads, and what is wrong with it."""
-    if not source.strip():
+    text = source.text
+    if not text.strip():
         return [], ["is empty"]
     try:
-        parsed = templating.parse(source, html=html)
+        parsed = templating.parse(text, html=html)
     except TemplateError as error:
-        return [], [str(error)]
-    wrong = [f"line {line}: there is no filter {name}" for name, line in templating.unknown_filters(source, parsed)]
-    found = templating.variables(source, parsed)
+        return [], [source.said(error)]
+    wrong = [
+        f"line {source.line(line)}: there is no filter {name}"
+        for name, line in templating.unknown_filters(text, parsed)
+    ]
+    found = templating.variables(text, parsed)
     for variable in found:
         problem = rendering.problem_with(variable, confirming=confirming)
         if problem is not None:
-            wrong.append(f"line {variable.line}: {problem}")
+            wrong.append(f"line {source.line(variable.line)}: {problem}")
     return found, wrong
 
 

@@ -13,9 +13,11 @@ from core.errors import InvalidError
 from models import Tenant
 from services.identity import field_types
 from services.marketing import texts
-from services.marketing.templates import checking, store
+from services.marketing.templates import checking, expanding, rendered, store
 from services.marketing.templates.checking import Checked
+from services.marketing.templates.expanding import Expanded
 from services.marketing.templates.texts import NAMED, Text, Wording
+from services.marketing.templating import TemplateError
 from services.marketing.texts import TextChannel
 
 CLIPPED_AT: Final = 102_400
@@ -55,10 +57,14 @@ class Finding:
     """From 1, of what was written."""
 
 
-async def lint(session: TenantSession, channel: str, text: Text, *, key: str = "") -> list[Finding]:
-    """Return what there is to say of a text, saved or not, errors first."""
+async def lint(
+    session: TenantSession, channel: str, text: Text, *, key: str = "", partials: Mapping[str, str] | None = None
+) -> list[Finding]:
+    """Return what there is to say of a text, errors first; `partials` are those it was saved with, else as they are."""
+    if partials is None:
+        partials = await rendered.by(session, channel, text)
     try:
-        checked = checking.check(text, key=key, channel=channel)
+        checked = checking.check(text, key=key, channel=channel, partials=partials)
     except InvalidError as error:
         checked = None
         found = [_problem(each.field, each.reason) for each in error.errors]
@@ -67,9 +73,9 @@ async def lint(session: TenantSession, channel: str, text: Text, *, key: str = "
         found = [*_unknown(checked.variables, typed), *_sizes(channel, text, checked)]
     if channel == "email" and text.purpose == "marketing":
         address = await session.scalar(select(Tenant.postal_address).where(Tenant.id == session.tenant_id))
-        found += _owed(text, address)
+        found += _owed(_expanded(text.body, partials).text, address)
     for place, wording in (("", Wording(text.subject, text.body, text.text_body)), *_own(text)):
-        found += _said(channel, text.purpose, place, wording)
+        found += _said(channel, text.purpose, place, wording, partials)
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(dict.fromkeys(found), key=lambda each: (order[each.level], each.field, each.line or 0))
 
@@ -81,7 +87,9 @@ async def lint_saved(session: TenantSession, template_id: UUID) -> list[Finding]
         NotFoundError: no such template.
     """
     saved = await store.get(session, template_id)
-    return await lint(session, saved.template.channel, store.text_of(saved.version), key=saved.template.key)
+    template, version = saved.template, saved.version
+    text = store.text_of(version)
+    return await lint(session, template.channel, text, key=template.key, partials=version.partials)
 
 
 def _own(text: Text) -> list[tuple[str, Wording]]:
@@ -104,12 +112,20 @@ def _unknown(variables: Collection[str], typed: Mapping[str, object]) -> Iterato
                 yield Finding("warning", "unknown_attribute", "body", f"{name} is not defined: it may be misspelt")
 
 
-def _owed(text: Text, address: str | None) -> Iterator[Finding]:
+def _expanded(body: str, partials: Mapping[str, str]) -> Expanded:
+    """Return a body with its partials, or without where that does not do, which is a finding of its own."""
+    try:
+        return expanding.expand(body, partials)
+    except TemplateError:
+        return Expanded(body)
+
+
+def _owed(body: str, address: str | None) -> Iterator[Finding]:
     """Say what marketing mail must have by law."""
     if not address:
         reason = "marketing mail must name a postal address, and the tenant has none"
         yield Finding("error", "postal_address", "body", reason)
-    if "unsubscribe_url" not in text.body:
+    if "unsubscribe_url" not in body:
         yield Finding("info", "unsubscribe_link", "body", "names no unsubscribe link: one is put at its end")
 
 
@@ -131,7 +147,7 @@ def _sizes(channel: str, text: Text, checked: Checked) -> Iterator[Finding]:
                 yield Finding("error", "too_large", field, reason)
 
 
-def _said(channel: str, purpose: str, place: str, wording: Wording) -> Iterator[Finding]:
+def _said(channel: str, purpose: str, place: str, wording: Wording, partials: Mapping[str, str]) -> Iterator[Finding]:
     """Say what one wording's text shows by itself."""
     subject = _without_liquid(wording.subject or "")
     if len(subject) > LONG_SUBJECT:
@@ -141,10 +157,11 @@ def _said(channel: str, purpose: str, place: str, wording: Wording) -> Iterator[
     if wording.body is None:
         return
     field = f"{place}body"
+    expanded = _expanded(wording.body, partials)
     if channel == "email":
-        yield from _elements(field, wording.body)
+        yield from _elements(field, expanded)
         return
-    body = _without_liquid(wording.body)
+    body = _without_liquid(expanded.text)
     most = {"sms": texts.MAX_SMS, "push": texts.MAX_PUSH}.get(channel, texts.LONGEST_POST)
     if len(body) > most:
         yield Finding("error", "too_long", field, f"has {len(body)} characters, of which {most} are taken")
@@ -152,13 +169,13 @@ def _said(channel: str, purpose: str, place: str, wording: Wording) -> Iterator[
         yield Finding("warning", "text", field, said)
 
 
-def _elements(field: str, body: str) -> Iterator[Finding]:
+def _elements(field: str, body: Expanded) -> Iterator[Finding]:
     """Say which links lead nowhere and which images say nothing to who does not see them."""
-    plain = _COMMENT.sub(_blank, _LIQUID.sub(_blank, body))
+    plain = _COMMENT.sub(_blank, _LIQUID.sub(_blank, body.text))
     for tag in _TAG.finditer(plain):
         name = tag[1].lower()
         values = {found[1].lower(): (found[2] or found[3] or "").strip() for found in _VALUE.finditer(tag[2])}
-        line = plain.count("\n", 0, tag.start()) + 1
+        line = body.line(plain.count("\n", 0, tag.start()) + 1)
         if name in _IMAGES:
             if "alt" not in values:
                 yield Finding("warning", "no_alt", field, f"<{name}> has no alt", line)

@@ -12,7 +12,7 @@ from core.errors import InvalidError, NotFoundError
 from models import Person, Tenant
 from services.identity import aliases
 from services.marketing import links, rendering, texts
-from services.marketing.templates import checking, locales, store
+from services.marketing.templates import checking, locales, rendered, store
 from services.marketing.templates.texts import Text
 from services.marketing.templating import TemplateError
 from services.marketing.texts import TextChannel
@@ -93,7 +93,8 @@ async def preview_unsaved(
         NotFoundError: no such person.
         InvalidError: it could not be saved, or cannot be rendered for this person.
     """
-    checked = checking.check(text, key="", channel=channel)
+    partials = await rendered.by(session, channel, text)
+    checked = checking.check(text, key="", channel=channel, partials=partials)
     options = {"link": text.link, "image": text.image}
     sent = _Sent("", channel, text.subject, checked.body, text.text_body, text.purpose, checked.locales, options)
     return await _shown(session, sent, person_id, entry, public_url, locale)

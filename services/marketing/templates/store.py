@@ -13,7 +13,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, NotFoundError
 from core.ids import new_id
 from models import Template, TemplateVersion
-from services.marketing.templates import checking, usage
+from services.marketing.templates import checking, rendered, usage
 from services.marketing.templates.checking import Checked
 from services.marketing.templates.html import Format
 from services.marketing.templates.texts import Channel, Purpose, Text, Wording
@@ -35,7 +35,7 @@ async def create(session: TenantSession, *, key: str, channel: Channel, text: Te
         InvalidError: naming each field at fault, with the line.
         ConflictError: the channel has a template of this key.
     """
-    checked = checking.check(text, key=key, channel=channel)
+    checked = await _checked(session, text, key=key, channel=channel)
     template = Template(tenant_id=session.tenant_id, id=new_id(), key=key, channel=channel, name=text.name)
     try:
         async with session.begin_nested():
@@ -60,7 +60,11 @@ async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: 
         InvalidError: as `create`.
     """
     template = await _locked(session, template_id)
-    checked = checking.check(text, key=template.key, channel=template.channel)
+    checked = await _checked(session, text, key=template.key, channel=template.channel)
+    return await _replaced(session, template, text, checked, by)
+
+
+async def _replaced(session: TenantSession, template: Template, text: Text, checked: Checked, by: Actor) -> Saved:
     before = await _version(session, template)
     version = await _add_version(session, template, before.number + 1, text, checked)
     changes: dict[str, tuple[Any, Any]] = {"version": (before.number, version.number)}  # whose texts stay as they are
@@ -165,12 +169,13 @@ async def versions(session: TenantSession, template_id: UUID, *, limit: int, bef
 
 
 async def restore(session: TenantSession, template_id: UUID, number: int, *, by: Actor) -> Saved:
-    """Give a template a new version that says what an older one said.
+    """Give a template a new version that says what an older one said, with the partials as they were.
 
     Raises:
         NotFoundError: no such template, or it has no such version.
         InvalidError: what the older one said may not be saved any more.
     """
+    template = await _locked(session, template_id)
     version = await session.scalar(
         select(TemplateVersion).where(
             TemplateVersion.tenant_id == session.tenant_id,
@@ -180,7 +185,9 @@ async def restore(session: TenantSession, template_id: UUID, number: int, *, by:
     )
     if version is None:
         raise NotFoundError("No such version of a template.")
-    return await replace(session, template_id, text_of(version), by=by)
+    text = text_of(version)
+    checked = checking.check(text, key=template.key, channel=template.channel, partials=version.partials)
+    return await _replaced(session, template, text, checked, by)
 
 
 def text_of(version: TemplateVersion) -> Text:
@@ -215,26 +222,38 @@ async def _locked(session: TenantSession, template_id: UUID) -> Template:
     return template
 
 
+async def _checked(session: TenantSession, text: Text, *, key: str, channel: str) -> Checked:
+    """Return a text that may be saved; the partials it renders stay until the transaction ends."""
+    partials = await rendered.by(session, channel, text, lock=True)
+    return checking.check(text, key=key, channel=channel, partials=partials)
+
+
+def columns(template: Template, number: int, text: Text, checked: Checked) -> dict[str, Any]:
+    """Return what is stored of a version."""
+    return {
+        "tenant_id": template.tenant_id,
+        "id": new_id(),
+        "template_id": template.id,
+        "number": number,
+        "subject": text.subject,
+        "body": checked.body,
+        "source": checked.source,
+        "format": "text" if template.channel != "email" else text.format or "html",
+        "locales": checked.locales,
+        "options": {name: value for name, value in (("link", text.link), ("image", text.image)) if value} or None,
+        "partials": checked.partials,
+        "text_body": text.text_body,
+        "from_address": text.from_address,
+        "purpose": text.purpose,
+        "topic": text.topic,
+        "variables": checked.variables,
+    }
+
+
 async def _add_version(
     session: TenantSession, template: Template, number: int, text: Text, checked: Checked
 ) -> TemplateVersion:
-    version = TemplateVersion(
-        tenant_id=session.tenant_id,
-        id=new_id(),
-        template_id=template.id,
-        number=number,
-        subject=text.subject,
-        body=checked.body,
-        source=checked.source,
-        format="text" if template.channel != "email" else text.format or "html",
-        locales=checked.locales,
-        options={name: value for name, value in (("link", text.link), ("image", text.image)) if value} or None,
-        text_body=text.text_body,
-        from_address=text.from_address,
-        purpose=text.purpose,
-        topic=text.topic,
-        variables=checked.variables,
-    )
+    version = TemplateVersion(**columns(template, number, text, checked))
     session.add(version)
     await session.flush()
     template.current_version_id = version.id
