@@ -4,7 +4,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, DateTime, Index, Integer, SmallInteger, Text, UniqueConstraint, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Index,
+    Integer,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -152,6 +163,12 @@ class Message(Created, TenantRow):
     machine_opens: Mapped[int | None] = mapped_column(Integer)
     """Opens by privacy proxies and scanners, which say nothing of the person; not in `opens`."""
     machine_clicks: Mapped[int | None] = mapped_column(Integer)
+    last_click_at: Mapped[datetime | None]
+    """By what calls itself a browser; with it those that follow it too fast for anybody are known."""
+    last_click_link: Mapped[int | None] = mapped_column(BigInteger)
+    """Hash of where that click led."""
+    last_clicks: Mapped[int | None] = mapped_column(Integer)
+    """How many clicks have followed one another so fast, on the same link; null once they are a machine's."""
 
 
 class MessagePage(Created, TenantRow):

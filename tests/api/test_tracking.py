@@ -1,3 +1,4 @@
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -129,10 +130,72 @@ async def test_a_click_on_the_heels_of_sending_is_a_scanners(
     for ago, human in ((timedelta(seconds=-60), 0), (timedelta(seconds=60), 1)):
         async with database.tenant(tenant_id) as session:
             await session.execute(
-                update(Message).where(Message.tenant_id == tenant_id).values(sent_at=datetime.now(UTC) - ago)
+                update(Message)
+                .where(Message.tenant_id == tenant_id)
+                .values(sent_at=datetime.now(UTC) - ago, last_click_at=None)
             )
         assert (await anonymous.get(path)).status_code == 302
         assert await _counters(database, tenant_id) == (0, human, False, bool(human))
+    assert await _machines(database, tenant_id) == (None, 1)
+
+
+async def test_clicks_too_fast_for_anybody_are_a_machines_from_the_first(
+    anonymous: AsyncClient, database: Database, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens
+) -> None:
+    """Row 24: scanners that call themselves browsers and follow every link (mautic#14916, #9162, #16263)."""
+    paths = [
+        f"/t/c/{tokens.click(Click(tenant_id, message.message_id, f'https://shop.example/{number}'))}"
+        for number in range(4)
+    ]
+
+    async def rest() -> None:
+        async with database.tenant(tenant_id) as session:
+            long_ago = Message.last_click_at - timedelta(seconds=5)
+            await session.execute(update(Message).where(Message.tenant_id == tenant_id).values(last_click_at=long_ago))
+
+    for path in paths:
+        await anonymous.head(path)
+        assert (await anonymous.get(path)).status_code == 302
+    assert await _counters(database, tenant_id) == (0, 0, False, False)
+    assert await _machines(database, tenant_id) == (None, 4)
+    assert len(await _events(database, tenant_id, "email.clicked")) == 1  # told before the second click came
+
+    await rest()
+    for _ in range(2):  # a person who clicks twice
+        await anonymous.get(paths[0])
+    assert await _counters(database, tenant_id) == (0, 2, False, True)
+    assert len(await _events(database, tenant_id, "email.clicked")) == 2
+    await rest()
+    await anonymous.get(paths[1])
+    assert await _counters(database, tenant_id) == (0, 3, False, True)
+    await rest()
+    for path in (paths[2], paths[2], paths[3], paths[2]):  # a scanner comes later on: the person's clicks stay
+        await anonymous.get(path)
+    assert await _counters(database, tenant_id) == (0, 3, False, True)
+    assert await _machines(database, tenant_id) == (None, 8)
+    assert len(await _events(database, tenant_id, "email.clicked")) == 2
+
+
+async def test_links_followed_all_at_once_are_a_machines(
+    anonymous: AsyncClient, database: Database, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens
+) -> None:
+    clicks = [Click(tenant_id, message.message_id, f"https://shop.example/{number}") for number in range(8)]
+    await asyncio.gather(*(anonymous.get(f"/t/c/{tokens.click(each)}") for each in clicks))
+    assert await _counters(database, tenant_id) == (0, 0, False, False)
+    assert await _machines(database, tenant_id) == (None, 8)
+
+
+async def test_a_known_machine_takes_nothing_from_whoever_clicks_beside_it(
+    anonymous: AsyncClient, database: Database, tenant_id: UUID, message: queueing.QueuedMessage, tokens: Tokens
+) -> None:
+    first, second = (
+        f"/t/c/{tokens.click(Click(tenant_id, message.message_id, f'https://shop.example/{number}'))}"
+        for number in range(2)
+    )
+    await anonymous.get(first)
+    await anonymous.get(second, headers={"User-Agent": "python-requests/2.32"})
+    await anonymous.get(first)
+    assert await _counters(database, tenant_id) == (0, 2, False, True)
     assert await _machines(database, tenant_id) == (None, 1)
 
 
