@@ -69,6 +69,13 @@ COMMUNICATION_LOGGED: Final = "communication.logged"
 COMMUNICATION_UPDATED: Final = "communication.updated"
 COMMUNICATION_DELETED: Final = "communication.deleted"
 
+TASK_CREATED: Final = "task.created"
+TASK_UPDATED: Final = "task.updated"
+TASK_COMPLETED: Final = "task.completed"
+TASK_DELETED: Final = "task.deleted"
+NOTIFICATION_CREATED: Final = "notification.created"
+"""A teammate has something to read."""
+
 SENDER_DOMAIN_VERIFIED: Final = "sender_domain.verified"
 SENDER_DOMAIN_FAILED: Final = "sender_domain.failed"
 """The record of a domain that mail was signed for is gone, or another."""
@@ -94,6 +101,7 @@ RESERVED: Final = frozenset(
         "enrollment",
         "journey",
         "message",
+        "notification",
         "organization",
         "person",
         "pipeline",
@@ -103,6 +111,7 @@ RESERVED: Final = frozenset(
         "sender_domain",
         "sms",
         "social",
+        "task",
         "template",
         "tenant",
     }

@@ -36,6 +36,7 @@ _NOUNS: Final = {
     "association_definition": "objects",
     "segment": "segments",
     "communication": "communications",
+    "task": "tasks",
     "sender_domain": "channels",
 }
 """Whose scope also allows to read the history of such a thing."""

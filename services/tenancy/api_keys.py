@@ -38,6 +38,7 @@ NOUNS = (
     "messages",
     "channels",
     "communications",
+    "tasks",
     "audit",
     "users",
     "tenant",

@@ -35,9 +35,10 @@ SCOPES_OF: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             "campaigns",
             "messages",
             "communications",
+            "tasks",
         ),
         "sales": _READ_DAILY
-        | _scopes("write", "people", "organizations", "events", "objects", "messages", "communications"),
+        | _scopes("write", "people", "organizations", "events", "objects", "messages", "communications", "tasks"),
         "read_only": _scopes("read", *NOUNS),
     }
 )

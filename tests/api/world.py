@@ -502,6 +502,10 @@ async def _number(world: World) -> str:
     return "1"
 
 
+async def _task(world: World) -> str:
+    return (await world.post("/v1/tasks", {"title": MARK}))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -546,6 +550,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "thread_id": _communication,
     "account_id": _account,
     "device_id": _device,
+    "task_id": _task,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -617,6 +622,9 @@ BODIES: Final[dict[str, Any]] = {
     "PATCH /v1/topics/{topic_id}": {"description": "What is new"},
     "PATCH /v1/users/{user_id}": {"name": "Eve"},
     "POST /v1/invitations": {"email": "colleague@shop.example", "role": "sales"},
+    "POST /v1/tasks": {"title": "Call", "person_id": "{person_id}"},
+    "PATCH /v1/tasks/{task_id}": {"status": "done"},
+    "POST /v1/me/notifications/read": {"all": True},
     "POST /v1/me/password": {"current": PASSWORD, "new": "another sentence of mine"},
     "POST /v1/organizations": {"name": "New"},
     "PATCH /v1/organizations/{organization_id}": {"industry": "retail"},
@@ -688,6 +696,8 @@ BY_USERS: Final = frozenset(
     {
         "GET /v1/me",
         "POST /v1/me/password",
+        "GET /v1/me/notifications",
+        "POST /v1/me/notifications/read",
         "GET /v1/sessions",
         "DELETE /v1/sessions/current",
         "DELETE /v1/sessions/{session_id}",
