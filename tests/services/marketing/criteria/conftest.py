@@ -2,9 +2,11 @@
 
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from core.database import Database
+from core.ids import new_ids
 from services.tenancy import tenants
 from tests.services.marketing.criteria.store import Store, fill
 
@@ -25,3 +27,17 @@ async def store(database: Database, database_url: str) -> Store:
 async def other_store(database: Database, database_url: str) -> Store:
     """Another tenant with the same."""
     return await new_store(database, database_url)
+
+
+@pytest.fixture(scope="session")
+async def crowd(database: Database, database_url: str) -> Store:
+    """A tenant with so many people that no machine joins ten times all of them within a test."""
+    store = await new_store(database, database_url)
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO person (tenant_id, id) SELECT $1, unnest($2::uuid[])", store.tenant_id, new_ids(100)
+        )
+    finally:
+        await connection.close()
+    return store
