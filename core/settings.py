@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """`smtp://[user:password@]host:port`, `smtps://` for implicit TLS; without it mail goes to `mail_dir`."""
     email_rate_per_minute: int | None = Field(default=None, ge=1, le=10_000_000)
     """At most so many mails a minute to the server of `smtp_url`, from all senders together; unset: no limit."""
+    smtp_timeout_seconds: float = Field(default=60.0, gt=0, le=600)
+    """How long each answer of a mail server is waited for. No answer to a mail itself leaves it in doubt."""
     mail_dir: Path = Path(".cache/mail")
     """Where the file sink writes `.eml` files."""
     mail_from: str = "no-reply@localhost"

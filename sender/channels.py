@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Final
 from uuid import UUID
@@ -28,6 +28,7 @@ from models import ChannelAccount
 from models.identity import CHANNELS
 from sender import limits
 from sender.limits import Limit
+from sender.ways import Way
 from services.marketing import account_channels, accounts, devices, short_links
 from services.marketing.accounts import Keeping
 from services.marketing.providers import Credentials
@@ -53,6 +54,8 @@ class Lent:
     channel: EmailChannel
     limit: Limit | None = None
     """What its provider takes, or is to be given."""
+    way: Way | None = None
+    """Of the deployment's own provider; null for a tenant's, which is watched here."""
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class _Open:
     credentials: Credentials
     gone: list[str]
     """Tokens of devices whose apps are gone."""
+    way: Way
     users: int = 0
     replaced: bool = False
 
@@ -76,7 +80,10 @@ class Channels:
     settings: Settings
     defaults: Mapping[str, EmailChannel]
     """The deployment's own, by the name of the channel."""
+    pause: timedelta
+    """How long a provider that cannot be reached is left alone, at first."""
     _opened: dict[tuple[UUID, str], _Open] = field(default_factory=dict[tuple[UUID, str], _Open])
+    _ways: dict[str, Way] = field(default_factory=dict[str, Way])
 
     @property
     def names(self) -> list[str]:
@@ -93,7 +100,10 @@ class Channels:
             if default is None:
                 yield Lent(_Refusing(Outcome.FAILED, f"no account for {name}"))
             else:
-                yield Lent(default, limits.of_provider(self.settings, name))
+                way = self._ways.get(name)
+                if way is None:
+                    way = self._ways[name] = Way(name, self.pause.total_seconds())
+                yield Lent(default, limits.of_provider(self.settings, name), way)
             return
         try:
             opened = await self._open((tenant_id, name), (found["id"], found["updated_at"]))
@@ -143,8 +153,15 @@ class Channels:
         named = AccountRef(account.tenant_id, account.id)
         hook = account_channels.hook_url(named, tokens=Tokens(secret), public_url=self.settings.public_url)
         gone: list[str] = []
-        channel = account_channels.opened(credentials, private_hosts=private, hook=hook, on_gone=gone.append)
-        return _Open(version, channel, credentials, gone)
+        channel = account_channels.opened(
+            credentials,
+            private_hosts=private,
+            hook=hook,
+            on_gone=gone.append,
+            smtp_timeout=self.settings.smtp_timeout_seconds,
+        )
+        way = Way(f"{account.channel} of {account.tenant_id}", self.pause.total_seconds())
+        return _Open(version, channel, credentials, gone, way)
 
     @staticmethod
     async def _replace(opened: _Open) -> None:
@@ -184,15 +201,29 @@ class _OfTenant:
         return self._opened.channel.repeat_is_harmless
 
     async def deliver(self, mails: Iterator[Mail], report: Report, *, expected: int) -> None:
-        taken = _Taken(report)
+        taken, way = _Taken(report), self._opened.way
+        if way.wait() > 0:
+            self._put_off(mails, taken)
+            return
+        began = way.begin()
         try:
             await account_channels.check_host(self._opened.credentials, private_hosts=self._private_hosts)
             await self._through(mails, taken, expected)
         except UnreachableError as error:
-            for mail_id in taken.open | {mail.id for mail in mails}:
-                taken.finished(Delivery(mail_id, Outcome.RETRY, datetime.now(UTC), reason=f"unreachable: {error}"))
+            way.lost(began, error)
+            self._put_off(mails, taken)
+        except BaseException:
+            way.ended(answered=False)
+            raise
+        else:
+            way.ended(answered=taken.answered)
         finally:
             await self._forget()
+
+    def _put_off(self, mails: Iterator[Mail], taken: "_Taken") -> None:
+        for mail_id in taken.open | {mail.id for mail in mails}:
+            why = f"unreachable: {self._opened.way.why}"
+            taken.finished(Delivery(mail_id, Outcome.RETRY, datetime.now(UTC), reason=why))
 
     async def close(self) -> None:
         """It stays open for the next page."""
@@ -235,6 +266,7 @@ class _Taken:
     def __init__(self, report: Report) -> None:
         self._report = report
         self.open: set[UUID] = set()
+        self.answered = False
 
     def noted(self, mails: Iterator[Mail]) -> Iterator[Mail]:
         for mail in mails:
@@ -246,6 +278,7 @@ class _Taken:
 
     def finished(self, delivery: Delivery) -> None:
         self.open.discard(delivery.id)
+        self.answered = True
         self._report.finished(delivery)
 
 

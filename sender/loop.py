@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +27,7 @@ from sender.letters import Letters
 from sender.page_run import PageRun
 from sender.pages import ClaimedPage
 from sender.policy import Policy
+from sender.results import PageEnd
 
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 5.0
@@ -39,7 +40,7 @@ def channels_of(settings: Settings) -> dict[str, EmailChannel]:
     """Return the channels that the settings configure: mail by SMTP where there is a server, else all into files."""
     if settings.smtp_url is None:
         return dict.fromkeys(CHANNELS, FileSink(settings.mail_dir))
-    return {"email": SmtpChannel(SmtpServer.of(settings.smtp_url))}
+    return {"email": SmtpChannel(SmtpServer.of(settings.smtp_url), timeout=settings.smtp_timeout_seconds)}
 
 
 class Sender:
@@ -59,14 +60,18 @@ class Sender:
     ) -> None:
         """Prepare; nothing is claimed before `run`."""
         self._database = database
-        self._channels = Channels(database, settings, channels_of(settings) if channels is None else dict(channels))
         self._policy = policy or Policy()
+        self._channels = Channels(
+            database,
+            settings,
+            channels_of(settings) if channels is None else dict(channels),
+            pause=self._policy.unreachable_pause,
+        )
         self._letters = Letters(database, settings)
         self._gate = Gate(database)
         self._journal = Journal(settings.data_dir / "sender")
         self._awake = asyncio.Event()
         self._runs: dict[asyncio.Task[None], PageRun | None] = {}
-        self._paused_until = 0.0
         self._blocked: dict[str, float] = {}
         self._look_at = 0.0
 
@@ -111,11 +116,10 @@ class Sender:
         while not stop.is_set():
             self._awake.clear()
             free = self._policy.pages - len(self._runs)
-            wait = self._paused_until - time.monotonic()
             found: list[ClaimedPage] = []
             try:
                 await self._halt_held()
-                if free and wait <= 0:
+                if free:
                     found = await pages.claim(
                         self._database,
                         owner=self._journal.owner,
@@ -136,7 +140,7 @@ class Sender:
                 task.add_done_callback(self._done)
             await asyncio.sleep(0)  # each has begun by now, and is found where a page is to be halted
             if len(found) < free or not free:
-                await any_of(self._awake, seconds=self._rest() if wait <= 0 else wait)
+                await any_of(self._awake, seconds=self._rest())
 
     def _still_blocked(self) -> list[str]:
         """Return the streams of which a limit lets nothing go yet."""
@@ -170,10 +174,6 @@ class Sender:
                 return  # so slow that its own lease ran out
             async with self._channels.lent(page.tenant_id, page.channel) as lent:
                 await self._send(page, lent, stop)
-        except UnreachableError as error:
-            pause = self._policy.unreachable_pause.total_seconds()
-            self._paused_until = time.monotonic() + pause
-            _log.warning("channel_unreachable", channel=page.channel, retry_in=pause, error=str(error))
         except Exception as error:  # noqa: BLE001 - the page is claimed again; its journal says what was done
             _log.error("page_failed", page=str(page.id), exc_info=error)
             # Should this fail too, the lease runs out by itself.
@@ -189,6 +189,12 @@ class Sender:
             await results.exclude_all(
                 self._database, page.tenant_id, page_id=page.id, owner=self._journal.owner, reason=reason
             )
+        elif ours and lent.way is not None and (wait := lent.way.wait()) > 0:
+            end = PageEnd(finished=False, pause=timedelta(seconds=wait))
+            await results.record_and_end(
+                self._database, page.tenant_id, (), page_id=page.id, owner=self._journal.owner, end=end
+            )
+            self._block(page, wait)
         elif ours:
             run = PageRun(
                 page,
@@ -203,11 +209,32 @@ class Sender:
             current = asyncio.current_task()
             if current is not None:
                 self._runs[current] = run
-            await run.run(self._letters, lent.channel)
+            await self._try(run, lent)
             if run.blocked_until is not None:
                 # asked again before, should the limit be raised
-                wait = min((run.blocked_until - datetime.now(UTC)).total_seconds(), self._policy.poll_seconds)
-                self._blocked[page.stream] = time.monotonic() + wait
+                self._block(
+                    page, min((run.blocked_until - datetime.now(UTC)).total_seconds(), self._policy.poll_seconds)
+                )
+
+    async def _try(self, run: PageRun, lent: Lent) -> None:
+        if lent.way is None:
+            await run.run(self._letters, lent.channel)
+            return
+        began = lent.way.begin()
+        try:
+            await run.run(self._letters, lent.channel)
+        except UnreachableError as error:
+            lent.way.lost(began, error)
+            self._block(run.page, lent.way.wait())
+        except BaseException:
+            lent.way.ended(answered=False)
+            raise
+        else:
+            lent.way.ended(answered=run.answered)
+
+    def _block(self, page: ClaimedPage, seconds: float) -> None:
+        """Claim nothing like the page for a while."""
+        self._blocked[page.stream] = time.monotonic() + seconds
 
     def _working_on(self, page: ClaimedPage) -> bool:
         return any(run is not None and run.page.id == page.id for run in self._runs.values())

@@ -64,6 +64,8 @@ class PageRun:
         self._gate = gate
         self._limit = limit
         self._halted = False
+        self.answered = False
+        """Whether anything was said of any of its mails."""
         self.blocked_until: datetime | None = None
         """When a limit lets more messages like the page's go, once it was refused some."""
         self.held_until = time.monotonic() + policy.lease.total_seconds()
@@ -86,6 +88,7 @@ class PageRun:
     def finished(self, delivery: Delivery) -> None:
         """See `Report`."""
         self._journal.finished(delivery)
+        self.answered = True
         if delivery.outcome is Outcome.RETRY:
             self._put_off[delivery.id] = Result.of(delivery)
         else:
@@ -163,11 +166,17 @@ class PageRun:
             return Result(row["id"], "failed", f"internal: {type(error).__name__}")
 
     def _end(self, rows: Sequence["Row"], unreachable: UnreachableError | None, ready_at: datetime | None) -> PageEnd:
-        if self._put_off and datetime.now(UTC) - self.page.created_at > self._policy.give_up_after:
+        if self._put_off and self._policy.gives_up(self.page.attempts):
             for result in self._put_off.values():
                 self._settle(Result(result.id, "failed", f"gave up: {result.reason}"))
             self._put_off.clear()
         if unreachable is not None:
+            why = f"unreachable: {unreachable}"
+            self._to_record += [
+                Result(row["id"], "queued", why)
+                for row in rows
+                if row["id"] not in self._settled and row["id"] not in self._put_off
+            ]
             return PageEnd(finished=False, pause=self._policy.unreachable_pause)
         if self._put_off:
             return PageEnd(finished=False, pause=self._policy.pause(self.page.attempts), put_off=True)

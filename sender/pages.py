@@ -25,7 +25,6 @@ class ClaimedPage:
     size: int
     attempts: int
     """How often some of it was put off."""
-    created_at: datetime
     previous_owner: str | None
     """Who held it and did not give it back: what it was about must be found out first."""
     priority: int
@@ -101,7 +100,7 @@ _CLAIM: Final = f"""
     FROM chosen
     JOIN tenant ON tenant.id = chosen.tenant_id
     WHERE page.tenant_id = chosen.tenant_id AND page.id = chosen.id
-    RETURNING page.tenant_id, page.id, page.channel, page.size, page.attempts, page.created_at,
+    RETURNING page.tenant_id, page.id, page.channel, page.size, page.attempts,
               chosen.lease_owner AS previous_owner, page.priority, page.run_id, page.held_for, page.expires_at,
               page.local_at,
               (SELECT rate_per_minute FROM campaign_run WHERE tenant_id = page.tenant_id AND id = page.run_id)

@@ -9,7 +9,7 @@ from core.tokens import AccountRef, Tokens
 from integrations import outward
 from integrations.email import check as mail_check
 from integrations.email.port import EmailChannel, UnreachableError
-from integrations.email.smtp import SmtpChannel, SmtpServer
+from integrations.email.smtp import TIMEOUT_SECONDS, SmtpChannel, SmtpServer
 from integrations.push.fcm import BASE_URL as FCM_URL
 from integrations.push.fcm import TOKEN_URL as FCM_TOKEN_URL
 from integrations.push.fcm import FcmAccount, FcmChannel
@@ -54,6 +54,7 @@ def opened(
     private_hosts: bool,
     hook: str | None = None,
     on_gone: Callable[[str], None] | None = None,
+    smtp_timeout: float = TIMEOUT_SECONDS,
 ) -> EmailChannel:
     """Return what delivers by an account; nothing connects yet.
 
@@ -62,10 +63,11 @@ def opened(
         private_hosts: whether it may lead into the deployment's own network.
         hook: where receipts are to be sent.
         on_gone: told of each device's token that is no longer in use.
+        smtp_timeout: seconds that each answer of a mail server is waited for.
     """
     match credentials:
         case Credentials(SmtpConfig() as config, SmtpSecret() as secret):
-            return SmtpChannel(_server(config, secret), connections=_CONNECTIONS)
+            return SmtpChannel(_server(config, secret), connections=_CONNECTIONS, timeout=smtp_timeout)
         case _:
             return _over_http(credentials, private_hosts, hook, on_gone)
 
