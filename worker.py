@@ -104,12 +104,14 @@ def identity_worker(client: Client, activities: Sequence[Callable[..., Any]]) ->
     )
 
 
-def marketing_activities(database: Database, sender: Sender) -> list[Callable[..., Any]]:
-    """Return the activities of the marketing domain."""
+def marketing_activities(
+    database: Database, sender: Sender, *, verified_senders: bool = False
+) -> list[Callable[..., Any]]:
+    """Return the activities of the marketing domain; with `verified_senders` mail must come from verified domains."""
     return [
         *JourneyActivities(database, journey_sends.ACTIONS, sender.wake).all(),
         *SegmentActivities(database).all(),
-        *CampaignActivities(database).all(),
+        *CampaignActivities(database, verified_senders=verified_senders).all(),
         *AttributionActivities(database).all(),
     ]
 
@@ -135,7 +137,10 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
     client = await connect(configuration)
     sender = Sender(database, configuration)
     workers = [
-        marketing_worker(client, marketing_activities(database, sender)),
+        marketing_worker(
+            client,
+            marketing_activities(database, sender, verified_senders=configuration.require_verified_domain),
+        ),
         identity_worker(client, identity_activities(database, configuration)),
     ]
     try:

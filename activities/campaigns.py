@@ -47,9 +47,16 @@ _MOST: Final = timedelta(minutes=1)
 class CampaignActivities:
     """The store's side of campaigns, for one process."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """Use `database`; `clock` says what time it is."""
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        verified_senders: bool = False,
+    ) -> None:
+        """Use `database`; `clock` says what time it is; `verified_senders`: campaigns come from verified domains."""
         self._database = database
+        self._verified_senders = verified_senders
         self._clock = clock
 
     def all(self) -> list[Callable[..., Any]]:
@@ -60,7 +67,7 @@ class CampaignActivities:
     async def begin_occurrence(self, due: OccurrenceDue) -> None:
         """Begin the run of a recurring campaign; once, however often it is asked."""
         async with _told(), self._database.tenant(due.tenant_id) as session:
-            await course.begin_occurrence(session, due.campaign_id, due.due_at)
+            await course.begin_occurrence(session, due.campaign_id, due.due_at, verified_senders=self._verified_senders)
 
     @activity.defn(name=LOOK)
     async def look(self, run: CampaignInput) -> Outlook:

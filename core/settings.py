@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     sender that the mail names. What arrives there is to be handed in, see docs/feedback.md."""
     allow_private_hosts: bool = False
     """Whether tenants' accounts with providers may name hosts of the deployment's own network, and plain HTTP."""
+    require_verified_domain: bool = False
+    """Whether mail that a template or tenant names the sender of must come from a verified sender domain of the tenant.
+    `mail_from` is the deployment's own, and may always be."""
     dns_resolver: str | None = None
     """`host` or `host:port` of the resolver asked for the records of sender domains; without it, the machine's."""
     spf_include: str | None = None

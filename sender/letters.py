@@ -127,6 +127,8 @@ class Letters:
         self._frames: dict[tuple[Compiled, str, str, str | None, bool], Straight | None] = {}
         self._keys = signers.Keys(Seal(settings.secret_key.get_secret_value()))
         self._signers: dict[UUID, dict[str, signing.Signer]] = {}
+        self._only_verified = settings.require_verified_domain
+        self._verified: dict[UUID, frozenset[str]] = {}
 
     async def load(self, tenant_id: UUID, page_id: UUID) -> Sequence[Row]:
         """Return the messages of a page that are still queued, with all that their letters need."""
@@ -137,7 +139,9 @@ class Letters:
             if missing:
                 for found in await connection.fetch(_TEMPLATES, tenant_id, missing):
                     self._remember((tenant_id, found["id"]), found)
-            self._signers[tenant_id] = self._keys.signers(await connection.fetch(signers.LOAD, tenant_id))
+            domains = await connection.fetch(signers.LOAD, tenant_id)
+            self._signers[tenant_id] = self._keys.signers(domains)
+            self._verified[tenant_id] = frozenset(domain["domain"] for domain in domains)
             rows = await self._with_suppressions(connection, tenant_id, rows)
             rows = await copies.with_people(connection, tenant_id, rows)
             return await _with_requests(connection, tenant_id, rows)
@@ -188,10 +192,18 @@ class Letters:
             return Result(row["id"], "failed", f"template: {error}")
         except mime.UnsendableError as error:
             return Result(row["id"], "failed", f"address: {error}")
+        if self._only_verified and self._is_foreign(tenant_id, row, text, mail):
+            domain = mail.sender.rpartition("@")[2]
+            return Result(row["id"], "failed", f"sender: {domain} is not a verified sender domain")
         if self._bounce_domain is None or row["channel"] != "email":
             return mail
         returning = f"b+{self._tokens.bounce(MessageRef(tenant_id, mail.id))}@{self._bounce_domain}"
         return replace(mail, sender=returning)
+
+    def _is_foreign(self, tenant_id: UUID, row: Row, text: Text, mail: Mail) -> bool:
+        """Say whether a mail names a sender whose domain is not the tenant's, as far as is verified."""
+        named = row["channel"] == "email" and bool(text.from_address or row["from_address"])
+        return named and signing.covering(self._verified.get(tenant_id, frozenset()), mail.sender) is None
 
     def _mail(self, tenant_id: UUID, row: Row, text: Text) -> Mail:
         if copies.SHOWN in row:

@@ -269,6 +269,26 @@ class EstimateOut(Strict):
     """Number by reason."""
 
 
+class FlawOut(Strict):
+    """What is to be said of a variant's text; as lint of templates says it."""
+
+    variant: int
+    """Its index."""
+    level: Literal["error", "warning", "info"]
+    code: str
+    field: str
+    line: int | None
+    message: str
+
+
+class CheckOut(Strict):
+    """What is wrong, or may be, with what a campaign says."""
+
+    sendable: bool
+    """Whether nothing of it is an error."""
+    findings: list[FlawOut]
+
+
 class ProgressOut(Strict):
     """How far a run has come."""
 

@@ -1,19 +1,22 @@
 """Campaigns: made, sent or scheduled, and controlled while they run."""
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Query, status
 
-from api.dependencies import ActorDep, SessionDep, requires
+from api.dependencies import ActorDep, SessionDep, SettingsDep, requires
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.rest.campaign_shapes import (
     CampaignIn,
     CampaignOut,
     CampaignPatch,
+    CheckOut,
     CopiesOut,
     CopyOut,
     EstimateOut,
+    FlawOut,
     PostOut,
     RunOut,
     Scheduling,
@@ -22,7 +25,7 @@ from api.rest.campaign_shapes import (
 from api.routing import Router
 from core.database import TenantSession
 from models import Campaign
-from services.marketing.campaigns import control, definitions, runs, trying
+from services.marketing.campaigns import control, definitions, readiness, runs, trying
 
 router = Router(prefix="/campaigns", tags=["campaigns"])
 
@@ -65,9 +68,18 @@ async def get(campaign_id: UUID, session: SessionDep) -> CampaignOut:
 
 
 @router.patch("/{campaign_id}", dependencies=WRITE)
-async def update(campaign_id: UUID, body: CampaignPatch, session: SessionDep, actor: ActorDep) -> CampaignOut:
+async def update(
+    campaign_id: UUID, body: CampaignPatch, session: SessionDep, settings: SettingsDep, actor: ActorDep
+) -> CampaignOut:
     """Change a draft or what is scheduled. While it is sent the name, budget and rate may be changed: at once."""
-    changed = await control.update(session, campaign_id, body.changes(), revision=body.revision, by=actor)
+    changed = await control.update(
+        session,
+        campaign_id,
+        body.changes(),
+        revision=body.revision,
+        verified_senders=settings.require_verified_domain,
+        by=actor,
+    )
     return await _shown(session, changed)
 
 
@@ -78,16 +90,22 @@ async def delete(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> Non
 
 
 @router.post("/{campaign_id}/send", dependencies=WRITE)
-async def send(campaign_id: UUID, session: SessionDep, actor: ActorDep) -> CampaignOut:
-    """Send a draft now. Asked twice, it is sent once."""
-    return await _shown(session, await control.send(session, campaign_id, by=actor))
+async def send(campaign_id: UUID, session: SessionDep, settings: SettingsDep, actor: ActorDep) -> CampaignOut:
+    """Send a draft now, unless its texts have errors. Asked twice, it is sent once."""
+    verified = settings.require_verified_domain
+    return await _shown(session, await control.send(session, campaign_id, verified_senders=verified, by=actor))
 
 
 @router.post("/{campaign_id}/schedule", dependencies=WRITE)
-async def schedule(campaign_id: UUID, body: Scheduling, session: SessionDep, actor: ActorDep) -> CampaignOut:
-    """Have a draft sent when its schedule says, or the one given here."""
+async def schedule(
+    campaign_id: UUID, body: Scheduling, session: SessionDep, settings: SettingsDep, actor: ActorDep
+) -> CampaignOut:
+    """Have a draft sent when its schedule says, or the one given here, unless its texts have errors."""
     wanted = None if body.schedule is None else body.schedule.stored()
-    return await _shown(session, await control.schedule(session, campaign_id, wanted, by=actor))
+    verified = settings.require_verified_domain
+    return await _shown(
+        session, await control.schedule(session, campaign_id, wanted, verified_senders=verified, by=actor)
+    )
 
 
 @router.post("/{campaign_id}/pause", dependencies=WRITE)
@@ -127,6 +145,16 @@ async def test(campaign_id: UUID, body: TestRequest, session: SessionDep, actor:
         by=actor,
     )
     return CopiesOut(messages=[CopyOut.model_validate(each) for each in copies])
+
+
+@router.post("/{campaign_id}/check", dependencies=READ)
+async def check(campaign_id: UUID, session: SessionDep, settings: SettingsDep) -> CheckOut:
+    """Say what is wrong, or may be, with what it says: with an error it cannot be sent. Nothing is written."""
+    found = await readiness.check(session, campaign_id, verified_senders=settings.require_verified_domain)
+    return CheckOut(
+        sendable=all(flaw.finding.level != "error" for flaw in found),
+        findings=[FlawOut(variant=flaw.variant, **asdict(flaw.finding)) for flaw in found],
+    )
 
 
 @router.post("/{campaign_id}/audience", dependencies=READ)

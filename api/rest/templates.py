@@ -238,11 +238,17 @@ def _shape(saved: templates.Saved) -> Template:
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=[requires("templates:write")])
-async def create(body: NewTemplate, session: SessionDep, actor: ActorDep) -> Template:
+async def create(body: NewTemplate, session: SessionDep, settings: SettingsDep, actor: ActorDep) -> Template:
     """Create a template. Every problem of its text is named with its line."""
-    return _shape(
-        await templates.create(session, key=body.key, channel=body.channel, text=body.text(body.channel), by=actor)
+    created = await templates.create(
+        session,
+        key=body.key,
+        channel=body.channel,
+        text=body.text(body.channel),
+        verified_senders=settings.require_verified_domain,
+        by=actor,
     )
+    return _shape(created)
 
 
 @router.get("", dependencies=[requires("templates:read")])
@@ -263,10 +269,14 @@ async def get(template_id: UUID, session: SessionDep) -> Template:
 
 
 @router.put("/{template_id}", dependencies=[requires("templates:write")])
-async def replace(template_id: UUID, body: TemplateText, session: SessionDep, actor: ActorDep) -> Template:
+async def replace(
+    template_id: UUID, body: TemplateText, session: SessionDep, settings: SettingsDep, actor: ActorDep
+) -> Template:
     """Give it a new version: messages already queued keep the one they were queued with."""
     channel = (await templates.get(session, template_id)).template.channel
-    return _shape(await templates.replace(session, template_id, body.text(channel), by=actor))
+    verified = settings.require_verified_domain
+    text = body.text(channel)
+    return _shape(await templates.replace(session, template_id, text, verified_senders=verified, by=actor))
 
 
 @router.delete("/{template_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=[requires("templates:write")])
@@ -290,10 +300,15 @@ async def versions(
 
 @router.post("/{template_id}/versions/{number}/restore", dependencies=[requires("templates:write")])
 async def restore(
-    template_id: UUID, number: Annotated[int, Path(ge=1, le=2**31 - 1)], session: SessionDep, actor: ActorDep
+    template_id: UUID,
+    number: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    session: SessionDep,
+    settings: SettingsDep,
+    actor: ActorDep,
 ) -> Template:
     """Give it a new version that says what version `number` said."""
-    return _shape(await templates.restore(session, template_id, number, by=actor))
+    verified = settings.require_verified_domain
+    return _shape(await templates.restore(session, template_id, number, verified_senders=verified, by=actor))
 
 
 @router.post("/preview", dependencies=[requires("templates:read"), requires("people:read")])

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 import time
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -76,10 +77,16 @@ def _relaxed_header(line: bytes) -> tuple[bytes, bytes]:
 
 def for_sender(signers: dict[str, Signer], address: str) -> Signer | None:
     """Return the signer of the address's domain, or of the nearest domain above it."""
+    domain = covering(signers, address)
+    return None if domain is None else signers[domain]
+
+
+def covering(domains: Container[str], address: str) -> str | None:
+    """Return the address's domain, or the nearest above it, that is among `domains`."""
     domain = address.rpartition("@")[2].lower()
     while domain:
-        if domain in signers:
-            return signers[domain]
+        if domain in domains:
+            return domain
         domain = domain.partition(".")[2]
     return None
 

@@ -8,14 +8,16 @@ import base64
 import ipaddress
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parseaddr
 from typing import Any, Final, Literal
 from uuid import UUID
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -74,6 +76,22 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+async def problem_with_sender(session: TenantSession, sender: str) -> str | None:
+    """Say why mail may not be from `Name <address>` or an address where it must be from a verified domain.
+
+    None when it may: the domain is one, or below one.
+    """
+    domain = parseaddr(sender)[1].rpartition("@")[2].lower()
+    with suppress(UnicodeError):
+        domain = domain.encode("idna").decode()
+    labels = domain.split(".")
+    names = [".".join(labels[start:]) for start in range(len(labels))]
+    verified = exists().where(
+        SenderDomain.tenant_id == session.tenant_id, SenderDomain.domain.in_(names), SenderDomain.status == "verified"
+    )
+    return None if await session.scalar(select(verified)) else f"{domain} is not a verified sender domain"
 
 
 def records(row: SenderDomain, spf_include: str | None) -> list[Record]:

@@ -19,6 +19,7 @@ from tests.api.world import OF_TENANTS, Operation, World
 
 NOT_LOGGED = {
     "POST /v1/campaigns/{campaign_id}/audience": "it keeps nothing",
+    "POST /v1/campaigns/{campaign_id}/check": "it keeps nothing",
     "POST /v1/segments/preview": "it keeps nothing",
     "POST /v1/me/notifications/read": "who read a line is of no interest to others",
     "POST /v1/events": "the event is the record of itself; what it adds to a person is logged with the person",

@@ -14,7 +14,7 @@ from temporalio.worker import Interceptor, Worker
 from activities.campaigns import CampaignActivities
 from contracts.campaigns import OCCURRENCE_WORKFLOW, WAKE, WORKFLOW, CampaignInput, OccurrenceInput
 from core.actor import CLI
-from models import Campaign, CampaignRun, Message, MessagePage, Person, WorkflowStart
+from models import Campaign, CampaignRun, Message, MessagePage, Person, Tenant, WorkflowStart
 from services.marketing import templates
 from services.marketing.campaigns import course, definitions, freezing, runs
 from services.marketing.segments import definitions as segments
@@ -68,6 +68,9 @@ class Campaigning:
         if "variants" not in fields:
             fields["variants"] = [{"template_id": await self.template(), "share": 1}]
         async with self.marketing.session() as session:
+            # marketing mail without one is not sent
+            lawful = update(Tenant).where(Tenant.id == session.tenant_id, Tenant.postal_address.is_(None))
+            await session.execute(lawful.values(postal_address="Weg 1, Bonn"))
             return (await definitions.create(session, fields, by=CLI)).id
 
     async def do(self, verb: Callable[..., Any], campaign_id: UUID, *args: Any, **more: Any) -> None:  # noqa: ANN401

@@ -22,7 +22,7 @@ from models import SenderDomain
 from services.marketing import sender_domains
 from services.tenancy import tenants
 from tests.integrations.email.dns_server import Zone, serving_zone
-from tests.sender.support import MailServer, open_pages, queue_for, sending, until
+from tests.sender.support import MailServer, open_pages, queue_for, sending, statuses, until
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
@@ -96,6 +96,36 @@ async def test_mail_of_a_verified_domain_is_signed_through_smtp_and_a_new_key_ta
         async with database.tenant(tenant_id) as session:
             await sender_domains.delete(session, row.id, by=CLI)
         assert b"DKIM-Signature" not in await send("eve", "hello@shop.example")
+
+
+async def test_mail_of_other_domains_is_not_sent_where_verified_ones_are_required(
+    database: Database, smtp_settings: Settings, mail_server: MailServer
+) -> None:
+    strict = smtp_settings.model_copy(update={"require_verified_domain": True})
+    async with database.system() as session:
+        tenant_id = (await tenants.create(session, "strict", "Strict")).id
+    async with serving_zone() as zone:
+        row = await verified(database, strict, zone, tenant_id, "strict.example")
+    await queue_for(database, tenant_id, ["ann"], key="own", from_address="Shop <hello@news.strict.example>")
+    await queue_for(database, tenant_id, ["bob"], key="none")
+    await queue_for(database, tenant_id, ["cyd"], key="other", from_address="hello@other.example")
+
+    async def done() -> bool:
+        return not await open_pages(database, tenant_id)
+
+    async with sending(database, strict):
+        await until(done)
+    async with database.tenant(tenant_id) as session:
+        await sender_domains.delete(session, row.id, by=CLI)
+    await queue_for(database, tenant_id, ["dan"], key="gone", from_address="hello@strict.example")
+    async with sending(database, strict):
+        await until(done)
+    assert await statuses(database, tenant_id) == {
+        "ann": ("sent", None),
+        "bob": ("sent", None),  # from the deployment's own address
+        "cyd": ("failed", "sender: other.example is not a verified sender domain"),
+        "dan": ("failed", "sender: strict.example is not a verified sender domain"),
+    }
 
 
 async def test_a_record_that_goes_is_noticed_and_a_silent_server_is_not(

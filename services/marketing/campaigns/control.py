@@ -23,7 +23,7 @@ from core.errors import ConflictError, InvalidError
 from models import Campaign, CampaignRun
 from services.events.publish import NewEvent, publish
 from services.marketing import holding
-from services.marketing.campaigns import definitions, planning, runs
+from services.marketing.campaigns import definitions, planning, readiness, runs
 from services.marketing.campaigns.planning import Due
 from services.shared import schedules, starts
 
@@ -32,13 +32,13 @@ _FROZEN: Final = frozenset({"audience", "variants", "test", "schedule", "batches
 _PUBLIC: Final = {"test": "ab"}
 
 
-async def send(session: TenantSession, campaign_id: UUID, *, by: Actor) -> Campaign:
-    """Have a draft sent now.
+async def send(session: TenantSession, campaign_id: UUID, *, verified_senders: bool = False, by: Actor) -> Campaign:
+    """Have a draft sent now; with `verified_senders` it must come from a verified domain.
 
     Raises:
         NotFoundError: no such campaign.
         ConflictError: it is scheduled, recurring or over, or a segment was not computed yet.
-        InvalidError: a template or a segment is gone.
+        InvalidError: a template or a segment is gone, or a template has errors.
     """
     campaign = await definitions.get(session, campaign_id, lock=True)
     if campaign.status in {"running", "paused", "finished"}:
@@ -49,20 +49,28 @@ async def send(session: TenantSession, campaign_id: UUID, *, by: Actor) -> Campa
         raise ConflictError("The campaign has a schedule: take it away to send it now, or have it scheduled.")
     await planning.check_segments(session, campaign.audience, computed=True)
     due = Due(datetime.now(UTC))
-    await runs.add(session, campaign, planning.ONCE, due, await planning.plan_of(session, campaign, due))
+    plan = await readiness.plan_of(session, campaign, due, verified_senders=verified_senders)
+    await runs.add(session, campaign, planning.ONCE, due, plan)
     await _turn(session, campaign, "running", "campaign.sent", by=by)
     return campaign
 
 
 async def schedule(
-    session: TenantSession, campaign_id: UUID, wanted: Mapping[str, Any] | None = None, *, by: Actor
+    session: TenantSession,
+    campaign_id: UUID,
+    wanted: Mapping[str, Any] | None = None,
+    *,
+    verified_senders: bool = False,
+    by: Actor,
 ) -> Campaign:
     """Have a draft sent at its time, or whenever its cron expression comes; `wanted` replaces its schedule.
+
+    With `verified_senders` it must come from a verified domain.
 
     Raises:
         NotFoundError: no such campaign.
         ConflictError: it is running or over.
-        InvalidError: it has no schedule, or one that means nothing or is past.
+        InvalidError: it has no schedule, or one that means nothing or is past; or a template has errors.
     """
     campaign = await definitions.get(session, campaign_id, lock=True)
     if campaign.status == "scheduled" and wanted in (None, campaign.schedule):
@@ -70,19 +78,26 @@ async def schedule(
     if campaign.status not in definitions.CHANGEABLE:
         raise ConflictError(f"The campaign is {campaign.status}; only a draft can be scheduled.")
     if wanted is not None:
-        await update(session, campaign_id, {"schedule": dict(wanted)}, revision=None, by=by)
+        fields = {"schedule": dict(wanted)}
+        await update(session, campaign_id, fields, revision=None, verified_senders=verified_senders, by=by)
         if campaign.status == "scheduled":
             return campaign
     if campaign.schedule is None:
         raise InvalidError.of("schedule", "is missing: say when")
-    await _put(session, campaign)
+    await _put(session, campaign, verified_senders=verified_senders)
     await _turn(session, campaign, "scheduled", "campaign.scheduled", by=by)
     await _tell(session, campaign, CAMPAIGN_SCHEDULED)
     return campaign
 
 
 async def update(
-    session: TenantSession, campaign_id: UUID, fields: Mapping[str, Any], *, revision: int | None, by: Actor
+    session: TenantSession,
+    campaign_id: UUID,
+    fields: Mapping[str, Any],
+    *,
+    revision: int | None,
+    verified_senders: bool = False,
+    by: Actor,
 ) -> Campaign:
     """Change a draft or what is scheduled; of one that is being sent the name, budget and rate, which counts at once.
 
@@ -108,7 +123,7 @@ async def update(
             raise InvalidError.of("schedule", "cannot be taken from a campaign that is scheduled; cancel it")
         if _recurring(campaign) != (before is not None and before.get("cron") is not None):
             raise InvalidError.of("schedule", "cannot turn from once to recurring, or back, while it is scheduled")
-        await _put(session, campaign, open_runs)
+        await _put(session, campaign, open_runs, verified_senders=verified_senders)
     await session.flush()
     return campaign
 
@@ -216,13 +231,16 @@ def _recurring(campaign: Campaign) -> bool:
     return campaign.schedule is not None and campaign.schedule.get("cron") is not None
 
 
-async def _put(session: TenantSession, campaign: Campaign, open_runs: Sequence[CampaignRun] = ()) -> None:
+async def _put(
+    session: TenantSession, campaign: Campaign, open_runs: Sequence[CampaignRun] = (), *, verified_senders: bool
+) -> None:
     """Have the campaign begin when its schedule says, or its runs that wait changed to what it says now."""
     wanted = campaign.schedule
     if wanted is None:
         return
     if wanted.get("cron") is not None:
-        await planning.plan_of(session, campaign, Due(datetime.now(UTC)))  # refused now, not at night
+        due = Due(datetime.now(UTC))
+        await readiness.plan_of(session, campaign, due, verified_senders=verified_senders)  # refused now, not at night
         await schedules.keep(
             session,
             workflow=OCCURRENCE_WORKFLOW,
@@ -236,7 +254,7 @@ async def _put(session: TenantSession, campaign: Campaign, open_runs: Sequence[C
     due = await planning.due_of(session, wanted, now=datetime.now(UTC))
     if wanted["freeze"] == "schedule":
         await planning.check_segments(session, campaign.audience, computed=True)
-    plan = await planning.plan_of(session, campaign, due)
+    plan = await readiness.plan_of(session, campaign, due, verified_senders=verified_senders)
     if await runs.add(session, campaign, planning.ONCE, due, plan) is not None:
         return
     for run in open_runs:

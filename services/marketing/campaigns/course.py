@@ -15,7 +15,7 @@ from core.errors import PlatformError
 from core.logging import get_logger
 from models import Campaign, CampaignRun, Message, MessagePage
 from services.marketing import holding
-from services.marketing.campaigns import control, definitions, planning, runs
+from services.marketing.campaigns import control, definitions, planning, readiness, runs
 from services.marketing.campaigns.runs import Progress
 
 log = get_logger(__name__)
@@ -98,8 +98,13 @@ async def _testing(session: TenantSession, run: CampaignRun, now: datetime) -> O
     return await _outlook(session, run, "wait", at) if now < at else await _outlook(session, run, "decide")
 
 
-async def begin_occurrence(session: TenantSession, campaign_id: UUID, due_at: datetime) -> UUID | None:
-    """Begin the run of a recurring campaign that is due; None where it has it already, or is not to have it."""
+async def begin_occurrence(
+    session: TenantSession, campaign_id: UUID, due_at: datetime, *, verified_senders: bool = False
+) -> UUID | None:
+    """Begin the run of a recurring campaign that is due; None where it has it already, or is not to have it.
+
+    With `verified_senders` it must come from a verified domain.
+    """
     campaign = await definitions.get(session, campaign_id, lock=True)
     schedule = campaign.schedule
     if campaign.status not in {"scheduled", "running"} or schedule is None or schedule.get("cron") is None:
@@ -108,7 +113,7 @@ async def begin_occurrence(session: TenantSession, campaign_id: UUID, due_at: da
     occurrence = minute.strftime("%Y-%m-%dT%H:%MZ")
     due = planning.due_of_occurrence(schedule, minute)
     try:
-        plan = await planning.plan_of(session, campaign, due)
+        plan = await readiness.plan_of(session, campaign, due, verified_senders=verified_senders)
     except PlatformError as error:
         failed = await runs.add(
             session, campaign, occurrence, due, {"variants": [], "test": None, "schedule": schedule}

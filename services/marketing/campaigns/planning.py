@@ -102,7 +102,7 @@ async def template_versions(
     found = {template_id: (of_channel, version) for template_id, of_channel, version in rows}
     versions: list[TemplateVersion] = []
     for number, template_id in enumerate(ids):
-        field = "template_id" if len(ids) == 1 else f"variants.{number}.template_id"
+        field = template_field(variants, number)
         if template_id not in found:
             raise InvalidError.of(field, "is not a template")
         of_channel, version = found[template_id]
@@ -114,6 +114,11 @@ async def template_versions(
             raise InvalidError.of(field, "has another purpose or topic than the first: consent is asked for one")
         versions.append(version)
     return versions
+
+
+def template_field(variants: Sequence[Mapping[str, Any]], number: int) -> str:
+    """Return what the template of a variant is called where it is given."""
+    return "template_id" if len(variants) == 1 else f"variants.{number}.template_id"
 
 
 async def check_segments(

@@ -10,9 +10,10 @@ from sqlalchemy.exc import IntegrityError
 
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import ConflictError, FieldProblem, NotFoundError
+from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Template, TemplateVersion
+from services.marketing import sender_domains
 from services.marketing.templates import checking, rendered, usage
 from services.marketing.templates.checking import Checked
 from services.marketing.templates.html import Format
@@ -28,14 +29,17 @@ class Saved:
     version: TemplateVersion
 
 
-async def create(session: TenantSession, *, key: str, channel: Channel, text: Text, by: Actor) -> Saved:
-    """Create a template with its first version.
+async def create(
+    session: TenantSession, *, key: str, channel: Channel, text: Text, verified_senders: bool = False, by: Actor
+) -> Saved:
+    """Create a template with its first version; with `verified_senders` it must come from a verified domain.
 
     Raises:
         InvalidError: naming each field at fault, with the line.
         ConflictError: the channel has a template of this key.
     """
     checked = await _checked(session, text, key=key, channel=channel)
+    await _check_sender(session, text, verified_senders=verified_senders)
     template = Template(tenant_id=session.tenant_id, id=new_id(), key=key, channel=channel, name=text.name)
     try:
         async with session.begin_nested():
@@ -52,8 +56,10 @@ async def create(session: TenantSession, *, key: str, channel: Channel, text: Te
     return Saved(template, version)
 
 
-async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: Actor) -> Saved:
-    """Give a template a new version, which everything sent from now on uses.
+async def replace(
+    session: TenantSession, template_id: UUID, text: Text, *, verified_senders: bool = False, by: Actor
+) -> Saved:
+    """Give a template a new version, which everything sent from now on uses; `verified_senders` as for `create`.
 
     Raises:
         NotFoundError: no such template.
@@ -61,6 +67,7 @@ async def replace(session: TenantSession, template_id: UUID, text: Text, *, by: 
     """
     template = await _locked(session, template_id)
     checked = await _checked(session, text, key=template.key, channel=template.channel)
+    await _check_sender(session, text, verified_senders=verified_senders)
     return await _replaced(session, template, text, checked, by)
 
 
@@ -168,8 +175,12 @@ async def versions(session: TenantSession, template_id: UUID, *, limit: int, bef
     return [Saved(template, version) for version in await session.scalars(statement)]
 
 
-async def restore(session: TenantSession, template_id: UUID, number: int, *, by: Actor) -> Saved:
+async def restore(
+    session: TenantSession, template_id: UUID, number: int, *, verified_senders: bool = False, by: Actor
+) -> Saved:
     """Give a template a new version that says what an older one said, with the partials as they were.
+
+    With `verified_senders` it must come from a verified domain.
 
     Raises:
         NotFoundError: no such template, or it has no such version.
@@ -186,6 +197,7 @@ async def restore(session: TenantSession, template_id: UUID, number: int, *, by:
     if version is None:
         raise NotFoundError("No such version of a template.")
     text = text_of(version)
+    await _check_sender(session, text, verified_senders=verified_senders)
     checked = checking.check(text, key=template.key, channel=template.channel, partials=version.partials)
     return await _replaced(session, template, text, checked, by)
 
@@ -226,6 +238,13 @@ async def _checked(session: TenantSession, text: Text, *, key: str, channel: str
     """Return a text that may be saved; the partials it renders stay until the transaction ends."""
     partials = await rendered.by(session, channel, text, lock=True)
     return checking.check(text, key=key, channel=channel, partials=partials)
+
+
+async def _check_sender(session: TenantSession, text: Text, *, verified_senders: bool) -> None:
+    if verified_senders and text.from_address is not None:
+        problem = await sender_domains.problem_with_sender(session, text.from_address)
+        if problem is not None:
+            raise InvalidError.of("from", problem)
 
 
 def columns(template: Template, number: int, text: Text, checked: Checked) -> dict[str, Any]:

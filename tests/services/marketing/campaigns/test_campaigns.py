@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from core.errors import ConflictError
-from models import Event, MessagePage
+from models import Event, MessagePage, Tenant
 from services.marketing.campaigns import choosing, control, course, freezing, trying
 from services.marketing.outcomes import testing
 from tests.factories.campaigning import Campaigning, campaigning, schedule
@@ -215,6 +215,21 @@ async def test_each_occurrence_of_a_recurring_campaign_is_begun_once(desk: Campa
     assert (await desk.get(campaign)).status == "scheduled"
     await desk.do(control.cancel, campaign)
     assert {run.status for run in await desk.runs(campaign)} == {"cancelled"}
+
+
+async def test_an_occurrence_whose_text_may_not_be_sent_any_more_fails_and_says_why(desk: Campaigning) -> None:
+    campaign = await desk.campaign([], schedule=schedule(cron="0 9 * * *"))
+    await desk.do(control.schedule, campaign)
+    async with desk.marketing.session() as session:
+        tenant = update(Tenant).where(Tenant.id == session.tenant_id)
+        await session.execute(tenant.values(postal_address=None, from_address="shop@nobodys.example"))
+        due = datetime(2030, 1, 1, 9, tzinfo=UTC)
+        assert await course.begin_occurrence(session, campaign, due, verified_senders=True) is None
+    run = await desk.run(campaign)
+    assert run.status == "failed"
+    assert run.reason is not None
+    assert "nobodys.example is not a verified sender domain (unverified_domain)" in run.reason
+    assert "postal address" in run.reason
 
 
 async def test_a_message_that_a_page_forgot_keeps_it_from_finishing(desk: Campaigning) -> None:
