@@ -49,6 +49,26 @@ RECORD_DELETED: Final = "record.deleted"
 ASSOCIATION_CREATED: Final = "association.created"
 ASSOCIATION_DELETED: Final = "association.deleted"
 
+PIPELINE_CREATED: Final = "pipeline.created"
+PIPELINE_UPDATED: Final = "pipeline.updated"
+PIPELINE_DELETED: Final = "pipeline.deleted"
+EXCHANGE_RATE_SET: Final = "exchange_rate.set"
+EXCHANGE_RATE_DELETED: Final = "exchange_rate.deleted"
+
+DEAL_CREATED: Final = "deal.created"
+DEAL_UPDATED: Final = "deal.updated"
+DEAL_MOVED: Final = "deal.moved"
+DEAL_WON: Final = "deal.won"
+DEAL_LOST: Final = "deal.lost"
+DEAL_REOPENED: Final = "deal.reopened"
+DEAL_DELETED: Final = "deal.deleted"
+DEAL_STAGE_ENTERED: Final = "deal.stage_entered"
+"""It stands in the stage from now on: it was made there, or moved."""
+DEAL_STAGE_LEFT: Final = "deal.stage_left"
+"""It stands there no more: it moved on, or was deleted."""
+DEAL_CONTACT_ADDED: Final = "deal.contact_added"
+DEAL_CONTACT_REMOVED: Final = "deal.contact_removed"
+
 SEGMENT_ENTERED: Final = "segment.entered"
 SEGMENT_LEFT: Final = "segment.left"
 SEGMENT_COMPUTED: Final = "segment.computed"
@@ -99,6 +119,7 @@ RESERVED: Final = frozenset(
         "deal",
         "email",
         "enrollment",
+        "exchange_rate",
         "journey",
         "message",
         "notification",
