@@ -90,7 +90,11 @@ class CampaignActivities:
     @activity.defn(name=RELEASE)
     async def release(self, run: CampaignInput) -> Slice:
         """Let the rest of the audience go with the winner's text, page by page."""
-        return await self._slice(run, choosing.release)
+
+        async def page(session: TenantSession, run_id: UUID) -> bool:
+            return await choosing.release(session, run_id, now=self._clock())
+
+        return await self._slice(run, page)
 
     @activity.defn(name=WATCH)
     async def watch(self, run: CampaignInput) -> Outlook:

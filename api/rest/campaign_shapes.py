@@ -43,7 +43,7 @@ class Test(Strict):
     """Of the audience, for the sample."""
     metric: Literal["opens", "clicks", "conversions"]
     wait_hours: Annotated[float, Field(gt=0, le=720, allow_inf_nan=False)]
-    """From when the run began until the winner is chosen."""
+    """From when the last of the sample was sent until the winner is chosen."""
     significance: Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)] = 0.05
     """How probable a difference by chance may be."""
     holdout: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0

@@ -128,8 +128,8 @@ class Campaigning:
             )
             return {person: (message, page) for person, message, page in rows}
 
-    async def deliver(self) -> None:
-        """Do what a sender does in the end: every page that may go is sent."""
+    async def deliver(self, now: datetime | None = None) -> None:
+        """Do what a sender does in the end: every page that may go is sent, by `now` those that are due then."""
         async with self.marketing.session() as session:
             tenant = session.tenant_id
             ready = await session.scalars(
@@ -137,10 +137,11 @@ class Campaigning:
                     MessagePage.tenant_id == tenant,
                     MessagePage.held_for.is_(None),
                     MessagePage.finished_at.is_(None),
+                    *([] if now is None else [MessagePage.ready_at <= now]),
                 )
             )
             pages = ready.all()
-            now = datetime.now(UTC)
+            now = now or datetime.now(UTC)
             await session.execute(
                 update(Message)
                 .where(Message.tenant_id == tenant, Message.page_id.in_(pages), Message.status == "queued")

@@ -1,10 +1,10 @@
 """The end of a test: the variant for the rest is chosen, and what waited for it is released."""
 
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, DateTime, case, cast, func, literal, select, update
+from sqlalchemy import ColumnElement, DateTime, Integer, case, cast, func, literal, select, update
 
 from core.database import TenantSession
 from core.wake import MESSAGE_CHANNEL
@@ -13,6 +13,7 @@ from services.marketing.outcomes import testing
 
 PAGES: Final = 40
 """Pages released in one transaction: 20,000 recipients."""
+_DAY: Final = 86_400
 
 
 async def decide(session: TenantSession, run_id: UUID) -> None:
@@ -25,7 +26,7 @@ async def decide(session: TenantSession, run_id: UUID) -> None:
     await session.flush()
 
 
-async def release(session: TenantSession, run_id: UUID) -> bool:
+async def release(session: TenantSession, run_id: UUID, *, now: datetime | None = None) -> bool:
     """Let the next pages go that wait for the winner, with its text; whether these were all, or none may go now."""
     run = await _locked(session, run_id)
     if run is None or run.status != "running" or run.winner is None:
@@ -52,22 +53,36 @@ async def release(session: TenantSession, run_id: UUID) -> bool:
     await session.execute(
         update(MessagePage)
         .where(MessagePage.tenant_id == session.tenant_id, MessagePage.id.in_(pages))
-        .values(held_for=None, ready_at=_ready_at(run))
+        .values(held_for=None, **_when(run, now or datetime.now(UTC)))
         .execution_options(synchronize_session=False)
     )
     session.wake_after_commit(MESSAGE_CHANNEL)
     return len(pages) < PAGES
 
 
-def _ready_at(run: CampaignRun) -> ColumnElement[datetime]:
-    """Return when a page goes that is let go now: batches begin anew, or what fell due meanwhile would go in one."""
+def _when(run: CampaignRun, now: datetime) -> dict[str, ColumnElement[Any]]:
+    """Return when a page goes that is let go now, by the columns that say so.
+
+    Who has the time of day behind them gets it at once, or on the next day that has it still to come. Batches begin
+    anew, or what fell due meanwhile would go in one.
+    """
+    moment, ready_at = cast(literal(now), DateTime(timezone=True)), MessagePage.ready_at
+    passed = ready_at < moment
+    if run.plan["local_at"] is not None and run.plan["schedule"]["passed_zones"] == "tomorrow":
+        days = cast(1 + func.floor(func.extract("epoch", moment - ready_at) / _DAY), Integer)
+        # an hour early, should clocks be moved in between: the sender asks each recipient's
+        sooner = ready_at + func.make_interval(0, 0, 0, days) - func.make_interval(0, 0, 0, 0, 1)
+        later = MessagePage.local_at + func.make_interval(0, 0, 0, days)
+        return {
+            "ready_at": case((passed, sooner), else_=ready_at),
+            "local_at": case((passed, later), else_=MessagePage.local_at),
+        }
     if run.plan["batches"] is None:
-        return MessagePage.ready_at.expression
-    waited = func.now() - cast(literal(run.started_at or run.due_at), DateTime(timezone=True))
-    later = MessagePage.ready_at + waited
+        return {}
+    later = ready_at + (moment - cast(literal(run.started_at or run.due_at), DateTime(timezone=True)))
     if run.plan["local_at"] is None:
-        return later
-    return case((MessagePage.ready_at < func.now(), later), else_=MessagePage.ready_at)
+        return {"ready_at": later}
+    return {"ready_at": case((passed, later), else_=ready_at)}
 
 
 async def _locked(session: TenantSession, run_id: UUID) -> CampaignRun | None:

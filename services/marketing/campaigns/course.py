@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import exists, select
+from sqlalchemy import DateTime, case, exists, func, literal, select
 
 from contracts.campaigns import Next, Outlook
 from contracts.events import CAMPAIGN_FINISHED, CAMPAIGN_STARTED
@@ -94,8 +94,26 @@ async def _testing(session: TenantSession, run: CampaignRun, now: datetime) -> O
         return await _outlook(session, run, "release") if await _waits_for_winner(session, run.id) else None
     if run.result is not None:
         return await _outlook(session, run, "wait")  # somebody is to choose
-    at = (run.started_at or run.due_at) + timedelta(hours=test["wait_hours"])
+    at = await _sampled_at(session, run, now) + timedelta(hours=test["wait_hours"])
     return await _outlook(session, run, "wait", at) if now < at else await _outlook(session, run, "decide")
+
+
+async def _sampled_at(session: TenantSession, run: CampaignRun, now: datetime) -> datetime:
+    """Return when the last of a test's sample was sent, or will be at the earliest: zones and rates spread it out.
+
+    Messages that a server put off for now are not waited for.
+    """
+    page = MessagePage
+    tried = select(func.max(Message.sent_at)).where(Message.tenant_id == session.tenant_id, Message.page_id == page.id)
+    sent = case(
+        (page.finished_at.is_not(None), page.finished_at),
+        (page.attempts == 0, func.greatest(page.ready_at, literal(now, DateTime(timezone=True)))),
+        else_=func.coalesce(tried.scalar_subquery(), literal(now, DateTime(timezone=True))),
+    )
+    last = select(func.max(sent)).where(
+        page.tenant_id == session.tenant_id, page.run_id == run.id, page.held_for.is_distinct_from("winner")
+    )
+    return await session.scalar(last) or run.started_at or run.due_at
 
 
 async def begin_occurrence(

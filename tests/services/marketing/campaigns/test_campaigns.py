@@ -276,6 +276,8 @@ async def test_a_test_samples_holds_out_and_gives_the_rest_what_was_chosen(
     assert {page.held_for for page in held.values()} == {"winner"}
     assert {found[each][0].variant for each in rest} == {None}
     assert await desk.look(campaign) == "wait"
+    assert await desk.look(campaign, now=now + timedelta(hours=4)) == "wait", "the sample is not out yet"
+    await desk.deliver()
     assert await desk.look(campaign, now=now + timedelta(hours=4)) == "decide"
     async with desk.marketing.session() as session:
         await choosing.decide(session, run.id)
