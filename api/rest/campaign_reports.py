@@ -1,5 +1,6 @@
 """What came of campaigns."""
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,7 +11,8 @@ from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Money, Strict
 from api.rest.campaign_shapes import RunOut
 from api.routing import Router
-from services.marketing.outcomes import report, testing
+from core.currency import EXPONENTS
+from services.marketing.outcomes import lift, report, testing
 
 router = Router(tags=["campaigns"])
 
@@ -26,6 +28,65 @@ class Winner(Strict):
     variant: Annotated[StrictInt, Field(ge=0, le=9)]
     occurrence: Occurrence | None = None
     """Of a recurring campaign, which run; the oldest without a winner unless given."""
+
+
+class RatesOut(Strict):
+    """Shares, null of nothing."""
+
+    delivered: float | None
+    """Of those sent."""
+    opened: float | None
+    """Of those delivered."""
+    clicked: float | None
+    """Of those delivered."""
+    click_to_open: float | None
+    """Clicked for each opened: above 1 where people click without loading pictures."""
+    unsubscribed: float | None
+    """Of those delivered."""
+    bounced: float | None
+    """Of those sent."""
+    complained: float | None
+    """Of those delivered."""
+
+
+class GroupOut(Strict):
+    """What recipients, or those held out, bought."""
+
+    people: int
+    buyers: int
+    rate: float
+    """Buyers of people."""
+    orders: int
+    revenue: Money
+    """In the report's currency, without refunds."""
+
+
+class DifferenceOut(Strict):
+    """How much more than the holdout, and its interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+class LiftOut(Strict):
+    """What it brought beyond what would have been bought anyway."""
+
+    since: datetime
+    until: datetime
+    """Orders placed between these count."""
+    confidence: float
+    """Of the intervals."""
+    recipients: GroupOut
+    """All who were meant to get it, sent or not."""
+    holdout: GroupOut
+    buyers: DifferenceOut
+    """Of the share of buyers."""
+    p: float
+    """How probable such a difference of buyers is by chance."""
+    revenue_per_person: DifferenceOut
+    """In units of the report's currency."""
+    method: str
 
 
 class FiguresOut(Strict):
@@ -44,6 +105,8 @@ class FiguresOut(Strict):
     clicked: int
     machine_opened: int
     """By privacy proxies and scanners; in nothing else."""
+    machine_clicked: int
+    """By scanners; in nothing else."""
     unsubscribed: int
     bounced: int
     complained: int
@@ -55,6 +118,7 @@ class FiguresOut(Strict):
     revenue: Money
     """In the report's currency; orders in others are in `revenue_by_currency` alone."""
     revenue_by_currency: dict[str, Money]
+    rates: RatesOut
 
 
 class VariantFigures(FiguresOut):
@@ -71,6 +135,8 @@ class ReportOut(FiguresOut):
     """Revenue without spend, for each unit spent; null where nothing was."""
     budget: Money | None
     budget_left: Money | None
+    lift: LiftOut | None
+    """Against its holdout; null without one, and of several runs together."""
     variants: list[VariantFigures]
     """The figures of those who were given a variant."""
     runs: list[RunOut]
@@ -90,15 +156,44 @@ async def show(
         roi=(found.total.brought[code] - spent) / spent if spent else None,
         budget=None if budget is None else Money.of(budget, code),
         budget_left=None if budget is None else Money.of(budget - spent, code),
+        lift=None if found.lift is None else _lift(found.lift, code),
         variants=[VariantFigures(variant=number, **_figures(each, code)) for number, each in enumerate(found.variants)],
         runs=[RunOut.of(run) for run in found.runs],
     )
 
 
 def _figures(figures: report.Figures, code: str) -> dict[str, Any]:
-    counts = {name: getattr(figures, name) for name in FiguresOut.model_fields if not name.startswith("revenue")}
+    computed = {"revenue", "revenue_by_currency", "rates"}
+    counts = {name: getattr(figures, name) for name in FiguresOut.model_fields if name not in computed}
     brought = {each: Money.of(minor, each) for each, minor in sorted(figures.brought.items())}
-    return counts | {"revenue": Money.of(figures.brought[code], code), "revenue_by_currency": brought}
+    money = {"revenue": Money.of(figures.brought[code], code), "revenue_by_currency": brought}
+    return counts | money | {"rates": RatesOut(**figures.rates())}
+
+
+def _lift(found: lift.Lift, code: str) -> LiftOut:
+    unit = 10 ** EXPONENTS[code]
+    buyers = found.buyers
+    return LiftOut(
+        since=found.since,
+        until=found.until,
+        confidence=found.confidence,
+        recipients=_group(found.treated, code),
+        holdout=_group(found.held_out, code),
+        buyers=DifferenceOut(difference=buyers.difference, low=buyers.low, high=buyers.high),
+        p=buyers.p_value,
+        revenue_per_person=DifferenceOut(difference=found.mean / unit, low=found.low / unit, high=found.high / unit),
+        method=lift.METHOD,
+    )
+
+
+def _group(group: lift.Group, code: str) -> GroupOut:
+    return GroupOut(
+        people=group.people,
+        buyers=group.buyers,
+        rate=group.buyers / group.people if group.people else 0.0,
+        orders=group.orders,
+        revenue=Money.of(group.minor, code),
+    )
 
 
 @router.post("/campaigns/{campaign_id}/winner", dependencies=WRITE)

@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import Path, Query, Response, status
+from fastapi import Path, Query, Response
+from fastapi import status as codes
 from pydantic import Field
 
 from api.dependencies import ActorDep, SessionDep, requires
@@ -142,20 +143,28 @@ async def index(
     person_id: UUID | None = None,
     enrollment_id: UUID | None = None,
     campaign_id: UUID | None = None,
+    status: Status | None = None,
     limit: LimitParam = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[Message]:
-    """List messages, newest first; a campaign's in an order of their own. Every filter given must hold."""
+    """List messages, newest first; a campaign's in an order of their own. Every filter given must hold.
+
+    `status` goes with one of the others.
+    """
+    if status is not None and campaign_id is person_id is enrollment_id is None:
+        raise InvalidError.of("status", "goes with campaign_id, person_id or enrollment_id")
     if campaign_id is None:
         before: UUID | None = decode_cursor(cursor, [UUID])[0] if cursor else None
         rows = await messages.page(
-            session, limit=limit + 1, before=before, person_id=person_id, enrollment_id=enrollment_id
+            session, limit=limit + 1, before=before, person_id=person_id, enrollment_id=enrollment_id, status=status
         )
     elif enrollment_id is not None:
         raise InvalidError.of("campaign_id", "cannot be combined with enrollment_id: a message is of one or the other")
     else:
         after: str | None = decode_cursor(cursor, [str])[0] if cursor else None
-        rows = await messages.page_of_campaign(session, campaign_id, limit=limit + 1, after=after, person_id=person_id)
+        rows = await messages.page_of_campaign(
+            session, campaign_id, limit=limit + 1, after=after, person_id=person_id, status=status
+        )
     items = [_shape(row) for row in rows[:limit]]
     if len(rows) <= limit:
         return Page[Message](items=items)
@@ -203,7 +212,7 @@ def _journey(passage: messages.Passage) -> JourneyStep:
 
 @router.post(
     "/suppressions",
-    status_code=status.HTTP_201_CREATED,
+    status_code=codes.HTTP_201_CREATED,
     dependencies=WRITE,
     responses={200: {"model": Suppression}},
 )
@@ -213,7 +222,7 @@ async def suppress(body: NewSuppression, session: SessionDep, actor: ActorDep, r
         session, channel=body.channel, address=body.address, reason=body.reason, by=actor
     )
     if not created:
-        response.status_code = status.HTTP_200_OK
+        response.status_code = codes.HTTP_200_OK
     return Suppression.model_validate(found)
 
 
@@ -244,7 +253,7 @@ async def list_suppressions(
     )
 
 
-@router.delete("/suppressions/{channel}/{address}", status_code=status.HTTP_204_NO_CONTENT, dependencies=WRITE)
+@router.delete("/suppressions/{channel}/{address}", status_code=codes.HTTP_204_NO_CONTENT, dependencies=WRITE)
 async def unsuppress(
     channel: Channel, address: Annotated[str, Path(max_length=320)], session: SessionDep, actor: ActorDep
 ) -> None:

@@ -104,6 +104,7 @@ async def page(
     before: UUID | None,
     person_id: UUID | None = None,
     enrollment_id: UUID | None = None,
+    status: str | None = None,
 ) -> list[Listed]:
     """Return up to `limit` messages, newest first, those older than `before`; every filter given must hold."""
     statement = _listed(session).order_by(Message.id.desc()).limit(limit)
@@ -113,16 +114,29 @@ async def page(
         statement = statement.where(Message.person_id == await aliases.living(session, person_id))
     if enrollment_id is not None:
         statement = _of(statement, f"journey:{enrollment_id}")
+    if status is not None:
+        statement = statement.where(Message.status == status)
     return [Listed(*row) for row in await session.execute(statement)]
 
 
 async def page_of_campaign(
-    session: TenantSession, campaign_id: UUID, *, limit: int, after: str | None, person_id: UUID | None = None
+    session: TenantSession,
+    campaign_id: UUID,
+    *,
+    limit: int,
+    after: str | None,
+    person_id: UUID | None = None,
+    status: str | None = None,
 ) -> list[Listed]:
-    """Return up to `limit` messages of a campaign in the order of their keys, in which an index has them."""
+    """Return up to `limit` messages of a campaign in the order of their keys, in which an index has them.
+
+    No index has a `status`: those of a campaign are read in their order until there are enough.
+    """
     statement = _of(_listed(session), f"campaign:{campaign_id}").order_by(Message.dedupe_key).limit(limit)
     if after is not None:
         statement = statement.where(Message.dedupe_key > after)
+    if status is not None:
+        statement = statement.where(Message.status == status)
     if person_id is not None:
         statement = statement.where(Message.person_id == await aliases.living(session, person_id))
     return [Listed(*row) for row in await session.execute(statement)]

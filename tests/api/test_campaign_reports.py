@@ -63,3 +63,15 @@ async def test_a_run_is_reported_alone(client: AsyncClient, marketing: Marketing
     assert (await client.get(path, params={"occurrence": made.occurrence})).json()["audience"] == 1
     assert (await client.get(path, params={"occurrence": "once"})).status_code == 404
     assert (await client.get(f"/v1/campaigns/{new_id()}/report")).status_code == 404
+
+
+async def test_the_messages_behind_a_figure_are_listed_by_status(client: AsyncClient, marketing: Marketing) -> None:
+    made = await running(marketing)
+    ids = await made.add([{"status": status, "page_id": new_id()} for status in MESSAGE_STATUSES])
+    for message, status in zip(ids, MESSAGE_STATUSES, strict=True):
+        asked = {"campaign_id": str(made.campaign_id), "status": status}
+        found = (await client.get("/v1/messages", params=asked)).json()["items"]
+        assert [each["id"] for each in found] == [str(message)]
+    for wrong in ({"status": "sent"}, {"campaign_id": str(made.campaign_id), "status": "gone"}):
+        refused = await client.get("/v1/messages", params=wrong)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "status")

@@ -713,7 +713,7 @@ CONTENT_TYPES: Final[dict[str, str]] = {
 QUERIES: Final[dict[str, str]] = {
     "GET /v1/addresses": "subject_type=person&subject_id={person_id}",
     "GET /v1/activities": "subject_type=person&subject_id={person_id}",
-    "GET /v1/messages": "person_id={person_id}",
+    "GET /v1/messages": "person_id={person_id}&status=sent",
     "GET /v1/communications": "person_id={person_id}",
     "GET /v1/associations": "type=person&id={person_id}",
 }

@@ -2,7 +2,7 @@
 
 `audience` = `excluded` + `queued` + `sent` + `failed` + `in_doubt`, always: each message is in one of them.
 `sent` is all that a server took, whatever became of it; `delivered` those of it that did not come back. Opens and
-clicks are of people, once a message; what machines opened is `machine_opened`, and in nothing else.
+clicks are of people, once a message; what machines do is `machine_opened` and `machine_clicked`, and in nothing else.
 """
 
 from collections import Counter
@@ -17,6 +17,8 @@ from core.database import TenantSession
 from core.errors import NotFoundError
 from models import Campaign, CampaignRun, Tenant
 from services.marketing.campaigns import budget, definitions
+from services.marketing.outcomes import lift
+from services.marketing.outcomes.lift import Lift
 
 _COUNT: Final = text("""
     SELECT m.variant, m.status, CASE WHEN m.status = 'excluded' THEN m.reason END AS reason,
@@ -24,6 +26,7 @@ _COUNT: Final = text("""
            count(*) FILTER (WHERE m.opens > 0) AS opened,
            count(*) FILTER (WHERE m.clicks > 0) AS clicked,
            count(*) FILTER (WHERE m.machine_opens > 0) AS machine_opened,
+           count(*) FILTER (WHERE m.machine_clicks > 0) AS machine_clicked,
            count(*) FILTER (WHERE m.unsubscribed_at IS NOT NULL) AS unsubscribed
     FROM message m
     WHERE m.tenant_id = :tenant AND m.dedupe_key >= :first AND m.dedupe_key < :beyond
@@ -38,6 +41,18 @@ _BROUGHT: Final = text("""
 """)
 
 
+RATES: Final = {
+    "delivered": ("delivered", "sent"),
+    "opened": ("opened", "delivered"),
+    "clicked": ("clicked", "delivered"),
+    "click_to_open": ("clicked", "opened"),
+    "unsubscribed": ("unsubscribed", "delivered"),
+    "bounced": ("bounced", "sent"),
+    "complained": ("complained", "delivered"),
+}
+"""What is counted of each rate, and of what it is a share."""
+
+
 @dataclass(slots=True)
 class Figures:
     """Counts of messages, and what they brought in the smallest unit by currency."""
@@ -50,6 +65,7 @@ class Figures:
     opened: int = 0
     clicked: int = 0
     machine_opened: int = 0
+    machine_clicked: int = 0
     unsubscribed: int = 0
     bounced: int = 0
     complained: int = 0
@@ -65,6 +81,7 @@ class Figures:
         self.opened += row.opened
         self.clicked += row.clicked
         self.machine_opened += row.machine_opened
+        self.machine_clicked += row.machine_clicked
         self.unsubscribed += row.unsubscribed
         match row.status:
             case "excluded":
@@ -81,6 +98,11 @@ class Figures:
                 self.complained += count if status == "complained" else 0
                 self.delivered += count if status != "bounced" else 0
 
+    def rates(self) -> dict[str, float | None]:
+        """Return shares by their names, each of what `RATES` says; None of nothing."""
+        counts = {name: getattr(self, name) for pair in RATES.values() for name in pair}
+        return {name: counts[part] / counts[whole] if counts[whole] else None for name, (part, whole) in RATES.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -93,6 +115,8 @@ class Report:
     currency: str
     """Of its costs, or else the tenant's."""
     spend_minor: int
+    lift: Lift | None
+    """Against its holdout, of the only run that this is about; None without one."""
 
 
 async def of(session: TenantSession, campaign_id: UUID, *, occurrence: str | None = None) -> Report:
@@ -127,4 +151,6 @@ async def of(session: TenantSession, campaign_id: UUID, *, occurrence: str | Non
     base = await session.scalar(select(Tenant.base_currency).where(Tenant.id == session.tenant_id))
     currency = campaign.currency or base or "EUR"
     started = sum(1 for run in runs if run.started_at is not None)
-    return Report(campaign, runs, total, variants, currency, budget.spent(campaign, started, total.sent, currency))
+    spend = budget.spent(campaign, started, total.sent, currency)
+    beyond = await lift.of(session, runs[0], campaign.channel, currency) if len(runs) == 1 else None
+    return Report(campaign, runs, total, variants, currency, spend, beyond)
