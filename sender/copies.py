@@ -44,7 +44,7 @@ def write(row: Mapping[str, Any], text: "Text", *, sender: str, public_url: str,
 
     Raises:
         TemplateError: it cannot be rendered.
-        UnsendableError: an address has letters that only some hosts take.
+        UnsendableError: an address is none.
     """
     own = links.of_preview(public_url)
     shown: Mapping[str, Any] = row[SHOWN]

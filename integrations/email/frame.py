@@ -44,7 +44,7 @@ class _Form:
     order: Callable[[Sequence[str]], tuple[str, ...]]
 
     def filled(self, values: Sequence[str]) -> bytes:
-        return (self.text % self.order(values)).encode("ascii")
+        return (self.text % self.order(values)).encode()
 
 
 class Frame:
@@ -105,7 +105,7 @@ class Frame:
         """
         recipient = filling.recipient
         if not mime.is_plain(recipient):
-            recipient = mime.ascii_address(recipient)
+            recipient = mime.envelope_address(recipient)
         own = (
             mime.encoded("Subject", filling.subject), http_date(filling.date), str(filling.id), filling.id.hex,
             recipient, filling.unsubscribe_url or "",

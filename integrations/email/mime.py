@@ -1,5 +1,6 @@
 """The bytes of a mail: headers and two alternatives, RFC 5322 and 2046, with one-click unsubscribe, RFC 8058.
 
+An address whose local part is not ASCII stands in the header as it is (RFC 6532), for servers that offer SMTPUTF8.
 Built by hand rather than by `email.message`, which takes ten times as long; whatever is not plain ASCII goes through
 the standard library's encoders. No value can add a header: line breaks are removed here whatever was checked before.
 """
@@ -18,6 +19,8 @@ from integrations.email.port import Mail
 
 _BREAKS: Final = re.compile(r"[\r\n\0]+")
 _PLAIN_ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
+_STANDS_FOR_ADDRESS: Final = "a@b"
+_IN_BRACKETS: Final = f"<{_STANDS_FOR_ADDRESS}>"
 _UNFIT: Final = re.compile(r"[\x00-\x20\x7f<>]")
 """What would end an address, or the line it stands in."""
 _LONG_LINE: Final = 900
@@ -48,10 +51,10 @@ def compose(letter: Letter) -> Mail:
     """Return the mail; the same letter gives the same bytes.
 
     Raises:
-        UnsendableError: an address has letters that only some hosts take (SMTPUTF8).
+        UnsendableError: an address is none.
     """
     sender = sender_of(letter.sender)
-    recipient = ascii_address(letter.recipient)
+    recipient = envelope_address(letter.recipient)
     headers = [
         f"From: {sender.header}",
         f"To: {recipient}",
@@ -69,7 +72,7 @@ def compose(letter: Letter) -> Mail:
     headers += ["MIME-Version: 1.0", f'Content-Type: multipart/alternative; boundary="{boundary}"']
     content = b"".join(
         (
-            "\r\n".join(headers).encode("ascii"),
+            "\r\n".join(headers).encode(),
             b"\r\n\r\n",
             _part(boundary, "plain", letter.text),
             _part(boundary, "html", letter.html),
@@ -97,8 +100,13 @@ def sender_of(text: str) -> Sender:
         UnsendableError: it is no address.
     """
     name, address = parseaddr(_BREAKS.sub(" ", text))
-    address = ascii_address(address)
-    return Sender(formataddr((name, address)), address, address.rpartition("@")[2])
+    address = envelope_address(address)
+    if address.isascii():
+        header = formataddr((name, address))
+    else:  # which the library refuses, so its name is put before another
+        named = formataddr((name, _STANDS_FOR_ADDRESS)) if name else _IN_BRACKETS
+        header = named.removesuffix(_IN_BRACKETS) + f"<{address}>"
+    return Sender(header, address, address.rpartition("@")[2])
 
 
 def is_plain(address: str) -> bool:
@@ -106,19 +114,17 @@ def is_plain(address: str) -> bool:
     return _PLAIN_ADDRESS.fullmatch(address) is not None
 
 
-def ascii_address(address: str) -> str:
-    """Return the address with its domain in ASCII (RFC 5891).
+def envelope_address(address: str) -> str:
+    """Return the address with its domain in ASCII (RFC 5891); its local part stays as it is.
 
     Raises:
-        UnsendableError: it is none, or its local part is not ASCII.
+        UnsendableError: it is none.
     """
     local, at, domain = address.rpartition("@")
-    if not at or not local or _UNFIT.search(address):
+    if not at or not local or not domain or _UNFIT.search(address):
         raise UnsendableError("not an address")
     if address.isascii():
         return address
-    if not local.isascii():
-        raise UnsendableError("the address needs SMTPUTF8")
     try:
         return f"{local}@{domain.encode('idna').decode()}"
     except UnicodeError as error:

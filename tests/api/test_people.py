@@ -290,3 +290,12 @@ async def test_a_bad_filter_is_refused_by_name(client: AsyncClient, params: dict
     answer = await client.get("/v1/people", params=params)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == field
+
+
+async def test_an_address_beyond_ascii_is_one_person_however_it_is_written(client: AsyncClient) -> None:
+    first = await create(client, email="Jörg@käse.example")
+    assert first["email"] == "jörg@käse.example"
+    again = await client.post("/v1/people", json={"email": "JO\N{COMBINING DIAERESIS}RG@xn--kse-qla.example"})
+    assert (again.status_code, again.json()["id"]) == (200, first["id"])
+    refused = await client.post("/v1/people", json={"email": "jö rg@käse.example"})
+    assert refused.status_code == 422

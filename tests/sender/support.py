@@ -39,6 +39,8 @@ class MailServer:
     """Of the envelopes of what was received."""
     connections: int = 0
     port: int = 0
+    utf8: bool = False
+    """Whether it offers SMTPUTF8."""
     hold: asyncio.Event | None = None
     """While set and not yet set off, the answer to each mail waits for it."""
     waiting: int = 0
@@ -106,7 +108,11 @@ def _parsed(content: bytes) -> EmailMessage:
 async def serving(mail_server: MailServer) -> AsyncGenerator[MailServer]:
     """Have the server listen while the block runs."""
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: SMTP(mail_server, hostname="mail.test"), "127.0.0.1", mail_server.port)
+    listener = await loop.create_server(
+        lambda: SMTP(mail_server, hostname="mail.test", enable_SMTPUTF8=mail_server.utf8),
+        "127.0.0.1",
+        mail_server.port,
+    )
     mail_server.port = listener.sockets[0].getsockname()[1]
     try:
         yield mail_server

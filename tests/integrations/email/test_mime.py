@@ -72,7 +72,22 @@ def test_only_marketing_can_be_unsubscribed_from_with_one_click() -> None:
     assert _read(replace(LETTER, unsubscribe_url=None))["list-unsubscribe"] is None
 
 
-def test_addresses_beyond_ascii_are_put_into_ascii_or_refused() -> None:
+def test_domains_beyond_ascii_are_put_into_ascii_and_local_parts_stay() -> None:
     assert compose(replace(LETTER, recipient="ann@käse.example")).recipient == "ann@xn--kse-qla.example"
+    mail = compose(replace(LETTER, sender='"Jörg, Shop" <jörg@käse.example>', recipient="änn@käse.example"))
+    assert (mail.sender, mail.recipient) == ("jörg@xn--kse-qla.example", "änn@xn--kse-qla.example")
+    assert f"To: {mail.recipient}\r\n".encode() in mail.content
+    read = _read(replace(LETTER, sender='"Jörg, Shop" <jörg@käse.example>'))
+    assert read["from"].addresses[0].display_name == "Jörg, Shop"
+    assert compose(replace(LETTER, sender="jörg@example.com")).content.startswith(
+        "From: <jörg@example.com>\r\n".encode()
+    )
+    assert compose(LETTER).content.isascii()
+
+
+@pytest.mark.parametrize(
+    "address", ["änn", "ä nn@example.com", "änn@", "ä>nn@example.com", "ä\r\nnn@example.com", "a@ä..b"]
+)
+def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UnsendableError):
-        compose(replace(LETTER, recipient="änn@example.com"))
+        compose(replace(LETTER, recipient=address))

@@ -135,3 +135,15 @@ def test_the_quick_way_for_plain_addresses_says_what_the_parser_says(text: str) 
 @pytest.mark.parametrize("text", ["ann.b+c-d_e@mail.shop.example", "ANN@SHOP.EXAMPLE", "a@b.test"])
 def test_plain_addresses_go_the_quick_way(text: str) -> None:
     assert QUICK(text) == text.lower()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("Jörg@Exämple.de", "jörg@exämple.de"),
+        ("JO\N{COMBINING DIAERESIS}RG@example.de", "jörg@example.de"),
+        (" 用户@例え.jp ", "用户@例え.jp"),
+    ],
+)
+def test_addresses_with_letters_of_any_script_are_kept_in_one_form(given: str, kept: str) -> None:
+    assert normalize.email(given) == kept
