@@ -23,6 +23,8 @@ SCHEDULE_CHANNEL = "tl_schedule"
 """Schedules are to be brought in line."""
 MESSAGE_CHANNEL = "tl_message"
 """Messages were queued: for senders."""
+CALL_CHANNEL = "tl_call"
+"""Calls of others' addresses are owed."""
 GAP_SECONDS = 0.005
 
 

@@ -1,6 +1,7 @@
 """Who reads the bus: every consumer in one place."""
 
 from services.commerce import order_facts
+from services.crm import touching
 from services.events.bus import Consumer
 from services.identity import lifecycle, scoring
 from services.journeys import merged, triggers
@@ -16,6 +17,7 @@ CONSUMERS: tuple[Consumer, ...] = (
     imported.CONSUMER,
     triggers.CONSUMER,
     confirmations.CONSUMER,
+    touching.CONSUMER,
     merged.CONSUMER,
     attribution.CONSUMER,
     breaker.CONSUMER,

@@ -10,6 +10,7 @@ from temporalio.client import Client
 from core.database import Database
 from core.settings import Settings
 from integrations.dns.txt import Resolver
+from relay.calls import CallMaker
 from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
@@ -29,7 +30,8 @@ async def run(
 ) -> None:
     """Feed the consumers, start workflows, keep schedules and time, and deliver signals until `stop` is set.
 
-    With `settings` the records of sender domains are looked for again each day. `eager` where the worker runs in this
+    With `settings` calls of others' addresses are made, and the records of sender domains are looked for again each
+    day. `eager` where the worker runs in this
     process and with this client: it gets the first task without polling.
     """
     starter = CohortStarter(database, client, eager=eager)
@@ -54,6 +56,8 @@ async def run(
         group.create_task(WorkflowStarter(database, client).run(stop), name="starts")
         group.create_task(ScheduleKeeper(database, client).run(stop), name="schedules")
         group.create_task(SegmentClock(database).run(stop), name="segment-clock")
+        if settings is not None:
+            group.create_task(CallMaker(database, settings).run(stop), name="calls")
 
 
 def _sender_domains(settings: Settings) -> Callable[[Database], Awaitable[None]]:

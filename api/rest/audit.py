@@ -37,6 +37,7 @@ _NOUNS: Final = {
     "segment": "segments",
     "communication": "communications",
     "task": "tasks",
+    "outgoing_call": "journeys",
     "sender_domain": "channels",
 }
 """Whose scope also allows to read the history of such a thing."""

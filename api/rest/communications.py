@@ -43,6 +43,7 @@ class CommunicationIn(Strict):
     """In place of `person_id`; an identifier nobody has yet creates the person."""
     organization_id: UUID | None = None
     """Without it, the person's primary organization."""
+    deal_id: UUID | None = None
     subject: Subject | None = None
     body: Body | None = None
     outcome: Outcome | None = None
@@ -78,6 +79,7 @@ class CommunicationPatch(Strict):
 
     direction: Direction | None = None
     organization_id: UUID | None = None
+    deal_id: UUID | None = None
     subject: Subject | None = None
     body: Body | None = None
     outcome: Outcome | None = None
@@ -119,6 +121,7 @@ class CommunicationOut(Strict):
     direction: Direction | None
     person_id: UUID | None
     organization_id: UUID | None
+    deal_id: UUID | None
     thread_id: UUID
     """The id of the first of those that belong together."""
     subject: str | None
@@ -185,6 +188,7 @@ async def find(  # noqa: PLR0913, PLR0917 - the filters of one list
     session: SessionDep,
     person_id: UUID | None = None,
     organization_id: UUID | None = None,
+    deal_id: UUID | None = None,
     channel: Literal["email", "call", "sms", "meeting", "note", "push", "social"] | None = None,
     direction: Direction | None = None,
     thread_id: UUID | None = None,
@@ -193,11 +197,16 @@ async def find(  # noqa: PLR0913, PLR0917 - the filters of one list
 ) -> Page[CommunicationOut]:
     """List communications, newest first; every filter given must hold.
 
-    With a person or a thread, messages that the platform sent are among them. An organization has what was logged with
-    it; without either it is what was logged with anybody, and `GET /messages` has the messages.
+    With a person or a thread, messages that the platform sent are among them. An organization and a deal have
+    what was logged with them; without any it is what was logged with anybody, and `GET /messages` has the messages.
     """
     wanted = communication_log.Filter(
-        person_id=person_id, organization_id=organization_id, thread_id=thread_id, channel=channel, direction=direction
+        person_id=person_id,
+        organization_id=organization_id,
+        deal_id=deal_id,
+        thread_id=thread_id,
+        channel=channel,
+        direction=direction,
     )
     before = START if cursor is None else _entry_key(cursor)
     return _page(await communication_log.page(session, wanted, limit=limit + 1, before=before), limit)

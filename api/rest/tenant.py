@@ -4,13 +4,15 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
+from fastapi import Response
 from pydantic import ConfigDict, Field
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from api.dependencies import ActorDep, ResourcesDep, SessionDep, requires
+from api.dependencies import ActorDep, PrincipalDep, ResourcesDep, SessionDep, requires
 from api.fields import Name, Strict
 from api.routing import Router
+from integrations.webhooks.signing import WebhookSecrets
 from services.tenancy import tenants
 from services.tenancy.origins import MAX_ORIGINS
 
@@ -111,6 +113,21 @@ class Tenant(Strict):
 async def get(session: SessionDep) -> Tenant:
     """Return the tenant the key belongs to."""
     return Tenant.model_validate(await tenants.get(session))
+
+
+class WebhookSecret(Strict):
+    """What receivers of our calls check their signatures with."""
+
+    secret: str
+    """As Standard Webhooks has it: `whsec_`, then 32 bytes in base64."""
+
+
+@router.get("/webhook-secret", dependencies=[requires("tenant:write")])
+async def get_webhook_secret(principal: PrincipalDep, resources: ResourcesDep, response: Response) -> WebhookSecret:
+    """Return the secret that calls of others' addresses are signed with; give it to their receivers."""
+    response.headers["Cache-Control"] = "no-store"
+    secrets = WebhookSecrets(resources.settings.secret_key.get_secret_value())
+    return WebhookSecret(secret=secrets.of(principal.tenant_id))
 
 
 @router.patch("", dependencies=[requires("tenant:write")])

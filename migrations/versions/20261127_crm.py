@@ -47,6 +47,18 @@ SELECT tenant_id, id AS deal_id, person_id, NULL::text AS role, true AS is_prima
 UNION ALL
 SELECT tenant_id, deal_id, person_id, role, false FROM deal_contact
 """
+COMMUNICATION_FACTS = """
+CREATE OR REPLACE VIEW marketing_communication_facts WITH (security_invoker = true) AS
+SELECT tenant_id, id, person_id, organization_id, channel, direction, thread_id, subject, outcome, duration_seconds,
+       message_id, occurred_at, deal_id, body, created_by
+FROM communication
+"""
+COMMUNICATION_FACTS_BEFORE = """
+CREATE VIEW marketing_communication_facts WITH (security_invoker = true) AS
+SELECT tenant_id, id, person_id, organization_id, channel, direction, thread_id, subject, outcome, duration_seconds,
+       message_id, occurred_at
+FROM communication
+"""
 # What criteria of segments read, as the tables' and the published views' columns allow it.
 CRITERIA_DEALS = f"""
 CREATE VIEW criteria_deals WITH (security_invoker = true) AS
@@ -549,6 +561,7 @@ def upgrade() -> None:
         open_to_reader(table, columns)
     op.execute(DEAL_FACTS)
     op.execute(DEAL_PEOPLE)
+    op.execute(COMMUNICATION_FACTS)
     op.execute("GRANT SELECT ON crm_deal_facts, crm_deal_people TO tl_app")
     op.execute(f"GRANT SELECT ({FACTS_READ}) ON crm_deal_facts TO tl_reader")
     op.execute(CRITERIA_DEALS)
@@ -561,6 +574,7 @@ def downgrade() -> None:
         op.execute(f"DROP VIEW {view}")
     for table, columns in READ.items():
         close_to_reader(table, columns)
+    op.execute("DROP VIEW marketing_communication_facts")
     op.execute("DELETE FROM communication WHERE num_nonnulls(person_id, organization_id) = 0")
     op.drop_constraint(op.f("communication_subject_check"), "communication", type_="check")
     op.create_check_constraint(
@@ -570,6 +584,8 @@ def downgrade() -> None:
     op.drop_constraint(op.f("communication_tenant_id_deal_id_fkey"), "communication", type_="foreignkey")
     op.drop_index(op.f("communication_tenant_id_deal_id_occurred_at_id_idx"), table_name="communication")
     op.drop_column("communication", "deal_id")
+    op.execute(COMMUNICATION_FACTS_BEFORE)
+    op.execute("GRANT SELECT ON marketing_communication_facts TO tl_app")
     op.drop_index(op.f("task_tenant_id_person_id_id_idx"), table_name="task")
     op.drop_index(op.f("task_tenant_id_organization_id_id_idx"), table_name="task")
     op.drop_index(op.f("task_tenant_id_deal_id_id_idx"), table_name="task")

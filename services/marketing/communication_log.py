@@ -18,6 +18,7 @@ MESSAGE_CHANNELS: Final = frozenset({"email", "sms", "push", "social"})
 
 _LOGGED: Final = """
     SELECT 'communication' AS kind, c.id, c.occurred_at AS at, c.channel, c.direction, c.person_id, c.organization_id,
+           c.deal_id,
            c.thread_id, c.subject, c.body, c.outcome, c.duration_seconds, c.external_id, c.message_id AS in_reply_to,
            c.details, c.created_by, CAST(NULL AS jsonb) AS message
     FROM communication c
@@ -28,8 +29,8 @@ _SENT: Final = """
     SELECT 'message', m.id,
            'epoch'::timestamptz + ('x' || translate(left(m.id::text, 13), '-', ''))::bit(48)::bigint * interval '1 ms'
              AS at,
-           m.channel, 'out', m.person_id, CAST(NULL AS uuid), m.id, v.subject, NULL, NULL, CAST(NULL AS integer), NULL,
-           CAST(NULL AS uuid), CAST('{}' AS jsonb), NULL,
+           m.channel, 'out', m.person_id, CAST(NULL AS uuid), CAST(NULL AS uuid), m.id, v.subject, NULL, NULL,
+           CAST(NULL AS integer), NULL, CAST(NULL AS uuid), CAST('{}' AS jsonb), NULL,
            jsonb_build_object('status', m.status, 'reason', m.reason, 'address', m.address, 'sent_at', m.sent_at,
                               'opens', m.opens, 'clicks', m.clicks, 'campaign_id', m.campaign_id,
                               'enrollment_id', m.enrollment_id, 'template', t.key, 'template_version', v.number)
@@ -38,7 +39,14 @@ _SENT: Final = """
     LEFT JOIN template t ON t.tenant_id = v.tenant_id AND t.id = v.template_id
     WHERE m.tenant_id = :tenant AND m.status <> 'excluded'
 """
-_TYPES: Final = {"person": Uuid, "organization": Uuid, "thread": Uuid, "id": Uuid, "at": DateTime(timezone=True)}
+_TYPES: Final = {
+    "person": Uuid,
+    "organization": Uuid,
+    "deal": Uuid,
+    "thread": Uuid,
+    "id": Uuid,
+    "at": DateTime(timezone=True),
+}
 
 _ENGAGEMENT: Final = text("""
     SELECT coalesce(m.channel, r.channel) AS channel, coalesce(m.sent, 0) AS sent, coalesce(m.opened, 0) AS opened,
@@ -67,6 +75,7 @@ class Filter:
 
     person_id: UUID | None = None
     organization_id: UUID | None = None
+    deal_id: UUID | None = None
     thread_id: UUID | None = None
     channel: str | None = None
     direction: str | None = None
@@ -85,6 +94,9 @@ async def page(
     if wanted.organization_id is not None:
         values["organization"] = wanted.organization_id
         logged += " AND c.organization_id = :organization"
+    if wanted.deal_id is not None:
+        values["deal"] = wanted.deal_id
+        logged += " AND c.deal_id = :deal"
     if wanted.thread_id is not None:
         values["thread"] = wanted.thread_id
         logged, sent = f"{logged} AND c.thread_id = :thread", f"{sent} AND m.id = :thread"
@@ -109,6 +121,7 @@ def _with_messages(wanted: Filter) -> bool:
     return (
         (wanted.person_id is not None or wanted.thread_id is not None)
         and wanted.organization_id is None
+        and wanted.deal_id is None
         and wanted.direction != "in"
         and (wanted.channel is None or wanted.channel in MESSAGE_CHANNELS)
     )

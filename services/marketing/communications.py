@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import attributes as attribute_state
 
@@ -43,6 +43,7 @@ AHEAD: Final = timedelta(hours=1)
 """How far the clock of whoever logs may be before ours."""
 
 _TEXTS: Final = frozenset({"subject", "body", "outcome", "details"})
+_DEAL: Final = text("SELECT id FROM crm_deal_facts WHERE tenant_id = :tenant AND id = :deal FOR KEY SHARE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ class NewCommunication:
     """Of a person that is created."""
     organization_id: UUID | None = None
     """Without it, the person's primary organization."""
+    deal_id: UUID | None = None
     subject: str | None = None
     body: str | None = None
     outcome: str | None = None
@@ -87,8 +89,9 @@ async def log(session: TenantSession, new: NewCommunication, *, by: Actor) -> tu
     place = await threads.place(session, thread_id=new.thread_id, in_reply_to=new.in_reply_to)
     person_id = await _person(session, new, by=by)
     organization_id = await _organization(session, new.organization_id, person_id)
-    if person_id is None and organization_id is None:
-        raise InvalidError.of("person_id", "is needed, or person, or organization_id")
+    await _check_deal(session, new.deal_id)
+    if person_id is None and organization_id is None and new.deal_id is None:
+        raise InvalidError.of("person_id", "is needed, or person, or organization_id, or deal_id")
     row_id = new_id()
     row = await session.scalar(
         insert(Communication)
@@ -99,6 +102,7 @@ async def log(session: TenantSession, new: NewCommunication, *, by: Actor) -> tu
             direction=new.direction,
             person_id=person_id,
             organization_id=organization_id,
+            deal_id=new.deal_id,
             subject=new.subject,
             body=new.body,
             outcome=new.outcome,
@@ -139,7 +143,7 @@ async def get(session: TenantSession, communication_id: UUID, *, lock: bool = Fa
 async def update(
     session: TenantSession, communication_id: UUID, fields: Mapping[str, Any], *, by: Actor
 ) -> Communication:
-    """Change a communication: `direction`, `organization_id`, what it says, how it ended, and when it was.
+    """Change a communication: `direction`, `organization_id`, `deal_id`, what it says, how it ended, and when it was.
 
     Raises:
         NotFoundError: no such communication in this tenant.
@@ -156,8 +160,16 @@ async def update(
     if "organization_id" in changes:
         if fields["organization_id"] is not None:
             await _organization(session, fields["organization_id"], None)
-        elif row.person_id is None:
+        elif row.person_id is None and after.get("deal_id", row.deal_id) is None:
             raise InvalidError.of("organization_id", "cannot be taken away: the communication is with nobody else")
+    if "deal_id" in changes:
+        await _check_deal(session, fields["deal_id"])
+        if (
+            fields["deal_id"] is None
+            and row.person_id is None
+            and after.get("organization_id", row.organization_id) is None
+        ):
+            raise InvalidError.of("deal_id", "cannot be taken away: the communication is with nobody else")
     for name, (_, value) in changes.items():
         setattr(row, name, value)
         attribute_state.flag_modified(row, name)
@@ -201,16 +213,16 @@ async def delete(session: TenantSession, communication_id: UUID, *, by: Actor) -
     await publish(session, [_event(COMMUNICATION_DELETED, row, properties=_properties(row))])
 
 
-def normalized_id(channel: str, text: str | None) -> str | None:
+def normalized_id(channel: str, given: str | None) -> str | None:
     """Return another system's id as it is kept: the `Message-ID` of a mail without its angle brackets."""
-    if text is None:
+    if given is None:
         return None
-    text = text.strip()
+    name = given.strip()
     if channel == "email":
-        text = text.removeprefix("<").removesuffix(">")
-    if not text:
+        name = name.removeprefix("<").removesuffix(">")
+    if not name:
         raise InvalidError.of("external_id", "must not be empty")
-    return text
+    return name
 
 
 _CHECKED: Final = ("direction", "subject", "body", "outcome", "duration_seconds", "details")
@@ -284,6 +296,14 @@ async def _organization(session: TenantSession, organization_id: UUID | None, pe
     return None if person_id is None else await threads.primary_organization(session, person_id)
 
 
+async def _check_deal(session: TenantSession, deal_id: UUID | None) -> None:
+    """Check that there is such a deal, and keep it until the transaction ends."""
+    if deal_id is not None:
+        values = {"tenant": session.tenant_id, "deal": deal_id}
+        if (await session.execute(_DEAL, values)).first() is None:
+            raise InvalidError.of("deal_id", "there is no such deal")
+
+
 async def _logged(
     session: TenantSession, row: Communication, answered: "threads.Answered | None", *, by: Actor
 ) -> None:
@@ -321,6 +341,7 @@ def _properties(row: Communication) -> dict[str, Any]:
         "channel": row.channel,
         "direction": row.direction,
         "organization_id": row.organization_id,
+        "deal_id": row.deal_id,
         "thread_id": row.thread_id,
         "message_id": row.message_id,
         "duration_seconds": row.duration_seconds,

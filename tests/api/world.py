@@ -31,6 +31,7 @@ from models import (
     Enrollment,
     Event,
     Message,
+    OutgoingCall,
     SegmentRefresh,
     TemplateVersion,
 )
@@ -502,6 +503,14 @@ async def _number(world: World) -> str:
     return "1"
 
 
+async def _call(world: World) -> str:
+    call_id = new_id()
+    async with world.database.tenant(world.tenant_id) as session:
+        values = {"tenant_id": world.tenant_id, "id": call_id, "url": "https://shop.example", "body": {"mark": MARK}}
+        await session.execute(insert(OutgoingCall).values(values | {"source_key": "journey:1", "status": "failed"}))
+    return str(call_id)
+
+
 async def _task(world: World) -> str:
     return (await world.post("/v1/tasks", {"title": MARK}))["id"]
 
@@ -551,6 +560,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "account_id": _account,
     "device_id": _device,
     "task_id": _task,
+    "call_id": _call,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {

@@ -1,0 +1,40 @@
+"""Signatures of what we send to others' addresses, as Standard Webhooks 1.0 has them (standardwebhooks.com).
+
+The receiver signs `id.timestamp.body` with the secret it was given (HMAC-SHA256) and compares.
+"""
+
+import base64
+import hashlib
+import hmac
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+PREFIX: Final = "whsec_"
+_SALT: Final = b"throughline webhooks"
+_FIRST_BLOCK: Final = b"\x01"
+
+
+class WebhookSecrets:
+    """The secrets of a deployment's tenants, made from its `SECRET_KEY` by HKDF (RFC 5869) with SHA-256."""
+
+    def __init__(self, secret_key: str) -> None:
+        """Extract the key that the tenants' are made from."""
+        self._extracted = hmac.digest(_SALT, secret_key.encode(), hashlib.sha256)
+
+    def of(self, tenant_id: UUID) -> str:
+        """Return a tenant's secret as its receivers are given it: `whsec_` and 32 bytes in base64."""
+        key = hmac.digest(self._extracted, tenant_id.bytes + _FIRST_BLOCK, hashlib.sha256)
+        return PREFIX + base64.b64encode(key).decode()
+
+
+def headers(message_id: str, at: datetime, body: bytes, secret: str) -> dict[str, str]:
+    """Return the headers that go with a body."""
+    timestamp = str(int(at.timestamp()))
+    key = base64.b64decode(secret.removeprefix(PREFIX))
+    signed = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+    }
