@@ -106,6 +106,14 @@ STRICTEST: Final = case((Consent.status == "opted_out", 0), else_=1)
 """Order in which the first row of `concerning` decides."""
 
 
+def strictest() -> ColumnElement[str | None]:
+    """Return the status by which the rows of `concerning` decide together, null for none: no sort of two rows."""
+    return case(
+        (func.bool_or(Consent.status == "opted_out"), "opted_out"),
+        else_=func.min(Consent.status),
+    )
+
+
 def check(choices: Sequence[Choice]) -> None:
     """Check choices as a caller gave them, in the field `consent`.
 

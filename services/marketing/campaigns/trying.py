@@ -14,7 +14,7 @@ from core.database import TenantSession
 from core.errors import InvalidError
 from core.ids import new_id
 from models import Campaign, CampaignRun, Tenant
-from services.marketing import queueing, sending_rules, test_sends
+from services.marketing import eligibility, queueing, sending_rules, test_sends
 from services.marketing.campaigns import audience, budget, definitions, freezing, planning, posts
 from services.marketing.campaigns.planning import Due
 from services.marketing.campaigns.posts import Post
@@ -108,8 +108,8 @@ async def estimate(session: TenantSession, campaign_id: UUID) -> Estimate:
             break
         upto, size = found
         source = freezing.source(session.tenant_id, run, after=after, upto=upto, zone=zone).cte("source")
-        people = queueing.people_of(session.tenant_id, source, campaign.channel, versions[0], rules)
-        judged = queueing.judged(session.tenant_id, people, rules, campaign.channel, urgency)
+        people = eligibility.people_of(session.tenant_id, source, campaign.channel, versions[0], rules)
+        judged = eligibility.judged(session.tenant_id, people, rules, campaign.channel, urgency)
         rows = await session.execute(select(judged.c.reason, func.count()).group_by(judged.c.reason))
         for reason, number in rows:
             counts[reason] += number

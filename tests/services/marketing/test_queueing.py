@@ -4,7 +4,7 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import asyncpg
 import pytest
@@ -175,6 +175,9 @@ async def test_pages_are_full_and_hold_what_they_say(database: Database, tenant_
             .group_by(MessagePage.id, MessagePage.size)
         )
         assert sorted((size, held) for size, held in pages) == [(100, 100), (500, 500), (500, 500)]
+        ids = (await session.scalars(select(Message.id).where(Message.tenant_id == tenant_id))).all()
+        assert {(each.version, each.variant) for each in ids} == {(7, RFC_4122)}
+        assert len({each.int & 0xFFFFFFFFFFF for each in ids}) == people, "each has a part that no other tells"
 
 
 async def test_two_that_queue_at_once_queue_once(database: Database, tenant_id: UUID) -> None:
