@@ -21,6 +21,8 @@ _ID_BYTES: Final = 16
 _CHANNELS: Final = ("email", "sms", "push", "social")
 """A channel travels as its number here: append only."""
 
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+
 _FORM_VIEW: Final = b"tl-form-view"
 _OPEN: Final = b"tl-open"
 _CLICK: Final = b"tl-click"
@@ -201,8 +203,15 @@ class Tokens:
             raise BadTokenError
         return MessageRef(_id(payload, 0), _id(payload, 1))
 
+    def of_messages(self, tenant_id: UUID, channel: str, topic: str) -> "MessageTokens":
+        """Return what signs for many messages of a tenant that share channel and topic."""
+        begun = [self._begun(kind) for kind in (_OPEN, _CLICK, _UNSUBSCRIBE)]
+        for each in begun:
+            each.update(tenant_id.bytes)
+        return MessageTokens(tenant_id, bytes([_CHANNELS.index(channel)]) + topic.encode(), *begun)
+
     def _sign(self, kind: bytes, payload: bytes) -> str:
-        return base64.urlsafe_b64encode(_VERSION + payload + self._mac(kind, payload)).rstrip(b"=").decode()
+        return _encoded(_VERSION + payload + self._mac(kind, payload))
 
     def _verify(self, kind: bytes, token: str) -> bytes:
         try:
@@ -215,13 +224,62 @@ class Tokens:
         return payload
 
     def _mac(self, kind: bytes, payload: bytes) -> bytes:
+        hashed = self._begun(kind)
+        hashed.update(payload)
+        return hashed.digest()
+
+    def _begun(self, kind: bytes) -> hashlib.blake2b:
         keyed = self._keyed.get(kind)
         if keyed is None:
             keyed = hashlib.blake2b(_VERSION, digest_size=_MAC_BYTES, key=self._key, person=kind)
             self._keyed[kind] = keyed
-        hashed = keyed.copy()  # half the work of one that is given the key
+        return keyed.copy()  # half the work of one that is given the key
+
+
+class MessageTokens:
+    """Signs as `Tokens` does, for messages that share tenant, channel and topic: what they share is hashed once.
+
+    Ids are given as their bytes.
+    """
+
+    __slots__ = ("_click", "_open", "_shown", "_topic", "_unsubscribe")
+
+    def __init__(
+        self,
+        tenant_id: UUID,
+        topic: bytes,
+        opening: hashlib.blake2b,
+        click: hashlib.blake2b,
+        unsubscribe: hashlib.blake2b,
+    ) -> None:
+        """Take the hashes of each kind with the tenant in them, and the end that consent's payloads share."""
+        self._shown = _VERSION + tenant_id.bytes
+        self._topic = topic
+        self._open = opening
+        self._click = click
+        self._unsubscribe = unsubscribe
+
+    def open(self, message_id: bytes) -> str:
+        """As `Tokens.open`."""
+        return self._signed(self._open, message_id)
+
+    def click(self, message_id: bytes, target: str) -> str:
+        """As `Tokens.click`."""
+        return self._signed(self._click, message_id + target.encode())
+
+    def unsubscribe(self, person_id: bytes, message_id: bytes) -> str:
+        """As `Tokens.unsubscribe`."""
+        return self._signed(self._unsubscribe, person_id + message_id + self._topic)
+
+    def _signed(self, begun: hashlib.blake2b, payload: bytes) -> str:
+        hashed = begun.copy()
         hashed.update(payload)
-        return hashed.digest()
+        return _encoded(self._shown + payload + hashed.digest())
+
+
+def _encoded(raw: bytes) -> str:
+    """Return URL-safe base64 without padding, in half the time of `base64.urlsafe_b64encode`."""
+    return binascii.b2a_base64(raw, newline=False).translate(_URL_SAFE).rstrip(b"=").decode("ascii")
 
 
 def _id(payload: bytes, number: int) -> UUID:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from email.utils import formataddr
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -15,16 +14,16 @@ from core.sealing import Seal
 from core.settings import Settings
 from core.tokens import ConfirmRef, ConsentRef, MessageRef, Tokens
 from integrations.email import mime, signing
-from integrations.email.frame import Filling, Frame
+from integrations.email.frame import Frame
 from integrations.email.mime import Letter
 from integrations.email.port import Mail
 from sender import copies, notes, signers
 from sender.results import Result
+from sender.straight import Clock, Run, Straight, shared
 from services.identity.topics import ALL
 from services.marketing import confirmations, links, rendering, suppressions, templates
-from services.marketing.links import Links
+from services.marketing.links import Links, Series
 from services.marketing.rendering import PERSON_FIELDS, TENANT_FIELDS, Compiled
-from services.marketing.skeleton import Skeleton, filled
 from services.marketing.templating import TemplateError
 
 if TYPE_CHECKING:
@@ -32,13 +31,20 @@ if TYPE_CHECKING:
 
 _CACHED_TEMPLATES: Final = 1_000
 _CACHED_FRAMES: Final = 500
+_NOBODY: Final = dict[str, signing.Signer]()
 
 # Looked up by key for each message, whatever the statistics say; see `services.marketing.queueing`.
 _LOAD: Final = f"""
     SELECT m.id, m.address, m.channel, m.priority, m.template_version_id, m.person_id, m.dedupe_key,
-           {", ".join(f"p.{name} AS person_{name}" for name in PERSON_FIELDS)}, p.attributes, e.entry,
+           {", ".join(f"p.{name} AS person_{name}" for name in PERSON_FIELDS)}, p.attributes,
+           CASE WHEN m.enrollment_id IS NOT NULL THEN
+               (SELECT entry FROM enrollment WHERE tenant_id = $1 AND id = m.enrollment_id) END AS entry,
            {", ".join(f"tenant.{name} AS tenant_{name}" for name in TENANT_FIELDS)}, tenant.from_address,
-           s.reason AS suppressed, c.status AS consent,
+           (SELECT reason FROM suppression
+            WHERE tenant_id = $1 AND channel = m.channel AND address = m.address) AS suppressed,
+           (SELECT CASE WHEN bool_or(status = 'opted_out') THEN 'opted_out' ELSE min(status) END FROM consent
+            WHERE tenant_id = $1 AND person_id = m.person_id AND channel = m.channel AND topic IN (v.topic, '{ALL}')
+              AND (topic = v.topic OR status = 'opted_out')) AS consent,
            (SELECT (jsonb_build_object('campaign', coalesce(campaign.key, campaign.name)) || (run.plan -> 'utm'))::text
             FROM message_page AS page
             JOIN campaign_run AS run ON run.tenant_id = $1 AND run.id = page.run_id
@@ -49,17 +55,6 @@ _LOAD: Final = f"""
     LEFT JOIN LATERAL (SELECT * FROM person WHERE tenant_id = $1 AND id = m.person_id LIMIT 1) AS p ON true
     CROSS JOIN LATERAL (
         SELECT topic FROM template_version WHERE tenant_id = $1 AND id = m.template_version_id LIMIT 1) AS v
-    LEFT JOIN LATERAL (
-        SELECT entry FROM enrollment WHERE tenant_id = $1 AND id = m.enrollment_id LIMIT 1) AS e ON true
-    LEFT JOIN LATERAL (
-        SELECT reason FROM suppression
-        WHERE tenant_id = $1 AND channel = m.channel AND address = m.address LIMIT 1) AS s ON true
-    LEFT JOIN LATERAL (
-        SELECT status FROM consent
-        WHERE tenant_id = $1 AND person_id = m.person_id AND channel = m.channel AND topic IN (v.topic, '{ALL}')
-          AND (topic = v.topic OR status = 'opted_out')
-        ORDER BY CASE WHEN status = 'opted_out' THEN 0 ELSE 1 END LIMIT 1
-    ) AS c ON true
     WHERE m.tenant_id = $1 AND m.page_id = $2 AND m.status = 'queued'
       AND (p.id IS NOT NULL OR m.channel = 'social' OR left(m.dedupe_key, 5) = 'test:')
     ORDER BY m.id
@@ -100,18 +95,6 @@ class Text:
     locales: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Straight:
-    """A template for the fast path: its values, and the mail they go into."""
-
-    skeleton: Skeleton
-    frame: Frame
-    person: Sequence[tuple[str, str]]
-    """What it reads of the person, and of which column."""
-    reads: frozenset[str]
-    """What else it reads: the first words of its variables, and `attributes`."""
-
-
 class Letters:
     """Reads pages and writes letters; keeps the template versions it has seen, which never change."""
 
@@ -125,6 +108,8 @@ class Letters:
         self._bounce_domain = settings.bounce_domain
         self._texts: dict[tuple[UUID, UUID], Text] = {}
         self._frames: dict[tuple[Compiled, str, str, str | None, bool], Straight | None] = {}
+        self._runs: dict[tuple[UUID, tuple[Any, ...]], Run | None] = {}
+        self._clock = Clock()
         self._keys = signers.Keys(Seal(settings.secret_key.get_secret_value()))
         self._signers: dict[UUID, dict[str, signing.Signer]] = {}
         self._only_verified = settings.require_verified_domain
@@ -187,7 +172,8 @@ class Letters:
         if reason is not None:
             return Result(row["id"], "excluded", reason)
         try:
-            mail = signing.signed(self._mail(tenant_id, row, text), self._signers.get(tenant_id, {}))
+            mail = self._of_run(tenant_id, row, text) or self._mail(tenant_id, row, text)
+            mail = signing.signed(mail, self._signers.get(tenant_id, _NOBODY))
         except TemplateError as error:
             return Result(row["id"], "failed", f"template: {error}")
         except mime.UnsendableError as error:
@@ -207,44 +193,63 @@ class Letters:
 
     def _mail(self, tenant_id: UUID, row: Row, text: Text) -> Mail:
         if copies.SHOWN in row:
-            sender = text.from_address or row["from_address"] or formataddr((row["tenant_name"], self._mail_from))
+            sender = self._sender(text, row)
             return copies.write(row, text, sender=sender, public_url=self._public_url, key=self._tokens.short_key)
         if row["person_id"] is None:  # a post, which is to nobody
             tenant = {name: row[f"tenant_{name}"] for name in TENANT_FIELDS}
             marks = _marks(row["utm"]) if row["utm"] else ()
             return notes.write(row, text, {"tenant": tenant}, None, key=self._tokens.short_key, marks=marks)
-        ref = ConsentRef(tenant_id, row["person_id"], row["id"], row["channel"], text.topic)
-        marks = _marks(row["utm"]) if row["utm"] else ()
-        own = links.of_message(ref, tokens=self._tokens, public_url=self._public_url, marks=marks)
+        own = self._links(tenant_id, row, text).of(row["person_id"], row["id"])
         wording = templates.variant_for(text, row["person_locale"])
         if row["channel"] != "email":
             values = self._values(tenant_id, row, own)
             own_text = replace(text, subject=wording.subject or "", body=wording.body or "")
             return notes.write(row, own_text, values, own, key=self._tokens.short_key)
         template = rendering.compiled(wording.subject or "", wording.body or "", wording.text_body, text.purpose)
-        sender = text.from_address or row["from_address"] or formataddr((row["tenant_name"], self._mail_from))
-        marketing = text.purpose == "marketing"
-        now = datetime.now(UTC)
-        straight = self._straight(template, sender, own, row["tenant_postal_address"], one_click=marketing)
-        if straight is not None and "request" not in row:
-            found = straight.skeleton.values(_read_by(straight, row, own), own)
-            if found is not None:
-                subject = rendering.subject_of(filled(straight.skeleton.subject, found))
-                return straight.frame.compose(found, Filling(row["id"], row["address"], subject, now, own.unsubscribe))
-        values = self._values(tenant_id, row, own)
-        rendered = rendering.render(template, values, own)
+        rendered = rendering.render(template, self._values(tenant_id, row, own), own)
         return mime.compose(
             Letter(
                 id=row["id"],
-                sender=sender,
+                sender=self._sender(text, row),
                 recipient=row["address"],
                 subject=rendered.subject,
                 html=rendered.html,
                 text=rendered.text,
-                date=now,
-                unsubscribe_url=own.unsubscribe if marketing else None,
+                date=self._clock.now(),
+                unsubscribe_url=own.unsubscribe if text.purpose == "marketing" else None,
             )
         )
+
+    def _sender(self, text: Text, row: Row) -> str:
+        return text.from_address or row["from_address"] or formataddr((row["tenant_name"], self._mail_from))
+
+    def _links(self, tenant_id: UUID, row: Row, text: Text) -> Series:
+        ref = ConsentRef(tenant_id, row["person_id"], row["id"], row["channel"], text.topic)
+        marks = _marks(row["utm"]) if row["utm"] else ()
+        return Series(ref, tokens=self._tokens, public_url=self._public_url, marks=marks)
+
+    def _of_run(self, tenant_id: UUID, row: Row, text: Text) -> Mail | None:
+        """Return the mail by the fast path; None where there is none."""
+        if isinstance(row, dict) or row["person_id"] is None or row["channel"] != "email":
+            return None  # to the rows of copies and requests something was added
+        key = (tenant_id, shared(row))
+        try:
+            run = self._runs[key]
+        except KeyError:
+            while len(self._runs) >= _CACHED_FRAMES:
+                del self._runs[next(iter(self._runs))]
+            run = self._runs[key] = self._begun(tenant_id, row, text)
+        return None if run is None else run.write(row, self._clock.now())
+
+    def _begun(self, tenant_id: UUID, row: Row, text: Text) -> Run | None:
+        """Return the run of the rows that share with this one what `shared` names."""
+        wording = templates.variant_for(text, row["person_locale"])
+        template = rendering.compiled(wording.subject or "", wording.body or "", wording.text_body, text.purpose)
+        own = self._links(tenant_id, row, text)
+        marketing = text.purpose == "marketing"
+        address: str | None = row["tenant_postal_address"]
+        straight = self._straight(template, self._sender(text, row), own.base, address, one_click=marketing)
+        return None if straight is None else Run(straight, own)
 
     def _values(self, tenant_id: UUID, row: Row, own: Links) -> dict[str, Any]:
         """Return all that a template may read."""
@@ -262,48 +267,25 @@ class Letters:
         return values
 
     def _straight(
-        self, template: Compiled, sender: str, own: Links, address: str | None, *, one_click: bool
+        self, template: Compiled, sender: str, base: str, address: str | None, *, one_click: bool
     ) -> Straight | None:
         """Return the template ready for the fast path, None where it is one for Liquid."""
-        key = (template, sender, own.base, address, one_click)
+        key = (template, sender, base, address, one_click)
         try:
             return self._frames[key]
         except KeyError:
             pass
         while len(self._frames) >= _CACHED_FRAMES:
             del self._frames[next(iter(self._frames))]
-        skeleton = rendering.skeleton(template, own.base, address)
+        skeleton = rendering.skeleton(template, base, address)
         straight = None
         if skeleton is not None:
             frame = Frame(
                 sender=sender, html=skeleton.html, text=skeleton.text, values=skeleton.count, one_click=one_click
             )
-            straight = _prepared(skeleton, frame)
+            straight = Straight.of(skeleton, frame)
         self._frames[key] = straight
         return straight
-
-
-def _prepared(skeleton: Skeleton, frame: Frame) -> Straight:
-    paths = skeleton.reads
-    fields = {path[1] for path in paths if path[0] == "person" and len(path) > 1}
-    others = {path[0] for path in paths} | (fields & {"attributes"})
-    columns = [(name, f"person_{name}") for name in PERSON_FIELDS if name in fields]
-    return Straight(skeleton, frame, columns, frozenset(others))
-
-
-def _read_by(straight: Straight, row: Row, own: Links) -> dict[str, Any]:
-    """Return what a template for the fast path reads, and nothing else: most of a row is of no use to most mails."""
-    person: dict[str, Any] = {name: row[column] for name, column in straight.person}
-    if "attributes" in straight.reads:
-        person["attributes"] = _json(row["attributes"])
-    values: dict[str, Any] = {"person": person, "unsubscribe_url": own.unsubscribe}
-    if "entry" in straight.reads:
-        values["entry"] = _json(row["entry"])
-    if "tenant" in straight.reads:
-        values["tenant"] = {name: row[f"tenant_{name}"] for name in TENANT_FIELDS}
-    if "preferences_url" in straight.reads:
-        values["preferences_url"] = own.preferences
-    return values
 
 
 async def _with_requests(connection: "PoolConnectionProxy[Any]", tenant_id: UUID, rows: Sequence[Row]) -> Sequence[Row]:

@@ -62,7 +62,7 @@ _ALL_IN_DOUBT: Final = """
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as `Mail`
 class Result:
     """What to write about one message."""
 

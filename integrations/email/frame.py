@@ -7,7 +7,7 @@ encode. Else each piece is quoted-printable for itself, with soft line breaks be
 import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -21,11 +21,12 @@ Pieces = Sequence[str | int]
 """Text, and the numbers of the values that stand between."""
 
 _LINE: Final = 998
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _OWN: Final = 6
 """Subject, date, id, boundary, recipient and unsubscribe address: what the headers say of each message, last."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Filling:
     """What one message says, beside the values of its template."""
 
@@ -67,6 +68,8 @@ class Frame:
         self._count = values
         self._used = [piece for piece in (*html, *text) if isinstance(piece, int)]
         self._one_click = one_click
+        self._date = _NEVER, http_date(_NEVER)
+        """The last date, and how it is written: a sender gives the same to all mails of a second."""
         statics = [_lines(piece) for piece in (*html, *text) if isinstance(piece, str)]
         plain = all(piece.isascii() and "\0" not in piece for piece in statics)
         self._room = _LINE - max((len(line) for each in (html, text) for line in _static_lines(each)), default=0)
@@ -106,8 +109,11 @@ class Frame:
         recipient = filling.recipient
         if not mime.is_plain(recipient):
             recipient = mime.envelope_address(recipient)
+        date = filling.date
+        if date is not self._date[0]:
+            self._date = date, http_date(date)
         own = (
-            mime.encoded("Subject", filling.subject), http_date(filling.date), str(filling.id), filling.id.hex,
+            mime.encoded("Subject", filling.subject), self._date[1], str(filling.id), filling.id.hex,
             recipient, filling.unsubscribe_url or "",
         )  # fmt: skip
         together = "".join([values[number] for number in self._used])

@@ -133,7 +133,8 @@ def envelope_address(address: str) -> str:
 
 def encoded(name: str, value: str) -> str:
     """Return the value of a header as it is written: on one line, or folded."""
-    value = _BREAKS.sub(" ", value)
+    if not value.isprintable():
+        value = _BREAKS.sub(" ", value)
     if value.isascii() and len(value) < _LONG_LINE:
         return value
     return Header(value, "utf-8", header_name=name).encode(linesep="\r\n")

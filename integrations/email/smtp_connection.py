@@ -5,6 +5,7 @@ DATA, so a mail costs one round trip and at most one mail a connection is betwee
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,10 +17,16 @@ from integrations.email.smtp_opening import Opening
 from integrations.email.smtp_replies import MalformedError, Reply
 from integrations.email.smtp_server import SmtpServer
 
+_TAKEN: Final = 250
 _GO_AHEAD: Final = 354
 _PUT_OFF: Final = 400
 _GOING_AWAY: Final = 421
 _PERMANENT: Final = 500
+_STEADY_ANSWERS: Final = 4
+_STEADY: Final = re.compile(
+    rb"250 ([^\r\n]{0,500})\r\n250 [^\r\n]{0,500}\r\n250 [^\r\n]{0,500}\r\n354 [^\r\n]{0,500}\r\n"
+)
+"""What nearly all answers look like: to a mail, and to MAIL, RCPT and DATA of the next."""
 _MAX_REASON: Final = 500
 _MAX_PROVIDER_ID: Final = 200
 
@@ -73,6 +80,8 @@ class Connection(Opening):
         self._must_reset = False
         self._answered = False
         """Whether anything was answered since the connection was lent."""
+        self._steady = False
+        """Whether just what `_STEADY` reads is waited for, the answers to a mail and to the next one's announcement."""
         self._since = 0.0
         self._watch: asyncio.TimerHandle | None = None
 
@@ -160,9 +169,11 @@ class Connection(Opening):
         transport = self._transport
         if transport is None:
             raise ConnectionError("connection lost")
-        now = commands if self._offers.pipelining else commands[:1]
-        self._unsent.extend(commands[len(now) :])
-        self._waiting.extend(command for command, _ in now)
+        now = commands
+        if not self._offers.pipelining:
+            now = commands[:1]
+            self._unsent.extend(commands[1:])
+        self._waiting.extend([command for command, _ in now])
         self._since = self._loop.time()
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._watch_for_answer)
@@ -182,9 +193,16 @@ class Connection(Opening):
         if following is not None:
             commands += self._announcement(following)
         self._write(commands)
+        self._steady = following is not None and len(self._waiting) == _STEADY_ANSWERS and not self._replies.pending
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        told = _STEADY.fullmatch(data) if self._steady else None
+        self._steady = False
+        if told is not None:
+            self._since = self._loop.time()
+            self._guarded(lambda: self._went_well(told[1]))
+            return
         try:
             replies = self._replies.feed(data)
         except MalformedError as error:
@@ -201,6 +219,13 @@ class Connection(Opening):
                 self._lose(f"said unasked: {reply}"[:_MAX_REASON])
             if self._lost_because is not None:
                 return
+
+    def _went_well(self, text: bytes) -> None:
+        """Take what `_STEADY` has read all at once, as `_answered_with` would one after the other."""
+        self._answered = self._told_to_go_ahead = True
+        self._waiting.clear()
+        self._settled(Reply(_TAKEN, text.rstrip()))
+        self._next_step()
 
     def _answered_with(self, reply: Reply) -> None:
         if not self._waiting:

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -88,7 +89,7 @@ class Offers:
 
     def problem_with(self, mail: Mail) -> str | None:
         """Say why the server cannot take this mail; None where nothing is known against it."""
-        if _ADDRESS.fullmatch(mail.recipient) is None or (mail.sender and _ADDRESS.fullmatch(mail.sender) is None):
+        if _ADDRESS.fullmatch(mail.recipient) is None or not _may_send(mail.sender):
             return "the address cannot stand in a mail's envelope"
         if not self.utf8 and not (mail.recipient.isascii() and mail.sender.isascii()):
             return "the address needs SMTPUTF8, which the server does not offer"
@@ -106,3 +107,8 @@ class Offers:
         if self.utf8 and not (mail.recipient.isascii() and mail.sender.isascii()):
             options += " SMTPUTF8"
         return f"MAIL FROM:<{mail.sender}>{options}\r\n".encode(), f"RCPT TO:<{mail.recipient}>\r\n".encode()
+
+
+@lru_cache(maxsize=1000)  # many mails have the same
+def _may_send(sender: str) -> bool:
+    return not sender or _ADDRESS.fullmatch(sender) is not None

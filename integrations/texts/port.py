@@ -7,7 +7,7 @@ from uuid import UUID
 from integrations.email.port import Mail
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Note(Mail):
     """A text ready to go: `recipient` is a phone number, a device's token, or empty for a post; `content` is empty."""
 

@@ -1,12 +1,13 @@
 """The links of one message: open pixel, tracked clicks, unsubscribe and preferences."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote_plus
+from uuid import UUID
 
-from core.tokens import Click, ConfirmRef, ConsentRef, MessageRef, Tokens
+from core.tokens import ConfirmRef, ConsentRef, Tokens
 
 MAX_TRACKED: Final = 2_000
 """Characters of a target; a longer one would make an address that not every program takes, so it stays as it is."""
@@ -18,48 +19,72 @@ Marks = tuple[tuple[str, str], ...]
 """Such parameters as they stand in an address: name and written value."""
 
 
-@dataclass(frozen=True)
 class Links:
     """Where the links of one message lead."""
 
-    base: str
-    """What all of them begin with, so that they are not tracked themselves."""
-    pixel: str | None
-    """Null where opens are not counted."""
-    unsubscribe: str
-    sign_preferences: Callable[[], str]
-    click: Callable[[str], str]
-    """Returns the tracked address of a target."""
-    marked: Callable[[str], str]
-    """Returns a target with the campaign's parameters, as `click` leads to it."""
+    __slots__ = ("_message_id", "_person_id", "_series", "base", "pixel", "unsubscribe")
 
-    @cached_property
+    def __init__(self, series: "Series", person_id: UUID, message_id: UUID) -> None:
+        """Sign what every mail has."""
+        message = message_id.bytes
+        self._series = series
+        self._person_id = person_id
+        self._message_id = message_id
+        self.base = series.base
+        """What all of them begin with, so that they are not tracked themselves."""
+        self.pixel: str | None = series.pixel + series.tokens.open(message)
+        """Null where opens are not counted."""
+        self.unsubscribe = series.unsubscribe + series.tokens.unsubscribe(person_id.bytes, message)
+
+    @property
     def preferences(self) -> str:
         """The preference centre; signed when asked for, as few mails name it."""
-        return self.sign_preferences()
+        return self._series.preferences(self._person_id, self._message_id)
+
+    def click(self, target: str) -> str:
+        """Return the tracked address of a target."""
+        series = self._series
+        target = self.marked(target)
+        if len(target) > MAX_TRACKED:
+            return target
+        return series.click + series.tokens.click(self._message_id.bytes, target)
+
+    def marked(self, target: str) -> str:
+        """Return a target with the campaign's parameters, as `click` leads to it."""
+        marks = self._series.marks
+        return marked(target, marks) if marks else target
+
+
+class Series:
+    """Links of messages that share tenant, channel and topic; what is theirs is worked out once."""
+
+    __slots__ = ("_public_url", "_ref", "_signer", "base", "click", "marks", "pixel", "tokens", "unsubscribe")
+
+    def __init__(self, ref: ConsentRef, *, tokens: Tokens, public_url: str, marks: Marks = ()) -> None:
+        """Take one of the messages; what links lead to gets `marks`, see `marks_of`."""
+        self._ref = ref
+        self._signer = tokens
+        self._public_url = public_url
+        self.tokens = tokens.of_messages(ref.tenant_id, ref.channel, ref.topic)
+        self.marks = marks
+        self.base = f"{public_url}/t/"
+        self.pixel = f"{self.base}o/"
+        self.click = f"{self.base}c/"
+        self.unsubscribe = f"{self.base}u/"
+
+    def of(self, person_id: UUID, message_id: UUID) -> Links:
+        """Return the links of a message."""
+        return Links(self, person_id, message_id)
+
+    def preferences(self, person_id: UUID, message_id: UUID) -> str:
+        """Return the address of the preference centre that a message names."""
+        ref = replace(self._ref, person_id=person_id, message_id=message_id)
+        return preferences(ref, tokens=self._signer, public_url=self._public_url)
 
 
 def of_message(ref: ConsentRef, *, tokens: Tokens, public_url: str, marks: Marks = ()) -> Links:
     """Return the signed links of a message; what they lead to gets `marks`, see `marks_of`."""
-    base = f"{public_url}/t/"
-
-    def to(target: str) -> str:
-        return marked(target, marks) if marks else target
-
-    def click(target: str) -> str:
-        target = to(target)
-        if len(target) > MAX_TRACKED:
-            return target
-        return f"{base}c/{tokens.click(Click(ref.tenant_id, ref.message_id, target))}"
-
-    return Links(
-        base=base,
-        pixel=f"{base}o/{tokens.open(MessageRef(ref.tenant_id, ref.message_id))}",
-        unsubscribe=f"{base}u/{tokens.unsubscribe(ref)}",
-        sign_preferences=lambda: preferences(ref, tokens=tokens, public_url=public_url),
-        click=click,
-        marked=to,
-    )
+    return Series(ref, tokens=tokens, public_url=public_url, marks=marks).of(ref.person_id, ref.message_id)
 
 
 def marks_of(utm: Mapping[str, str]) -> Marks:
@@ -90,14 +115,27 @@ def preferences(ref: ConsentRef, *, tokens: Tokens, public_url: str) -> str:
     return f"{public_url}/t/p/{tokens.preferences(ref)}"
 
 
+class _Preview(Links):
+    """Links for looking at."""
+
+    __slots__ = ()
+
+    def __init__(self, public_url: str) -> None:
+        self.base = f"{public_url}/t/"
+        self.pixel = None
+        self.unsubscribe = f"{self.base}u/preview"
+
+    @property
+    def preferences(self) -> str:
+        return f"{self.base}p/preview"
+
+    def click(self, target: str) -> str:
+        return target
+
+    def marked(self, target: str) -> str:
+        return target
+
+
 def of_preview(public_url: str) -> Links:
     """Return links for looking at: they open nothing, and nobody is unsubscribed by trying them."""
-    base = f"{public_url}/t/"
-    return Links(
-        base=base,
-        pixel=None,
-        unsubscribe=f"{base}u/preview",
-        sign_preferences=lambda: f"{base}p/preview",
-        click=lambda target: target,
-        marked=lambda target: target,
-    )
+    return _Preview(public_url)

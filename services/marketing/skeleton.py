@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from liquid.builtin.content import ContentNode
@@ -283,11 +283,11 @@ def _read(expression: object) -> _Variable:
 
 
 def _value(variable: _Variable, given: Mapping[str, Any]) -> str | None:
-    value: object = given
+    value: Any = given
     for segment in variable.path:
-        if type(value) is not dict:
+        if value.__class__ is not dict:
             return None
-        value = cast("dict[str, object]", value).get(segment)
+        value = value.get(segment)
         if value is None:
             break
     if value is None:

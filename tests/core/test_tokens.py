@@ -18,6 +18,15 @@ def test_a_token_reads_as_what_was_signed() -> None:
     assert TOKENS.read_preferences(TOKENS.preferences(CONSENT)) == CONSENT
 
 
+def test_what_signs_for_many_messages_signs_as_for_one() -> None:
+    ours = TOKENS.of_messages(CONSENT.tenant_id, CONSENT.channel, CONSENT.topic)
+    message = CONSENT.message_id
+    for _ in range(2):
+        assert ours.open(message.bytes) == TOKENS.open(MessageRef(CONSENT.tenant_id, message))
+        assert ours.click(message.bytes, CLICK.target) == TOKENS.click(Click(CONSENT.tenant_id, message, CLICK.target))
+        assert ours.unsubscribe(CONSENT.person_id.bytes, message.bytes) == TOKENS.unsubscribe(CONSENT)
+
+
 @pytest.mark.parametrize("position", [0, 5, 30, -1])
 def test_a_changed_token_is_refused(position: int) -> None:
     token = TOKENS.unsubscribe(CONSENT)

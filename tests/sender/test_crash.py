@@ -269,6 +269,32 @@ async def test_a_line_begun_and_not_finished_is_no_news(tmp_path: Path) -> None:
         assert journal.fate("elsewhere:0") is Fate.LOST
 
 
+async def test_a_line_whose_middle_was_not_yet_written_is_no_news(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        page, begun, half = (new_id() for _ in range(3))
+        journal.page(page).started(begun)
+        path = tmp_path / journal.name / page.hex
+        text = path.read_bytes().rstrip(b"\0")
+        path.write_bytes(text + f"> {half}\n".encode().replace(b"-", b"\0") + bytes(100))
+        assert journal.read(journal.owner, page).begun == {begun}
+
+
+async def test_a_journal_goes_on_where_it_was_left_however_much_there_is_to_tell(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    with Journal(tmp_path) as journal:
+        page, first = new_id(), new_id()
+        file = journal.page(page)
+        file.started(first)
+        file.close(recorded=False)
+        mails = [new_id() for _ in range(300)]
+        file = journal.page(page)
+        for each in mails:
+            file.started(each)
+            file.finished(Delivery(each, Outcome.FAILED, now, reason="no " * 300))
+        record = journal.read(journal.owner, page)
+        assert (record.begun, set(record.finished)) == ({first}, set(mails))
+
+
 async def _received(server: MailServer, count: int) -> bool:
     return len(server.received) >= count
 
