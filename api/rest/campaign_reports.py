@@ -96,6 +96,8 @@ class FiguresOut(Strict):
     excluded: dict[str, int]
     """By reason."""
     queued: int
+    put_off: int
+    """Of those queued, what a server refused for now, or could not be reached for; each message's `reason` says why."""
     sent: int
     """All that a server took, whatever became of it."""
     delivered: int

@@ -13,7 +13,9 @@ from core.database import Database
 from core.settings import Settings
 from services.tenancy import api_keys, tenants
 from tests.api.conftest import serving
+from tests.factories.campaigning import Campaigning, campaigning
 from tests.factories.marketing import Marketing
+from tests.factories.offices import Office, opened
 from tests.factories.running import Platform, platform
 from tests.factories.whole import Whole, whole
 
@@ -46,3 +48,16 @@ async def shop(
     """The whole platform over an empty database, without the queues of others."""
     async with whole(empty_database_url, settings, temporal_client, tmp_path) as shop:
         yield shop
+
+
+@pytest.fixture
+async def desk(running: Platform) -> Campaigning:
+    """The tenant's campaigns, with a task queue of their own."""
+    return campaigning(running.marketing, running.client)
+
+
+@pytest.fixture
+async def office(client: AsyncClient, desk: Campaigning, settings: Settings, tmp_path: Path) -> AsyncGenerator[Office]:
+    """The tenant's campaigns as the API has them, and what sends them."""
+    async with opened(client, desk, settings, tmp_path) as office:
+        yield office

@@ -24,6 +24,8 @@ class MailSink:
     def __init__(self) -> None:
         self.accepted: Counter[str] = Counter()
         """Mails by the id of their message."""
+        self.open = set[object]()
+        """Connections."""
         self._port = free_port()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="mail-sink")
@@ -45,7 +47,7 @@ class MailSink:
         self._thread.join()
 
     def _run(self) -> None:
-        listening = self._loop.create_server(lambda: _Conversation(self.accepted), "127.0.0.1", self._port)
+        listening = self._loop.create_server(lambda: _Conversation(self.accepted, self.open), "127.0.0.1", self._port)
         server = self._loop.run_until_complete(listening)
         self._listening.set()
         self._loop.run_forever()
@@ -57,15 +59,20 @@ class MailSink:
 class _Conversation(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, accepted: Counter[str]) -> None:
+    def __init__(self, accepted: Counter[str], others: set[object]) -> None:
         self._accepted = accepted
+        self._open = others
         self._buffer = b""
         self._in_data = False
         self._done = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._open.add(self)
         self._transport.write(b"220 sink.example ESMTP\r\n")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open.discard(self)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

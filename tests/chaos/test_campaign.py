@@ -21,7 +21,9 @@ POSTGRES_FALLS_AT: Final = (6, 13)
 RATE_PER_MINUTE: Final = 60_000
 """So that twenty kills fall into the campaign's course."""
 CONNECTIONS: Final = 20
-"""Mails a sender has under way at most: what one kill may leave in doubt."""
+"""Of one sender at most: what one kill may leave in doubt."""
+IN_ITS_COURSE: Final = 15
+"""So many kills come while mails go out, at least; what kills a sender that does nothing proves nothing."""
 
 
 def test_a_campaign_reaches_everybody_once_whatever_is_killed(
@@ -50,10 +52,14 @@ def test_a_campaign_reaches_everybody_once_whatever_is_killed(
     campaign = shop.call("POST", "/campaigns", body, key=uuid4().hex)["id"]
     shop.call("POST", f"/campaigns/{campaign}/send", {}, key=uuid4().hex)
     began = time.monotonic()
+    open_then = 0
+    in_its_course = 0
 
     for kill in range(KILLS):
         time.sleep(chance.uniform(0.2, 2.5))  # the kills come when they come
         victim = chance.choice(deployment.workers)
+        in_its_course += 0 < len(deployment.sink.accepted) < PEOPLE - PEOPLE // WITHOUT_CONSENT
+        open_then += len(deployment.sink.open)
         deployment.kill(victim)
         say(f"kill {kill + 1}: {victim.name}, {time.monotonic() - began:.1f} s, {len(deployment.sink.accepted)} mails")
         if kill in POSTGRES_FALLS_AT:
@@ -70,7 +76,8 @@ def test_a_campaign_reaches_everybody_once_whatever_is_killed(
         seconds=300,
     )
     say(f"finished after {time.monotonic() - began:.1f} s")
-    assert_everybody_has_a_final_state(shop)
+    assert in_its_course >= IN_ITS_COURSE
+    assert_everybody_has_a_final_state(shop, open_then)
     assert_nobody_got_two(shop)
     report = shop.call("GET", f"/campaigns/{campaign}/report")
     assert report["audience"] == PEOPLE
@@ -79,7 +86,7 @@ def test_a_campaign_reaches_everybody_once_whatever_is_killed(
     assert report["sent"] + report["in_doubt"] + report["failed"] == PEOPLE - PEOPLE // WITHOUT_CONSENT
 
 
-def assert_everybody_has_a_final_state(shop: Shop) -> None:
+def assert_everybody_has_a_final_state(shop: Shop, open_then: int) -> None:
     running = shop.deployment
     states = Counter(
         {
@@ -90,10 +97,19 @@ def assert_everybody_has_a_final_state(shop: Shop) -> None:
         }
     )
     say(f"messages: {dict(states)}")
-    assert states.total() == PEOPLE
+    without = running.count(
+        """
+        SELECT count(*) FROM person AS p WHERE tenant_id = $1 AND (
+          SELECT count(*) FROM message WHERE tenant_id = $1 AND person_id = p.id AND status = ANY($2)) <> 1
+        """,
+        shop.tenant_id,
+        ["excluded", "sent", "in_doubt"],
+    )
+    assert (without, states.total()) == (0, PEOPLE)
     assert set(states) <= {"excluded", "sent", "in_doubt"}
     kills = sum(running.kills[worker.name] for worker in running.workers)
-    assert states["in_doubt"] <= CONNECTIONS * kills
+    say(f"{open_then} connections were open when something was killed")
+    assert states["in_doubt"] <= min(open_then, CONNECTIONS * kills)
 
 
 def assert_nobody_got_two(shop: Shop) -> None:

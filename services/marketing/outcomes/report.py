@@ -23,6 +23,7 @@ from services.marketing.outcomes.lift import Lift
 _COUNT: Final = text("""
     SELECT m.variant, m.status, CASE WHEN m.status = 'excluded' THEN m.reason END AS reason,
            count(*) AS messages,
+           count(*) FILTER (WHERE m.status = 'queued' AND m.reason IS NOT NULL) AS put_off,
            count(*) FILTER (WHERE m.opens > 0) AS opened,
            count(*) FILTER (WHERE m.clicks > 0) AS clicked,
            count(*) FILTER (WHERE m.machine_opens > 0) AS machine_opened,
@@ -60,6 +61,7 @@ class Figures:
     audience: int = 0
     excluded: Counter[str] = field(default_factory=Counter[str])
     queued: int = 0
+    put_off: int = 0
     sent: int = 0
     delivered: int = 0
     opened: int = 0
@@ -78,6 +80,7 @@ class Figures:
         """Count messages of one status."""
         count: int = row.messages
         self.audience += count
+        self.put_off += row.put_off
         self.opened += row.opened
         self.clicked += row.clicked
         self.machine_opened += row.machine_opened
