@@ -26,6 +26,7 @@ class Shop:
         self._api = httpx.Client(
             base_url=f"{deployment.base_url}/v1", headers={"Authorization": f"Bearer {secret}"}, timeout=30
         )
+        self.call("PATCH", "/tenant", {"postal_address": "Weg 1, Bonn"})  # marketing mail names one
 
     def close(self) -> None:
         """Close the client's connections."""

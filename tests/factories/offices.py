@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from httpx import AsyncClient
+from temporalio.client import Client
 
 from core.settings import Settings
 from relay.starts import WorkflowStarter
@@ -153,10 +154,22 @@ class Office:
         """Run all that it takes, `each` of everything."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.starting(each))
-            for _ in range(each):
-                await stack.enter_async_context(self.desk.worker(clock=clock))
+            for number in range(each):
+                desk = self.desk if number == 0 else await self._apart()
+                await stack.enter_async_context(desk.worker(clock=clock))
                 await stack.enter_async_context(self.sender(url, policy=policy, answers_within=answers_within))
             yield
+
+    async def _apart(self) -> Campaigning:
+        """Return the desk with a connection of its own: one has one worker of a queue at most."""
+        assert self.desk.client is not None
+        config = self.desk.client.service_client.config
+        client = await Client.connect(
+            config.target_host,
+            namespace=self.desk.client.namespace,
+            data_converter=self.desk.client.data_converter,
+        )
+        return replace(self.desk, client=client)
 
 
 @asynccontextmanager
@@ -175,6 +188,8 @@ async def opened(client: AsyncClient, desk: Campaigning, settings: Settings, fol
     """Open a tenant's office, whose workflows go to the desk's own queue."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(starts, "MARKETING", desk.queue)
+        answer = await client.patch("/v1/tenant", json={"postal_address": "Weg 1, Bonn"})
+        assert answer.is_success, answer.text
         yield Office(client, desk, settings, folder)
 
 
