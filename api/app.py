@@ -35,6 +35,7 @@ from api.rest import (
     inbound,
     invitations,
     journeys,
+    mail_hooks,
     me,
     merges,
     messages,
@@ -126,6 +127,7 @@ ROOT: tuple[APIRouter, ...] = (
     public_forms.router,
     join.router,
     twilio_hooks.router,
+    mail_hooks.router,
 )
 """Routers that need no key."""
 

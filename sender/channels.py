@@ -151,7 +151,9 @@ class Channels:
         private = self.settings.allow_private_hosts
         credentials = accounts.credentials(account, keeping=Keeping(Seal(secret), private))
         named = AccountRef(account.tenant_id, account.id)
-        hook = account_channels.hook_url(named, tokens=Tokens(secret), public_url=self.settings.public_url)
+        hook = account_channels.hook_url(
+            named, account.provider, tokens=Tokens(secret), public_url=self.settings.public_url
+        )
         gone: list[str] = []
         channel = account_channels.opened(
             credentials,

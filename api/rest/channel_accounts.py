@@ -17,7 +17,7 @@ from core.tokens import AccountRef, Tokens
 from models import ChannelAccount
 from services.marketing import account_channels, accounts
 from services.marketing.accounts import Keeping
-from services.marketing.providers import Provider
+from services.marketing.providers import REPORTING, Provider
 
 router = Router(prefix="/channel-accounts", tags=["channels"])
 
@@ -73,7 +73,7 @@ class AccountOut(Strict):
     rate_per_minute: int | None
     active: bool
     webhook_url: str | None
-    """Where Twilio is to send answers (`A message comes in`); receipts are asked for with each message."""
+    """Where the provider is to report: a mail provider events of messages, Twilio answers (`A message comes in`)."""
     created_at: datetime
     updated_at: datetime
 
@@ -81,10 +81,10 @@ class AccountOut(Strict):
     def of(cls, account: ChannelAccount, settings: Settings) -> Self:
         """Return the answer for an account."""
         hook = None
-        if account.provider == "twilio":
+        if account.provider in REPORTING:
             tokens = Tokens(settings.secret_key.get_secret_value())
             named = AccountRef(account.tenant_id, account.id)
-            hook = account_channels.hook_url(named, tokens=tokens, public_url=settings.public_url)
+            hook = account_channels.hook_url(named, account.provider, tokens=tokens, public_url=settings.public_url)
         shown = {name: getattr(account, name) for name in cls.model_fields if name != "webhook_url"}
         return cls.model_validate(shown | {"webhook_url": hook})
 

@@ -60,7 +60,7 @@ async def report(
         raise NotFoundError("No such account.") from error
     async with form_data(request, max_files=0, max_fields=_MAX_FIELDS) as form:
         fields = [(name, value) for name, value in form.multi_items() if not isinstance(value, UploadFile)]
-    url = account_channels.hook_url(ref, tokens=tokens, public_url=settings.public_url)
+    url = account_channels.hook_url(ref, "twilio", tokens=tokens, public_url=settings.public_url)
     if request.url.query:
         url += f"?{request.url.query}"
     async with database.tenant(ref.tenant_id) as session:

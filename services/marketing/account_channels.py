@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urlsplit, urlunsplit
 
 from core.tokens import AccountRef, Tokens
 from integrations import outward
 from integrations.email import check as mail_check
 from integrations.email.port import EmailChannel, UnreachableError
-from integrations.email.smtp import TIMEOUT_SECONDS, SmtpChannel, SmtpServer
+from integrations.email.provided import Provided
+from integrations.email.smtp import TIMEOUT_SECONDS, SmtpChannel
 from integrations.push.fcm import BASE_URL as FCM_URL
 from integrations.push.fcm import TOKEN_URL as FCM_TOKEN_URL
 from integrations.push.fcm import FcmAccount, FcmChannel
@@ -18,14 +18,13 @@ from integrations.sms.twilio import TwilioAccount, TwilioChannel
 from integrations.social.mastodon import MastodonAccount, MastodonChannel
 from integrations.texts.port import RefusedError
 from integrations.texts.requests import HttpChannel
+from services.marketing import mail_accounts
 from services.marketing.providers import (
     Credentials,
     FcmConfig,
     FcmSecret,
     MastodonConfig,
     MastodonSecret,
-    SmtpConfig,
-    SmtpSecret,
     TwilioConfig,
     TwilioSecret,
 )
@@ -43,9 +42,9 @@ class Checked:
     """Whose account it is, or what the provider says."""
 
 
-def hook_url(ref: AccountRef, *, tokens: Tokens, public_url: str) -> str:
-    """Return where Twilio reports what concerns an account."""
-    return f"{public_url.rstrip('/')}/v1/hooks/twilio/{tokens.account(ref)}"
+def hook_url(ref: AccountRef, provider: str, *, tokens: Tokens, public_url: str) -> str:
+    """Return where a provider, one of `REPORTING`, reports what concerns an account."""
+    return f"{public_url.rstrip('/')}/v1/hooks/{provider}/{tokens.account(ref)}"
 
 
 def opened(
@@ -65,11 +64,11 @@ def opened(
         on_gone: told of each device's token that is no longer in use.
         smtp_timeout: seconds that each answer of a mail server is waited for.
     """
-    match credentials:
-        case Credentials(SmtpConfig() as config, SmtpSecret() as secret):
-            return SmtpChannel(_server(config, secret), connections=_CONNECTIONS, timeout=smtp_timeout)
-        case _:
-            return _over_http(credentials, private_hosts, hook, on_gone)
+    way = mail_accounts.way_of(credentials.config, credentials.secret)
+    if way is None:
+        return _over_http(credentials, private_hosts, hook, on_gone)
+    channel = SmtpChannel(way.server, connections=_CONNECTIONS, timeout=smtp_timeout)
+    return channel if way.marks is None else Provided(channel, way.marks)
 
 
 async def check_host(credentials: Credentials, *, private_hosts: bool) -> None:
@@ -78,11 +77,11 @@ async def check_host(credentials: Credentials, *, private_hosts: bool) -> None:
     Raises:
         UnreachableError: it is not, or cannot be found.
     """
-    if private_hosts or not isinstance(credentials.config, SmtpConfig):
+    way = mail_accounts.way_of(credentials.config, credentials.secret)
+    if private_hosts or way is None:
         return
-    server = SmtpServer.of(credentials.config.url)
     try:
-        await outward.public_address(server.host, server.port)
+        await outward.public_address(way.server.host, way.server.port)
     except (OSError, outward.ForbiddenHostError) as error:
         raise UnreachableError(str(error)) from error
 
@@ -90,16 +89,15 @@ async def check_host(credentials: Credentials, *, private_hosts: bool) -> None:
 async def check(credentials: Credentials, *, private_hosts: bool) -> Checked:
     """Try an account's credentials with its provider; nothing is sent to anybody."""
     try:
-        match credentials:
-            case Credentials(SmtpConfig() as config, SmtpSecret() as secret):
-                await check_host(credentials, private_hosts=private_hosts)
-                return Checked(ok=True, detail=await mail_check.check(_server(config, secret)))
-            case _:
-                channel = _over_http(credentials, private_hosts, None, None)
-                try:
-                    return Checked(ok=True, detail=await channel.check())
-                finally:
-                    await channel.close()
+        way = mail_accounts.way_of(credentials.config, credentials.secret)
+        if way is not None:
+            await check_host(credentials, private_hosts=private_hosts)
+            return Checked(ok=True, detail=await mail_check.check(way.server))
+        channel = _over_http(credentials, private_hosts, None, None)
+        try:
+            return Checked(ok=True, detail=await channel.check())
+        finally:
+            await channel.close()
     except RefusedError as error:
         return Checked(ok=False, detail=f"refused: {error}")
     except UnreachableError as error:
@@ -149,11 +147,3 @@ def _twilio(config: TwilioConfig, secret: TwilioSecret, hook: str | None) -> Twi
         status_callback=hook if secret.auth_token is not None else None,
         base_url=config.base_url or TWILIO_URL,
     )
-
-
-def _server(config: SmtpConfig, secret: SmtpSecret) -> SmtpServer:
-    parts = urlsplit(config.url)
-    if config.username is None:
-        return SmtpServer.of(config.url)
-    login = f"{quote(config.username, safe='')}:{quote(secret.password or '', safe='')}@"
-    return SmtpServer.of(urlunsplit(parts._replace(netloc=login + parts.netloc)))

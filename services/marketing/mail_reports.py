@@ -14,6 +14,8 @@ from email.utils import parseaddr, parsedate_to_datetime
 from typing import Final, Literal, cast
 from uuid import UUID
 
+from integrations.email.statuses import STATUS, bounce_of
+
 Kind = Literal["delivery_report", "complaint", "auto_reply", "reply", "unreadable"]
 Fate = Literal["hard_bounce", "soft_bounce", "delivered"]
 
@@ -25,12 +27,7 @@ MAX_TEXT: Final = 100_000
 
 _UUID: Final = re.compile(r"<([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})@", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"\bb\+([a-z2-7]{60})@", re.IGNORECASE)
-_STATUS: Final = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
 _OF_THE_ENVELOPE: Final = ("To", "Delivered-To", "X-Original-To", "Envelope-To", "Return-Path", "Original-Mail-From")
-_PASSING: Final = frozenset({(2, 2), (2, 3)})
-"""Of class 5, and yet of this mail alone: a full mailbox, a mail too large."""
-_OF_THE_HOST: Final = frozenset({3, 7})
-"""Likewise all that a host says of itself (5.3) and of its policy (5.7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +148,7 @@ def _recipients(part: Mail) -> Iterator[Recipient]:
             continue  # of the whole mail
         address = _text(block.get("Original-Recipient") or block.get("Final-Recipient")).rpartition(";")[2].strip()
         diagnostic = _text(block.get("Diagnostic-Code")).partition(";")[2].strip()
-        status = _STATUS.search(_text(block.get("Status"))) or _STATUS.search(diagnostic)
+        status = STATUS.search(_text(block.get("Status"))) or STATUS.search(diagnostic)
         reason = " ".join([status.group(0) if status else "", diagnostic]).strip()
         yield Recipient(address, _fate(action, status), reason)
 
@@ -161,10 +158,7 @@ def _fate(action: str, status: re.Match[str] | None) -> Fate | None:
         return "delivered"
     if action != "failed":
         return None
-    if status is None or status.group(1) != "5":
-        return "soft_bounce"
-    subject, detail = int(status.group(2)), int(status.group(3))
-    return "soft_bounce" if subject in _OF_THE_HOST or (subject, detail) in _PASSING else "hard_bounce"
+    return bounce_of(status)
 
 
 def _ids(values: Sequence[str]) -> list[UUID]:

@@ -8,41 +8,47 @@ from urllib.parse import urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from core.errors import FieldProblem, InvalidError
 from integrations.outward import check_url
 from services.identity import normalize
+from services.marketing.mail_accounts import (
+    Address,
+    MailgunConfig,
+    MailgunSecret,
+    Part,
+    PostmarkConfig,
+    PostmarkSecret,
+    Secret,
+    SendgridConfig,
+    SendgridSecret,
+    SesConfig,
+    SesSecret,
+    SmtpConfig,
+    SmtpSecret,
+)
 
-Provider = Literal["smtp", "twilio", "fcm", "mastodon"]
+Provider = Literal["smtp", "sendgrid", "mailgun", "postmark", "ses", "twilio", "fcm", "mastodon"]
 
-CHANNEL_OF: Final[dict[Provider, str]] = {"smtp": "email", "twilio": "sms", "fcm": "push", "mastodon": "social"}
+CHANNEL_OF: Final[dict[Provider, str]] = {
+    "smtp": "email",
+    "sendgrid": "email",
+    "mailgun": "email",
+    "postmark": "email",
+    "ses": "email",
+    "twilio": "sms",
+    "fcm": "push",
+    "mastodon": "social",
+}
+REPORTING: Final[frozenset[str]] = frozenset({"sendgrid", "mailgun", "postmark", "ses", "twilio"})
+"""Those that post what becomes of messages."""
 OPT_OUT_TEXT: Final = "Reply STOP to opt out."
 _MAIL_PORTS: Final = frozenset({25, 465, 587, 2525})
 _MIN_KEY_BITS: Final = 2048
 
-Secret = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[!-~]+$")]
-Address = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[!-~]+$")]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SmtpConfig(_Part):
-    """A mail server: `smtp://host[:port]`, or `smtps://` for TLS from the first byte."""
-
-    url: Address
-    username: Annotated[str, Field(min_length=1, max_length=500)] | None = None
-
-
-class SmtpSecret(_Part):
-    """The password of `username`."""
-
-    password: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-
-
-class TwilioConfig(_Part):
+class TwilioConfig(Part):
     """An account with Twilio, and what its text messages come from."""
 
     account_sid: Annotated[str, Field(pattern=r"^AC[0-9a-fA-F]{32}$")]
@@ -61,7 +67,7 @@ class TwilioConfig(_Part):
         return self
 
 
-class TwilioSecret(_Part):
+class TwilioSecret(Part):
     """The account's token, which also signs what Twilio reports; or a key to send by."""
 
     auth_token: Secret | None = None
@@ -78,7 +84,7 @@ class TwilioSecret(_Part):
         return self
 
 
-class FcmConfig(_Part):
+class FcmConfig(Part):
     """A Firebase project and its service account."""
 
     project_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9:.\-]{2,62}$")]
@@ -88,13 +94,13 @@ class FcmConfig(_Part):
     token_url: Address | None = None
 
 
-class FcmSecret(_Part):
+class FcmSecret(Part):
     """The service account's private key, PEM."""
 
     private_key: Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
-class MastodonConfig(_Part):
+class MastodonConfig(Part):
     """An account on a Mastodon server."""
 
     base_url: Address
@@ -103,17 +109,24 @@ class MastodonConfig(_Part):
     """The server's limit of a post."""
 
 
-class MastodonSecret(_Part):
+class MastodonSecret(Part):
     """A token with the scopes `write:statuses` and `read:accounts`."""
 
     access_token: Secret
 
 
-Config = SmtpConfig | TwilioConfig | FcmConfig | MastodonConfig
-SecretPart = SmtpSecret | TwilioSecret | FcmSecret | MastodonSecret
+ProvidedConfig = SendgridConfig | MailgunConfig | PostmarkConfig | SesConfig
+Config = SmtpConfig | ProvidedConfig | TwilioConfig | FcmConfig | MastodonConfig
+SecretPart = (
+    SmtpSecret | SendgridSecret | MailgunSecret | PostmarkSecret | SesSecret | TwilioSecret | FcmSecret | MastodonSecret
+)
 
 _PARTS: Final[dict[Provider, tuple[type[Config], type[SecretPart]]]] = {
     "smtp": (SmtpConfig, SmtpSecret),
+    "sendgrid": (SendgridConfig, SendgridSecret),
+    "mailgun": (MailgunConfig, MailgunSecret),
+    "postmark": (PostmarkConfig, PostmarkSecret),
+    "ses": (SesConfig, SesSecret),
     "twilio": (TwilioConfig, TwilioSecret),
     "fcm": (FcmConfig, FcmSecret),
     "mastodon": (MastodonConfig, MastodonSecret),
@@ -166,6 +179,8 @@ def _beyond(config: Config, secret: SecretPart, *, private: bool) -> list[FieldP
             if (config.username is None) != (secret.password is None):
                 problems.append(FieldProblem("secret.password", "goes with config.username, and that with it"))
             return problems
+        case SendgridConfig() | MailgunConfig() | PostmarkConfig() | SesConfig(), _:
+            return _server_problems(config.url, private=private)
         case TwilioConfig(), _:
             return _number_problems(config.from_number) + _url_problems(config, private, overrides=("base_url",))
         case FcmConfig(), FcmSecret():
@@ -190,6 +205,13 @@ def _url_problems(config: Config, private: bool, *, overrides: tuple[str, ...] =
         except ValueError as error:
             problems.append(FieldProblem(f"config.{name}", str(error)))
     return problems
+
+
+def _server_problems(url: str | None, *, private: bool) -> list[FieldProblem]:
+    if url is None:
+        return []
+    problem = _mail_server_problem(url, private=True) if private else "is for deployments that allow private hosts"
+    return [] if problem is None else [FieldProblem("config.url", problem)]
 
 
 def _mail_server_problem(url: str, *, private: bool) -> str | None:

@@ -109,6 +109,35 @@ async def test_one_account_of_a_channel_is_active(client: AsyncClient) -> None:
             },
             "secret.private_key",
         ),
+        ({"provider": "sendgrid", "config": {}, "secret": {}}, "secret.api_key"),
+        (
+            {"provider": "sendgrid", "config": {"verification_key": "AAAA"}, "secret": {"api_key": "k"}},
+            "config.verification_key",
+        ),
+        (
+            {"provider": "mailgun", "config": {"username": "u", "region": "us2"}, "secret": {"password": "p"}},
+            "config.region",
+        ),
+        (
+            {"provider": "postmark", "config": {}, "secret": {"server_token": "t", "webhook_username": "u"}},
+            "secret",
+        ),
+        (
+            {"provider": "ses", "config": {"region": "evil.example/", "username": "u"}, "secret": {"password": "p"}},
+            "config.region",
+        ),
+        (
+            {
+                "provider": "ses",
+                "config": {"region": "eu-west-1", "username": "u", "topic_arn": "arn:aws:sqs:x"},
+                "secret": {"password": "p"},
+            },
+            "config.topic_arn",
+        ),
+        (
+            {"provider": "sendgrid", "config": {"url": "https://mail.example"}, "secret": {"api_key": "k"}},
+            "config.url",
+        ),
         ({"provider": "pigeon"}, "provider"),
         ({"rate_per_minute": 0}, "rate_per_minute"),
     ],
@@ -130,6 +159,7 @@ async def test_what_is_wrong_is_named(client: AsyncClient, body: dict[str, Any],
         ("mastodon", {"base_url": "https://localhost"}, "config.base_url"),
         ("smtp", {"url": "smtp://10.1.2.3"}, "config.url"),
         ("smtp", {"url": "smtp://mail.example:6379"}, "config.url"),
+        ("sendgrid", {"url": "smtp://127.0.0.1:25"}, "config.url"),
         ("twilio", TWILIO["config"] | {"base_url": "https://elsewhere.example"}, "config.base_url"),
     ],
 )
@@ -138,7 +168,12 @@ async def test_accounts_do_not_lead_into_the_deployments_own_network(
 ) -> None:
     """With the settings that a deployment has by default."""
     app = create_app(settings.model_copy(update={"allow_private_hosts": False}))
-    secrets = {"mastodon": {"access_token": "t"}, "smtp": {}, "twilio": {"auth_token": "t"}}
+    secrets = {
+        "mastodon": {"access_token": "t"},
+        "smtp": {},
+        "sendgrid": {"api_key": "k"},
+        "twilio": {"auth_token": "t"},
+    }
     async with database.tenant(tenant_id) as session:
         secret = (await api_keys.create(session, "test", ["*"], by=CLI))[1]
     async with app.router.lifespan_context(app), serving(app, secret) as client:

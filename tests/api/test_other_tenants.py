@@ -46,6 +46,7 @@ WITHOUT_KEY = {
     "GET /t/p/{token}": "the signed token names tenant and person",
     "POST /t/p/{token}": "the signed token names tenant and person",
     "POST /v1/hooks/twilio/{token}": "the signed token names tenant and account, whose secret signs the report",
+    "POST /v1/hooks/{provider}/{token}": "the signed token names tenant and account, whose secret signs the report",
 }
 """Routes that no key opens, and why none can reach into another tenant by them."""
 
@@ -86,7 +87,7 @@ def test_nothing_is_declared_that_is_no_route() -> None:
     routes = {str(operation) for operation in OPERATIONS}
     assert {*BODIES, *QUERIES, *INSTEAD, *CONTENT_TYPES, *BY_USERS} - routes == set()
     asked = {name for operation in OPERATIONS for name in operation.names}
-    assert asked - {"token", "public_key", "code"} <= set(MAKERS)
+    assert asked - {"token", "public_key", "code", "provider"} <= set(MAKERS)
 
 
 @pytest.mark.parametrize("operation", OF_TENANTS, ids=str)
