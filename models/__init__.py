@@ -4,6 +4,8 @@ from models.addresses import Address
 from models.attributes import AttributeDefinition, ScoreRule
 from models.base import Base
 from models.campaigns import Campaign, CampaignRun, Conversion
+from models.carts import Cart, CartLine, Discount, DiscountUse
+from models.catalogue import Category, Price, Product, ProductCategory, Variant, VariantWatch
 from models.channels import ChannelAccount, Communication, Device, RateBucket, SenderDomain, ShortLink
 from models.commerce import OrderFact
 from models.consent import Consent, ConsentChange, Topic
@@ -42,10 +44,21 @@ from models.objects import (
     Record,
     RecordValue,
 )
+from models.orders import (
+    Fulfilment,
+    Order,
+    OrderCounter,
+    OrderLine,
+    Payment,
+    PaymentAccount,
+    PaymentNotice,
+    Refund,
+)
 from models.organizations import Organization, OrganizationEntry, OrganizationPerson
 from models.privacy import Erasure
 from models.segments import Segment, SegmentDependency, SegmentFlip, SegmentLag, SegmentMember, SegmentRefresh
 from models.shared import Activity, WorkflowSchedule, WorkflowStart
+from models.stock import Reservation, StockLevel, StockLocation, StockMovement
 from models.tasks import Notification, OutgoingCall, Task
 from models.tenancy import ApiKey, IdempotencyKey, Tenant
 from models.users import Invitation, SignInAttempts, UserAccount, UserSession
@@ -60,6 +73,9 @@ __all__ = [
     "Base",
     "Campaign",
     "CampaignRun",
+    "Cart",
+    "CartLine",
+    "Category",
     "ChannelAccount",
     "Cohort",
     "CohortSignal",
@@ -74,6 +90,8 @@ __all__ = [
     "DealLine",
     "DealStageEntry",
     "Device",
+    "Discount",
+    "DiscountUse",
     "DuplicateBlock",
     "DuplicateCandidate",
     "DuplicateRun",
@@ -83,6 +101,7 @@ __all__ = [
     "Event",
     "ExchangeRate",
     "Form",
+    "Fulfilment",
     "IdempotencyKey",
     "ImportChunk",
     "ImportReject",
@@ -95,12 +114,18 @@ __all__ = [
     "Notification",
     "ObjectDefinition",
     "ObjectVersion",
+    "Order",
+    "OrderCounter",
     "OrderFact",
+    "OrderLine",
     "Organization",
     "OrganizationEntry",
     "OrganizationPerson",
     "OutgoingCall",
     "OwnerRotation",
+    "Payment",
+    "PaymentAccount",
+    "PaymentNotice",
     "PeopleImport",
     "Person",
     "PersonAlias",
@@ -109,9 +134,14 @@ __all__ = [
     "PersonMergeRow",
     "Pipeline",
     "PipelineStage",
+    "Price",
+    "Product",
+    "ProductCategory",
     "RateBucket",
     "Record",
     "RecordValue",
+    "Refund",
+    "Reservation",
     "ScoreRule",
     "Segment",
     "SegmentDependency",
@@ -123,6 +153,9 @@ __all__ = [
     "ShortLink",
     "SignInAttempts",
     "StageAutomation",
+    "StockLevel",
+    "StockLocation",
+    "StockMovement",
     "Suppression",
     "SuppressionHash",
     "Task",
@@ -133,6 +166,8 @@ __all__ = [
     "Topic",
     "UserAccount",
     "UserSession",
+    "Variant",
+    "VariantWatch",
     "Waiter",
     "WorkflowSchedule",
     "WorkflowStart",

@@ -28,6 +28,7 @@ APP_ACCESS: dict[str, set[str]] = {
     "template_version": APPEND_ONLY,
     "consent_change": APPEND_ONLY,
     "organization_entry": APPEND_ONLY,
+    "stock_movement": APPEND_ONLY,
     "object_version": APPEND_ONLY,
     "user_account": {"SELECT", "INSERT", "UPDATE"},
     "enrollment_step": {"SELECT", "INSERT", "DELETE"},

@@ -209,6 +209,7 @@ async def everywhere(rows: Rows, journey: Mapping[str, UUID], template_version: 
         amount_minor=100,
     )
     await _in_sales(rows, person, organization)
+    await _in_shop(rows, person)
     low, high = sorted((person, other))
     await rows.add("duplicate_candidate", person_a=low, person_b=high, score=90, reasons=[])
     run = await rows.add("duplicate_run", created_by="cli")
@@ -244,6 +245,18 @@ async def _in_sales(rows: Rows, person: UUID, organization: UUID) -> None:
     mate = await rows.add("user_account", email="mate@team.example", name="Mate", password_hash="x", role="admin")
     await rows.add("notification", user_id=mate, title=SECRET, person_id=person)
     await rows.add("outgoing_call", url="https://shop.example", body={"email": EMAIL}, person_id=person, source_key="c")
+
+
+async def _in_shop(rows: Rows, person: UUID) -> None:
+    product = await rows.add("product", key="cup", name="Cup")
+    variant = await rows.add("variant", product_id=product, sku="cup-1")
+    await rows.add("variant_watch", variant_id=variant, kind="stock", person_id=person)
+    private = {"email": EMAIL, "shipping_address": {"name": SECRET}, "attributes": {"note": SECRET}}
+    cart = await rows.add("cart", person_id=person, currency="EUR", **private)
+    discount = await rows.add("discount", code="SPRING", kind="shipping")
+    await rows.add("discount_use", discount_id=discount, cart_id=cart, person_id=person)
+    total = {"payment_status": "unpaid", "currency": "EUR", "subtotal_minor": 100, "total_minor": 100}
+    await rows.add("sales_order", number=1, person_id=person, note=SECRET, **total, **private)
 
 
 def _now() -> Any:  # noqa: ANN401 - SQL

@@ -180,4 +180,24 @@ _ROWS = (
     INSERT INTO outgoing_call (tenant_id, id, url, body, person_id, source_key)
     VALUES (:tenant, tl_uuid7(), 'https://shop.example', '{}', :person, 'call-' || :key)
     """,
+    "INSERT INTO product (tenant_id, id, key, name) VALUES (:tenant, :template, 'product-' || :key, 'Cup')",
+    """
+    INSERT INTO variant (tenant_id, id, product_id, sku) VALUES (:tenant, :version, :template, 'sku-' || :key)
+    """,
+    """
+    INSERT INTO variant_watch (tenant_id, variant_id, kind, person_id) VALUES (:tenant, :version, 'stock', :person)
+    """,
+    """
+    INSERT INTO cart (tenant_id, id, person_id, currency) VALUES (:tenant, :version, :person, 'EUR')
+    """,
+    """
+    INSERT INTO discount (tenant_id, id, code, kind) VALUES (:tenant, :version, upper(:key), 'shipping')
+    """,
+    """
+    INSERT INTO discount_use (tenant_id, discount_id, cart_id, person_id) VALUES (:tenant, :version, :version, :person)
+    """,
+    """
+    INSERT INTO sales_order (tenant_id, id, number, person_id, payment_status, currency, subtotal_minor, total_minor)
+    VALUES (:tenant, tl_uuid7(), hashtext(:key), :person, 'unpaid', 'EUR', 100, 100)
+    """,
 )
