@@ -12,6 +12,7 @@ from sqlalchemy import (
     CHAR,
     Boolean,
     CheckConstraint,
+    Computed,
     Date,
     Index,
     Integer,
@@ -131,6 +132,7 @@ class Deal(Created, TenantRow):
         Index("deal_person_idx", "tenant_id", "person_id", "id"),
         Index("deal_organization_idx", "tenant_id", "organization_id", "id"),
         Index("deal_owner_idx", "tenant_id", "owner_id", "id"),
+        Index("deal_title_idx", "tenant_id", "title_key"),
         Index("deal_closed_idx", "tenant_id", "closed_at", postgresql_where=text("closed_at IS NOT NULL")),
         *(
             Index(
@@ -155,6 +157,8 @@ class Deal(Created, TenantRow):
     )
 
     title: Mapped[str]
+    title_key: Mapped[str] = mapped_column(Text(collation="C"), Computed("lower(title)", persisted=True), deferred=True)
+    """What a search by the beginning of a title compares."""
     pipeline_id: Mapped[UUID]
     stage_id: Mapped[UUID]
     status: Mapped[str] = mapped_column(server_default="open")
@@ -229,8 +233,11 @@ class DealContact(Created, TenantRow):
                 OfPerson(
                     column="person_id",
                     merge="move",
+                    # the winner is a contact already, or the primary person
                     doubles="EXISTS (SELECT FROM deal_contact w WHERE w.tenant_id = :tenant"
-                    " AND w.deal_id = r.deal_id AND w.person_id = :winner)",
+                    " AND w.deal_id = r.deal_id AND w.person_id = :winner)"
+                    " OR EXISTS (SELECT FROM deal d WHERE d.tenant_id = :tenant"
+                    " AND d.id = r.deal_id AND d.person_id = :winner)",
                     erase="delete",
                 )
             )

@@ -161,6 +161,7 @@ def upgrade() -> None:
     op.create_table(
         "deal",
         sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("title_key", sa.Text(collation="C"), sa.Computed("lower(title)", persisted=True), nullable=False),
         sa.Column("pipeline_id", sa.Uuid(), nullable=False),
         sa.Column("stage_id", sa.Uuid(), nullable=False),
         sa.Column("status", sa.Text(), server_default="open", nullable=False),
@@ -254,6 +255,7 @@ def upgrade() -> None:
     )
     op.create_index("deal_stage_idx", "deal", ["tenant_id", "stage_id", "id"], unique=False)
     op.create_index("deal_status_idx", "deal", ["tenant_id", "status", "close_date"], unique=False)
+    op.create_index("deal_title_idx", "deal", ["tenant_id", "title_key"], unique=False)
     op.create_table(
         "outgoing_call",
         sa.Column("url", sa.Text(), nullable=False),

@@ -14,6 +14,8 @@ from core.errors import FieldProblem, InvalidError
 from models.crm import INTERVALS
 from services.identity import attributes, normalize
 
+MAX_MINOR: Final = 10**18 - 1
+"""As many digits as amounts have at the edge."""
 MAX_LINES: Final = 500
 MAX_CONTACTS: Final = 100
 MAX_COMPETITORS: Final = 50
@@ -105,8 +107,7 @@ class NewDeal:
         competitors = _competitors(self.competitors, problems)
         lines = _lines(self.lines, problems)
         contacts = _contacts(self.contacts, problems)
-        if self.amount_minor is not None and self.amount_minor < 0:
-            problems.append(FieldProblem("amount.amount", "must not be negative"))
+        _check_number(self.amount_minor, "amount.amount", 0, MAX_MINOR, problems)
         _check_attributes(self.attributes, problems)
         _check_recurring(self.recurring, problems)
         _check_number(self.probability, "probability", 0, 100, problems)
@@ -143,8 +144,7 @@ class DealChange:
             fields["lines"] = _lines(fields["lines"] or (), problems)
         given: Mapping[str, JsonValue] = fields.get("attributes") or {}
         fields["attributes"] = given
-        if fields.get("amount_minor", 0) is not None and fields.get("amount_minor", 0) < 0:
-            problems.append(FieldProblem("amount.amount", "must not be negative"))
+        _check_number(fields.get("amount_minor"), "amount.amount", 0, MAX_MINOR, problems)
         _check_attributes(given, problems)
         _check_recurring(fields.get("recurring"), problems)
         _check_number(fields.get("probability"), "probability", 0, 100, problems)
@@ -161,7 +161,7 @@ def total_of(lines: Sequence[Line], *, recurring: bool = False) -> int:
         InvalidError: more than the store holds.
     """
     minor = sum(line.minor for line in lines if line.recurring or not recurring)
-    if minor > currency.MAX_MINOR:
+    if minor > MAX_MINOR:
         raise InvalidError.of("products", "cost more than can be kept")
     return minor
 
@@ -241,9 +241,9 @@ def _lines(given: Sequence[Line], problems: list[FieldProblem]) -> list[Line]:
             continue
         count = len(problems)
         _check_number(line.quantity, f"{path}.quantity", 1, MAX_QUANTITY, problems)
-        _check_number(line.unit_minor, f"{path}.unit_price.amount", 0, currency.MAX_MINOR, problems)
+        _check_number(line.unit_minor, f"{path}.unit_price.amount", 0, MAX_MINOR, problems)
         if len(problems) == count:
-            if line.quantity * line.unit_minor > currency.MAX_MINOR:
+            if line.quantity * line.unit_minor > MAX_MINOR:
                 problems.append(FieldProblem(path, "costs more than can be kept"))
             elif not 0 <= line.discount_minor <= line.quantity * line.unit_minor:
                 problems.append(FieldProblem(f"{path}.discount.amount", "must be from 0 to what the line costs"))
@@ -294,10 +294,14 @@ def _check_recurring(given: Recurring | None, problems: list[FieldProblem]) -> N
         return
     if given.interval not in INTERVALS:
         problems.append(FieldProblem("recurring.interval", f"must be one of {', '.join(INTERVALS)}"))
-    _check_number(given.minor, "recurring.amount.amount", 0, currency.MAX_MINOR, problems)
+    _check_number(given.minor, "recurring.amount.amount", 0, MAX_MINOR, problems)
     _check_number(given.term_months, "recurring.term_months", 1, MAX_TERM, problems)
 
 
 def _check_number(value: int | None, path: str, least: int, most: int, problems: list[FieldProblem]) -> None:
-    if value is not None and not least <= value <= most:
+    if value is None or least <= value <= most:
+        return
+    if most == MAX_MINOR:
+        problems.append(FieldProblem(path, "must not be negative" if value < least else "is too large"))
+    else:
         problems.append(FieldProblem(path, f"must be from {least} to {most}"))

@@ -20,7 +20,9 @@ Values = dict[str, Any]
 T = TypeVar("T")
 
 _TABLE: Final = Deal.__table__
-_COLUMNS: Final = tuple(column.name for column in _TABLE.columns if column.name != "tenant_id")
+_COLUMNS: Final = tuple(
+    column.name for column in _TABLE.columns if column.name != "tenant_id" and column.computed is None
+)
 _NAMES: Final = ", ".join(_COLUMNS)
 _WRITTEN: Final = (
     "title",

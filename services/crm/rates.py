@@ -28,6 +28,8 @@ from services.shared import activity
 MAX_RATE: Final = Decimal(10) ** 12
 """Rates are below this; the store has twelve places before the point and twelve behind it."""
 PLACES: Final = 12
+MAX_WORTH: Final = 10**18 - 1
+"""The largest amount in smallest units, as many digits as amounts have at the edge."""
 _EXACT: Final = Context(prec=80, rounding=ROUND_HALF_UP)
 _TOO_LARGE: Final = "22003"
 """SQLSTATE of a number that its column cannot hold."""
@@ -66,10 +68,13 @@ _REVALUE = text(f"""
     ), held AS (
       SELECT d.id FROM deal d WHERE d.tenant_id = :tenant AND d.id IN (SELECT id FROM other)
       ORDER BY d.id FOR NO KEY UPDATE
+    ), written AS (
+      UPDATE deal d SET base_minor = o.base_minor
+      FROM other o JOIN held h ON h.id = o.id
+      WHERE d.tenant_id = :tenant AND d.id = o.id
+      RETURNING d.base_minor
     )
-    UPDATE deal d SET base_minor = o.base_minor
-    FROM other o JOIN held h ON h.id = o.id
-    WHERE d.tenant_id = :tenant AND d.id = o.id
+    SELECT max(base_minor) FROM written
 """).bindparams(  # noqa: S608 - constants of this module
     bindparam("currencies", type_=ARRAY(Text)),
     bindparam("factors", type_=ARRAY(Numeric)),
@@ -171,7 +176,7 @@ def converted(minor: int, code: str, base: str, rate: Decimal) -> int:
         InvalidError: it is larger than the store holds.
     """
     worth = int(_EXACT.to_integral_value(_EXACT.multiply(_EXACT.multiply(Decimal(minor), rate), _factor(code, base))))
-    if abs(worth) > currency.MAX_MINOR:
+    if worth > MAX_WORTH:
         raise InvalidError.of("amount.amount", f"is too large in {base}")
     return worth
 
@@ -353,7 +358,7 @@ async def _revalue(session: TenantSession, base: str, codes: Sequence[str]) -> N
     if not codes:
         return
     try:
-        await session.execute(
+        largest: int | None = await session.scalar(
             _REVALUE,
             {
                 "tenant": session.tenant_id,
@@ -366,7 +371,13 @@ async def _revalue(session: TenantSession, base: str, codes: Sequence[str]) -> N
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) != _TOO_LARGE:
             raise
-        raise InvalidError.of("rate", f"would make a deal worth more {base} than can be kept") from error
+        raise _unbearable(base) from error
+    if largest is not None and largest > MAX_WORTH:
+        raise _unbearable(base)
+
+
+def _unbearable(base: str) -> InvalidError:
+    return InvalidError.of("rates", f"would make a deal worth more {base} than can be kept")
 
 
 def _shown(rate: Decimal | None) -> str | None:

@@ -29,6 +29,7 @@ _HIDDEN: Final = frozenset(
         "id",
         "base_minor",
         "source_key",
+        "title_key",
         "version",
         "created_at",
         "updated_at",

@@ -90,15 +90,16 @@ async def test_rates_of_no_use_are_refused(selling: Selling, code: str, days: in
 async def test_a_rate_that_no_deal_can_bear_is_refused(selling: Selling) -> None:
     stages = await selling.pipeline()
     await selling.rate("USD", "1")
-    await selling.deal(stages["new"], currency="USD", amount_minor=currency.MAX_MINOR)
-    with pytest.raises(InvalidError):
-        await selling.rate("USD", "2")
+    await selling.deal(stages["new"], currency="USD", amount_minor=rates.MAX_WORTH)
+    for rate in ("2", "1e11"):
+        with pytest.raises(InvalidError):
+            await selling.rate("USD", rate)
     async with selling.session() as session:
         with pytest.raises(InvalidError):
             await rates.value(session, 5, "CHF")
         assert await rates.value(session, 5, "USD") == 5
-        found = await rates.values(session, "EUR", [Amount(currency.MAX_MINOR, "USD"), Amount(7, "EUR")])
-    assert found == [currency.MAX_MINOR, 7]
+        found = await rates.values(session, "EUR", [Amount(rates.MAX_WORTH, "USD"), Amount(7, "EUR")])
+    assert found == [rates.MAX_WORTH, 7]
 
 
 @given(
