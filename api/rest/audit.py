@@ -36,6 +36,8 @@ _NOUNS: Final = {
     "association_definition": "objects",
     "segment": "segments",
     "communication": "communications",
+    "pipeline": "pipelines",
+    "deal": "deals",
     "task": "tasks",
     "outgoing_call": "journeys",
     "sender_domain": "channels",

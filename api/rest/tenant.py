@@ -13,6 +13,7 @@ from api.dependencies import ActorDep, PrincipalDep, ResourcesDep, SessionDep, r
 from api.fields import Name, Strict
 from api.routing import Router
 from integrations.webhooks.signing import WebhookSecrets
+from services.crm import rates
 from services.tenancy import tenants
 from services.tenancy.origins import MAX_ORIGINS
 
@@ -132,7 +133,10 @@ async def get_webhook_secret(principal: PrincipalDep, resources: ResourcesDep, r
 
 @router.patch("", dependencies=[requires("tenant:write")])
 async def update(body: TenantSettings, session: SessionDep, actor: ActorDep, resources: ResourcesDep) -> Tenant:
-    """Change settings; null clears one that may be empty."""
+    """Change settings; null clears one that may be empty.
+
+    Another base currency needs a rate to it for every currency that deals are in.
+    """
     changes = body.model_dump(exclude_unset=True, by_alias=True)
     if body.breaker is not None:
         changes["breaker"] = body.breaker.model_dump()  # as a whole, so that defaults of ours may change
@@ -146,4 +150,6 @@ async def update(body: TenantSettings, session: SessionDep, actor: ActorDep, res
         resources.websites.forget(tenant_id)
 
     event.listen(session.sync_session, "after_commit", forget, once=True)
+    if body.base_currency is not None:
+        await rates.change_base(session, body.base_currency)
     return Tenant.model_validate(await tenants.update(session, changes, by=actor))

@@ -1,6 +1,7 @@
 """What a pipeline's stages are to be, worked out against what they are. Nothing here asks the store."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -62,6 +63,19 @@ class Plan:
             }
             for position, stage in enumerate(self.kept)
         ]
+
+
+def key_of(name: str, path: str) -> str:
+    """Return a key made of a name: `Offer sent` is `offer_sent`.
+
+    Raises:
+        InvalidError: naming `path`: none can be made.
+    """
+    plain = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
+    key = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:63].strip("_")
+    if not key:
+        raise InvalidError.of(path, "is needed: none can be made of the name")
+    return key
 
 
 def plan(wanted: Sequence[NewStage], before: Sequence[Stage]) -> Plan:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, or_, select
+from sqlalchemy import Uuid, column, delete, exists, func, or_, select, table
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import attributes as attribute_state
@@ -27,6 +27,7 @@ ATTEMPTS: Final = 5
 """How often an upsert starts again because its keys were taken, or its organization vanished, in the meantime."""
 KEYS: Final = ("external_id", "domain")
 """What an organization is known by, the stronger first."""
+_DEALS: Final = table("crm_deal_facts", column("tenant_id", Uuid), column("organization_id", Uuid))
 
 
 async def upsert(session: TenantSession, change: OrganizationChange, *, by: Actor) -> tuple[Organization, bool]:
@@ -104,7 +105,7 @@ async def remove(session: TenantSession, organization_id: UUID, *, by: Actor) ->
 
     Raises:
         NotFoundError: no such organization in this tenant.
-        ConflictError: others are below it, or its ledger has entries, which are never deleted.
+        ConflictError: others are below it, deals are with it, or its ledger has entries, which are never deleted.
     """
     tenant = session.tenant_id
     await organization_tree.lock(session)
@@ -122,6 +123,7 @@ async def remove(session: TenantSession, organization_id: UUID, *, by: Actor) ->
             (OrganizationEntry.tenant_id == tenant, OrganizationEntry.organization_id == organization_id),
             "its ledger has entries, which are never deleted",
         ),
+        ((_DEALS.c.tenant_id == tenant, _DEALS.c.organization_id == organization_id), "deals are with it"),
     ):
         if await session.scalar(select(exists().where(*kept))):
             raise ConflictError(f"The organization cannot be deleted: {reason}.")

@@ -38,6 +38,8 @@ NOUNS = (
     "messages",
     "channels",
     "communications",
+    "pipelines",
+    "deals",
     "tasks",
     "audit",
     "users",

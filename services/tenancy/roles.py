@@ -38,7 +38,9 @@ SCOPES_OF: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             "tasks",
         ),
         "sales": _READ_DAILY
-        | _scopes("write", "people", "organizations", "events", "objects", "messages", "communications", "tasks"),
+        | _scopes(
+            "write", "people", "organizations", "events", "objects", "messages", "communications", "deals", "tasks"
+        ),
         "read_only": _scopes("read", *NOUNS),
     }
 )

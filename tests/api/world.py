@@ -498,6 +498,50 @@ async def _sender_domain(world: World) -> str:
     return (await world.post("/v1/sender-domains", {"domain": f"{MARK}.example"}))["id"]
 
 
+async def _pipeline(world: World) -> str:
+    stages = [{"name": name, "kind": kind} for name, kind in (("New", "open"), ("Offer", "open"), ("Won", "won"))]
+    return (await world.post("/v1/pipelines", {"key": "sales", "name": MARK, "stages": stages}))["id"]
+
+
+async def _empty_pipeline(world: World) -> str:
+    body = {"key": "empty", "name": MARK, "stages": [{"name": "New"}]}
+    return (await world.post("/v1/pipelines", body))["id"]
+
+
+async def _stage(world: World) -> str:
+    pipeline = (await world.client.get(f"/v1/pipelines/{await world.get('pipeline_id')}")).json()
+    return pipeline["stages"][1]["id"]
+
+
+async def _deal(world: World) -> str:
+    people = {
+        "primary_person_id": await world.get("person_id"),
+        "contacts": [{"person_id": await world.get("champion")}],
+    }
+    body = {"title": MARK, "pipeline_id": await world.get("pipeline_id"), **people}
+    return (await world.post("/v1/deals", body))["id"]
+
+
+async def _champion(world: World) -> str:
+    return (await world.post("/v1/people", {"email": "champion@shop.example", "last_name": MARK}))["id"]
+
+
+async def _contact(world: World) -> str:
+    await world.get("deal_id")
+    return await world.get("champion")
+
+
+async def _rate(world: World) -> str:
+    body = {"rates": [{"currency": await world.get("currency"), "valid_from": "2026-01-01", "rate": "0.9"}]}
+    answer = await world.client.put("/v1/exchange-rates", json=body)
+    assert answer.is_success, answer.text
+    return "2026-01-01"
+
+
+async def _currency(_world: World) -> str:
+    return "USD"
+
+
 async def _number(world: World) -> str:
     await world.get("template_id")
     return "1"
@@ -555,6 +599,12 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "record_id": _record,
     "record_import_id": _record_import,
     "communication_id": _communication,
+    "pipeline_id": _pipeline,
+    "stage_id": _stage,
+    "champion": _champion,
+    "deal_id": _deal,
+    "currency": _currency,
+    "valid_from": _rate,
     "domain_id": _sender_domain,
     "thread_id": _communication,
     "account_id": _account,
@@ -569,6 +619,8 @@ STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "paused_enrollment": _paused_enrollment,
     "parked_enrollment": _parked_enrollment,
     "empty_object": _empty_object,
+    "empty_pipeline": _empty_pipeline,
+    "contact_id": _contact,
     "testing_campaign": _testing_campaign,
     "running_campaign": _running_campaign,
     "paused_campaign": _paused_campaign,
@@ -686,6 +738,18 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/communications": {"channel": "call", "direction": "out", "person_id": "{person_id}"},
     "PATCH /v1/communications/{communication_id}": {"body": "Changed"},
     "POST /v1/inbound/mail": b"From: new@shop.example\r\nMessage-ID: <1@shop.example>\r\n\r\nHello\r\n",
+    "POST /v1/pipelines": {"name": "New", "stages": [{"name": "First"}]},
+    "PATCH /v1/pipelines/{pipeline_id}": {"name": "Sales"},
+    "PUT /v1/pipelines/{pipeline_id}": {
+        "name": "Sales",
+        "stages": [{"name": "New"}, {"id": "{stage_id}", "name": "Offer sent"}, {"name": "Won", "kind": "won"}],
+    },
+    "PUT /v1/exchange-rates": {"rates": [{"currency": "CHF", "valid_from": "2026-01-01", "rate": "1.05"}]},
+    "POST /v1/deals": {"title": "New", "pipeline_id": "{pipeline_id}", "primary_person_id": "{person_id}"},
+    "PATCH /v1/deals/{deal_id}": {"title": "Shelves"},
+    "POST /v1/deals/move": {"deal_ids": ["{deal_id}"], "stage_id": "{stage_id}"},
+    "POST /v1/deals/{deal_id}/move": {"stage_id": "{stage_id}"},
+    "POST /v1/deals/{deal_id}/contacts": {"person_id": "{loser_id}", "role": "buyer"},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
@@ -694,6 +758,8 @@ INSTEAD: Final[dict[str, dict[str, str]]] = {
     "POST /v1/enrollments/{enrollment_id}/resume": {"enrollment_id": "paused_enrollment"},
     "POST /v1/enrollments/{enrollment_id}/retry": {"enrollment_id": "parked_enrollment"},
     "DELETE /v1/objects/{object_key}": {"object_key": "empty_object"},
+    "DELETE /v1/pipelines/{pipeline_id}": {"pipeline_id": "empty_pipeline"},
+    "DELETE /v1/deals/{deal_id}/contacts/{person_id}": {"person_id": "contact_id"},
     "DELETE /v1/write-keys/{key_id}": {"key_id": "write_key_id"},
     "POST /v1/segments/{segment}/refresh": {"segment": "computed_segment"},
     "POST /v1/campaigns/{campaign_id}/winner": {"campaign_id": "testing_campaign"},
