@@ -154,6 +154,7 @@ async def move(
     named.
     """
     version = _asked(if_match, body.version)
+    await deals.get(session, deal_id)
     moved = await moving.move(
         session,
         [deal_id],
