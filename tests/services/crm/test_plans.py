@@ -1,0 +1,83 @@
+"""Lists of deals and the board read indexes, as the application's role, among thousands of deals."""
+
+import json
+from collections.abc import AsyncGenerator
+from datetime import date
+from uuid import UUID
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+
+from core.database import Database
+from core.ids import new_id
+from models import Tenant
+from services.crm import board, deal_directory
+from services.crm.deal_directory import Filter
+from tests.factories.selling import Selling
+from tests.services.identity.statements import indexes, nodes
+from tests.services.identity.test_plans import plans
+
+_FILL = """
+INSERT INTO deal (tenant_id, id, title, pipeline_id, stage_id, status, currency, amount_minor, base_minor, close_date,
+                  closed_at, organization_id)
+SELECT :tenant, tl_uuid7(), 'Deal ' || n, :pipeline,
+       CASE WHEN n % 20 = 0 THEN CAST(:open AS uuid) ELSE CAST(:won AS uuid) END,
+       CASE WHEN n % 20 = 0 THEN 'open' ELSE 'won' END, 'EUR', n, n, date '2026-01-01' + n % 700,
+       CASE WHEN n % 20 <> 0 THEN now() - n * interval '1 hour' END, NULL
+FROM generate_series(1, 20000) AS n
+"""
+
+
+@pytest.fixture(scope="module")
+async def sold(database: Database, database_url: str) -> AsyncGenerator[tuple[UUID, UUID, UUID]]:
+    """A tenant with many deals, its pipeline and an open stage."""
+    tenant = new_id()
+    async with database.system() as system:
+        system.add(Tenant(id=tenant, key=f"sold-{tenant.hex}", name="Sold"))
+    selling = Selling(database, tenant)
+    stages = await selling.pipeline()
+    pipeline = stages["new"].pipeline_id
+    async with selling.session() as session:
+        values = {"tenant": tenant, "pipeline": pipeline, "open": stages["new"].id, "won": stages["won"].id}
+        await session.execute(text(_FILL), values)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("ANALYZE deal, pipeline, pipeline_stage")
+    yield tenant, pipeline, stages["new"].id
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (Filter(), "deal_pkey"),
+        (Filter(person_id=new_id()), "deal_person_idx"),
+        (Filter(organization_id=new_id()), "deal_organization_idx"),
+        (Filter(owner_id=new_id()), "deal_owner_idx"),
+        (Filter(external_id="A-1"), "deal_external_id_idx"),
+        (Filter(search="deal 77"), "deal_title_idx"),
+        (Filter(status="open", close_from=date(2026, 3, 1), close_until=date(2026, 3, 2)), "deal_status_idx"),
+        (Filter(close_from=date(2026, 3, 1), close_until=date(2026, 3, 1)), "deal_status_idx"),
+    ],
+)
+async def test_a_filter_reads_its_index(
+    database: Database, sold: tuple[UUID, UUID, UUID], wanted: Filter, index: str
+) -> None:
+    tenant, _, _ = sold
+    (plan,) = await plans(database, tenant, lambda session: deal_directory.page(session, wanted, limit=50, before=None))
+    assert index in indexes(plan), json.dumps(plan, indent=1)
+    assert not any(node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "deal" for node in nodes(plan)), (
+        json.dumps(plan, indent=1)
+    )
+
+
+async def test_a_board_reads_open_deals_by_status_and_cards_by_stage(
+    database: Database, sold: tuple[UUID, UUID, UUID]
+) -> None:
+    tenant, pipeline, _ = sold
+    (plan,) = await plans(database, tenant, lambda session: board.read(session, pipeline, limit=20))
+    assert {"deal_stage_idx", "deal_closed_idx"} <= indexes(plan), json.dumps(plan, indent=1)
+    assert indexes(plan) & {"deal_status_idx", "deal_stage_idx"}
+    assert not any(node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "deal" for node in nodes(plan)), (
+        json.dumps(plan, indent=1)
+    )
