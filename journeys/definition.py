@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from journeys.command_nodes import SALES, CommandNode
 from journeys.conditions import EventType, FieldPath, FieldPathText, Key, RootCondition, Strict
 from journeys.durations import DurationText, TimeOfDay, add, next_time_of_day, zone_named
 from journeys.literals import storable
@@ -278,7 +279,8 @@ class ExitNode(Strict):
 
 
 Node: TypeAlias = Annotated[
-    WaitNode | WaitForEventNode | BranchNode | SendNode | UpdatePersonNode | ExitNode, Discriminator("type")
+    WaitNode | WaitForEventNode | BranchNode | SendNode | UpdatePersonNode | CommandNode | ExitNode,
+    Discriminator("type"),
 ]
 """One step of a journey."""
 
@@ -347,10 +349,17 @@ def successors(node: Node) -> dict[str, str]:
         case BranchNode():
             ways = {f"branch_{index}": branch.next for index, branch in enumerate(node.branches)}
             return {**ways, "otherwise": node.otherwise}
-        case SendNode() | UpdatePersonNode():
-            return {"done": node.next}
         case ExitNode():
             return {}
+        case _:
+            return {"done": node.next}
+
+
+def domain_of(node: Node) -> Literal["marketing", "crm"] | None:
+    """Return whose worker does what the node does; None where any that walks the journey can."""
+    if isinstance(node, SendNode):
+        return "marketing"
+    return "crm" if isinstance(node, SALES) else None
 
 
 def json_schema() -> dict[str, Any]:

@@ -22,12 +22,14 @@ from journeys.checking import (
     problem_at,
     segment_problem,
 )
+from journeys.command_checks import NOTHING, Named, command_problems, heard_problem
 from journeys.conditions import Condition, FieldPath, is_step
 from journeys.definition import (
     BranchNode,
     CronEntry,
     DateEntry,
     EventEntry,
+    ExitNode,
     JourneyDefinition,
     Node,
     SegmentEntry,
@@ -65,8 +67,9 @@ class InvalidDefinition(ValueError):  # noqa: N818 - named for what it tells the
 class _Known:
     words: Vocabulary
     templates: Mapping[tuple[str, str], AbstractSet[str]]
-    person: AbstractSet[str]
-    """The root `person` where the subject has one, else nothing."""
+    named: Named
+    subject: AbstractSet[str]
+    """The roots that the subject gives: a deal has a person too, or lacks all its fields."""
 
 
 def parse(raw: object) -> JourneyDefinition:
@@ -78,7 +81,11 @@ def parse(raw: object) -> JourneyDefinition:
 
 
 def validate(
-    definition: JourneyDefinition, words: Vocabulary, *, templates: Mapping[tuple[str, str], AbstractSet[str]]
+    definition: JourneyDefinition,
+    words: Vocabulary,
+    *,
+    templates: Mapping[tuple[str, str], AbstractSet[str]],
+    named: Named = NOTHING,
 ) -> list[Problem]:
     """Return all that keeps a well-formed definition from being published: entries, graph, nodes, endings.
 
@@ -87,12 +94,14 @@ def validate(
         words: What the tenant's conditions may speak of.
         templates: By channel and key, the fields that each uses (`person.first_name`, `entry.cart.total`), without
             what rendering itself adds, such as the unsubscribe link.
+        named: Of pipelines, teammates and journeys what nodes may name.
     """
-    person = frozenset({"person"}) if definition.subject == "person" else frozenset[str]()
-    known = _Known(words, templates, person)
+    subject = frozenset({"person"}) if definition.subject == "person" else frozenset({"person", "deal"})
+    known = _Known(words, templates, named, subject)
     found = [*_entries(definition, known), *_graph(definition)]
     for name, node in definition.nodes.items():
         found += _node(name, node, definition.subject, known)
+    found += _heard(definition)
     found += _endings(definition, known)
     return found
 
@@ -122,11 +131,32 @@ def _entries(definition: JourneyDefinition, known: _Known) -> Iterator[Problem]:
             reason = f"entry by {entry_kind(entry)} is not available; available are {', '.join(ENTRY_KINDS)}"
             yield problem_at(place, reason)
         if isinstance(entry, EventEntry) and entry.where is not None:
-            yield from _condition(entry.where, (*place, "where"), known.person | {"event"}, known)
+            yield from _condition(entry.where, (*place, "where"), known.subject | {"event"}, known)
         if isinstance(entry, DateEntry):
-            yield from _field(entry.date, (*place, "date"), known.person, known)
+            yield from _field(entry.date, (*place, "date"), known.subject, known)
         if isinstance(entry, SegmentEntry | CronEntry):
             yield from _segment(entry.segment, (*place, "segment"), known)
+            if definition.subject == "deal":
+                yield problem_at((*place, "segment"), "people are in segments, and this is a journey of deals")
+
+
+def _heard(definition: JourneyDefinition) -> Iterator[Problem]:
+    """Yield what a journey listens to that never concerns its subject."""
+    heard: list[tuple[Place, str]] = []
+    for index, entry in enumerate(definition.entries):
+        if isinstance(entry, EventEntry):
+            place: Place = ("entry", index) if isinstance(definition.entry, tuple) else ("entry",)
+            heard.append(((*place, "event"), entry.event))
+    for name, node in definition.nodes.items():
+        if isinstance(node, WaitForEventNode):
+            heard.append((("nodes", name, "event"), node.event))
+    if definition.goal is not None:
+        heard.append((("goal", "event"), definition.goal.event))
+    heard += [(("exit_when", index, "event"), rule.event) for index, rule in enumerate(definition.exit_when)]
+    for where, event in heard:
+        reason = heard_problem(definition.subject, event)
+        if reason is not None:
+            yield problem_at(where, reason)
 
 
 def _graph(definition: JourneyDefinition) -> Iterator[Problem]:
@@ -162,21 +192,13 @@ def _outcome_place(node: Node, outcome: str) -> Place:
 
 def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Problem]:
     place = ("nodes", name)
-    if isinstance(node, SendNode | UpdatePersonNode) and not known.person:
-        yield problem_at(
-            (*place, "type"), f"{node.type} needs a person, and the subject of this journey is a {subject}"
-        )
-        return
     match node:
-        case WaitNode() if node.clock_of == "person" and not known.person:
-            reason = f"the clock of the person is not known: the subject of this journey is a {subject}"
-            yield problem_at((*place, "zone"), reason)
         case WaitForEventNode() if node.where is not None:
-            yield from _condition(node.where, (*place, "where"), known.person | {"event"}, known)
+            yield from _condition(node.where, (*place, "where"), known.subject | {"event"}, known)
         case BranchNode():
             for index, branch in enumerate(node.branches):
                 when = (*place, "branches", index, "when")
-                yield from _condition(branch.when, when, known.person | {"entry"}, known)
+                yield from _condition(branch.when, when, known.subject | {"entry"}, known)
         case SendNode():
             yield from _template(node, place, known)
         case UpdatePersonNode():
@@ -184,12 +206,14 @@ def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Proble
                 reason = _update_problem(field, value, known)
                 if reason:
                     yield problem_at((*place, "set", field), reason)
-        case _:
+        case WaitNode() | WaitForEventNode() | ExitNode():
             pass
+        case _:
+            yield from command_problems(node, place, subject, known.words, known.named)
 
 
 def _endings(definition: JourneyDefinition, known: _Known) -> Iterator[Problem]:
-    roots = known.person | {"event"}
+    roots = known.subject | {"event"}
     if definition.goal is not None and definition.goal.where is not None:
         yield from _condition(definition.goal.where, ("goal", "where"), roots, known)
     for index, rule in enumerate(definition.exit_when):
@@ -224,7 +248,7 @@ def _template(node: SendNode, place: Place, known: _Known) -> Iterator[Problem]:
         except ValueError:
             yield problem_at((*place, "template"), f"the template uses {variable}, which is not known")
         else:
-            for problem in _field(field, (*place, "template"), known.person | {"entry"}, known):
+            for problem in _field(field, (*place, "template"), frozenset({"person", "entry"}), known):
                 yield problem_at((*place, "template"), f"the template uses {variable}: {problem.reason}")
 
 

@@ -23,6 +23,7 @@ from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_perso
 from models.identity import one_of
 
 JOURNEY_DOMAINS = ("marketing", "crm")
+SUBJECTS = ("person", "deal")
 JOURNEY_STATUSES = ("draft", "active", "paused", "cancelled")
 ENROLLMENT_STATUSES = ("active", "waiting", "completed", "exited", "failed")
 
@@ -34,6 +35,8 @@ _BOTH_INSIDE = "r.ended_at IS NULL AND NOT r.overlapping AND r.subject_id = :los
     which="w.ended_at IS NULL AND NOT w.overlapping"
 )
 """A journey that lets a person in once at a time has both of them: the winner's passage goes on."""
+_OF_THEMSELVES = "CASE WHEN r.subject_type = 'person' THEN {gone} ELSE r.{column} END"
+_ENDS = "CASE WHEN r.subject_type = 'person' AND r.ended_at IS NULL THEN {gone} ELSE r.{column} END"
 
 
 class Journey(Created, TenantRow):
@@ -81,6 +84,7 @@ class JourneyListener(Base):
         PrimaryKeyConstraint("tenant_id", "event_type", "version_id", "kind", "ordinal"),
         belongs_to("journey_version", "version_id", ondelete="CASCADE"),
         CheckConstraint(one_of("kind", ("entry", "goal", "exit")), name="kind"),
+        CheckConstraint(one_of("subject", SUBJECTS), name="subject"),
     )
 
     tenant_id: Mapped[UUID]
@@ -90,6 +94,8 @@ class JourneyListener(Base):
     ordinal: Mapped[int] = mapped_column(Integer)
     """Position in the definition's list of entries or exit conditions."""
     journey_id: Mapped[UUID]
+    subject: Mapped[str] = mapped_column(server_default="person")
+    """Whom an event must concern."""
 
 
 class Cohort(Created, TenantRow):
@@ -100,6 +106,7 @@ class Cohort(Created, TenantRow):
         belongs_to("journey_version", "version_id"),
         Index(None, "tenant_id", "journey_id", "id"),
         Index("cohort_unstarted_idx", "created_at", postgresql_where=text("started_at IS NULL")),
+        CheckConstraint(one_of("domain", JOURNEY_DOMAINS), name="domain"),
         {"info": system("SELECT, UPDATE")},
     )
 
@@ -107,7 +114,9 @@ class Cohort(Created, TenantRow):
     version_id: Mapped[UUID]
     size: Mapped[int] = mapped_column(Integer)
     source: Mapped[str]
-    """`event`, `api` or `manual`."""
+    """`event`, `api`, `journey` or `manual`."""
+    domain: Mapped[str] = mapped_column(server_default="marketing")
+    """Its journey's: whose worker walks it."""
     request: Mapped[UUID | None]
     """The request that lets a whole segment in, page by page: sent again, it knows what it has done."""
     started_at: Mapped[datetime | None]
@@ -161,12 +170,13 @@ class Enrollment(TenantRow):
                     erase="detach",
                     blanks={
                         "subject_id": "CASE WHEN r.subject_id = :person THEN r.id ELSE r.subject_id END",
-                        "entry": "'{}'::jsonb",
-                        "entry_key": "''",
+                        # a deal goes on without its person
+                        "entry": _OF_THEMSELVES.format(gone="'{}'::jsonb", column="entry"),
+                        "entry_key": _OF_THEMSELVES.format(gone="''", column="entry_key"),
                         "problem": "NULL",
-                        "status": "CASE WHEN r.ended_at IS NULL THEN 'exited' ELSE r.status END",
-                        "reason": "CASE WHEN r.ended_at IS NULL THEN 'erased' ELSE r.reason END",
-                        "ended_at": "coalesce(r.ended_at, now())",
+                        "status": _ENDS.format(gone="'exited'", column="status"),
+                        "reason": _ENDS.format(gone="'erased'", column="reason"),
+                        "ended_at": _ENDS.format(gone="now()", column="ended_at"),
                     },
                 )
             ),

@@ -552,6 +552,12 @@ def upgrade() -> None:
     )
     op.add_column("journey", sa.Column("domain", sa.Text(), server_default="marketing", nullable=False))
     op.create_check_constraint(op.f("journey_domain_check"), "journey", "domain IN ('marketing', 'crm')")
+    op.add_column("cohort", sa.Column("domain", sa.Text(), server_default="marketing", nullable=False))
+    op.create_check_constraint(op.f("cohort_domain_check"), "cohort", "domain IN ('marketing', 'crm')")
+    op.add_column("journey_listener", sa.Column("subject", sa.Text(), server_default="person", nullable=False))
+    op.create_check_constraint(
+        op.f("journey_listener_subject_check"), "journey_listener", "subject IN ('person', 'deal')"
+    )
     op.drop_constraint(op.f("communication_subject_check"), "communication", type_="check")
     op.create_check_constraint(
         op.f("communication_subject_check"), "communication", "num_nonnulls(person_id, organization_id, deal_id) > 0"
@@ -582,6 +588,8 @@ def downgrade() -> None:
     op.create_check_constraint(
         op.f("communication_subject_check"), "communication", "num_nonnulls(person_id, organization_id) > 0"
     )
+    op.drop_column("journey_listener", "subject")
+    op.drop_column("cohort", "domain")
     op.drop_column("journey", "domain")
     op.drop_constraint(op.f("communication_tenant_id_deal_id_fkey"), "communication", type_="foreignkey")
     op.drop_index(op.f("communication_tenant_id_deal_id_occurred_at_id_idx"), table_name="communication")

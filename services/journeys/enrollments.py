@@ -11,10 +11,26 @@ from typing import Any, Final
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import Boolean, Integer, Select, Text, Uuid, bindparam, func, insert, literal, select, text
+from sqlalchemy import (
+    Boolean,
+    FromClause,
+    Integer,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.elements import ColumnElement
 
 from core.actor import Actor
 from core.database import TenantSession
@@ -22,12 +38,14 @@ from core.ids import new_id, new_ids
 from core.wake import COHORT_CHANNEL
 from journeys.definition import Again, Enterable, WaitForEventNode
 from journeys.evaluate import dig, key_text
-from models import Cohort, Journey
+from models import Cohort, Deal, Journey
 from services.identity import aliases
 from services.journeys.entering import arrival, waiters_for
 from services.journeys.members import ENROLLMENT
 from services.journeys.versions import LoadedVersion
 from services.shared import activity
+
+DEAL: Table = Deal.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 
 COHORT_SIZE = 5_000
 """People a workflow walks at most: large enough that Temporal's cost per person vanishes, small enough to spread."""
@@ -53,11 +71,14 @@ class Enrolled:
 
     enrollment_ids: list[UUID] = field(default_factory=list[UUID])
     skipped: Counter[str] = field(default_factory=Counter[str])
+    reasons: dict[UUID, str] = field(default_factory=dict[UUID, str])
+    """Why, by subject, of those who were refused before anything was written."""
 
     def add(self, other: "Enrolled") -> None:
         """Take over what another page did."""
         self.enrollment_ids += other.enrollment_ids
         self.skipped.update(other.skipped)
+        self.reasons |= other.reasons
 
 
 def key_of(entry: Enterable, properties: Mapping[str, JsonValue]) -> str | None:
@@ -79,13 +100,14 @@ async def enroll(
 ) -> Enrolled:
     """Enroll those who may enter, in cohorts of at most `COHORT_SIZE`, which note the `request` they are of.
 
-    Whoever was merged away enters as whom they became. Whoever may not enter is counted in `skipped`: `not_found`,
+    The subjects are people or deals, as the journey has it. Whoever was merged away enters as whom they became. Whoever may not enter is counted in `skipped`: `not_found`,
     `already_active`, `already_entered`, `too_soon`, `repeated` (twice in this call); all, as `not_open`, where the
     journey is not active any more.
     """
     done = Enrolled()
     if candidates and not await _hold_open(session, version.journey_id):
         done.skipped["not_open"] = len(candidates)
+        done.reasons = dict.fromkeys((candidate.subject_id for candidate in candidates), "not_open")
         return done
     for start in range(0, len(candidates), COHORT_SIZE):
         page = candidates[start : start + COHORT_SIZE]
@@ -143,6 +165,7 @@ ATTEMPTS: Final = 5
 """How often a page is looked at anew because people of it vanished meanwhile."""
 _FOREIGN_KEY: Final = "23503"
 
+# The tables of both subjects have the columns tenant_id and id.
 _ELIGIBLE = """
 SELECT c.n,
   CASE
@@ -157,11 +180,12 @@ FROM (
   SELECT n, subject_id, entry_key, row_number() OVER (PARTITION BY subject_id, entry_key ORDER BY n) AS twin
   FROM unnest(:subjects, :keys) WITH ORDINALITY AS given(subject_id, entry_key, n)
 ) AS c
-LEFT JOIN person p ON p.tenant_id = :tenant AND p.id = c.subject_id
+LEFT JOIN {subject} p ON p.tenant_id = :tenant AND p.id = c.subject_id
 LEFT JOIN LATERAL (
   SELECT bool_or(e.ended_at IS NULL) AS open, max(e.entered_at) AS last_entered
   FROM enrollment e
   WHERE e.tenant_id = :tenant AND e.subject_id = c.subject_id AND e.journey_id = :journey AND e.entry_key = c.entry_key
+    AND e.subject_type = '{subject}'
 ) AS past ON true
 ORDER BY c.n
 """
@@ -177,8 +201,9 @@ async def _enroll_page(
     attempts: int = ATTEMPTS,
 ) -> Enrolled:
     gap = again.min_gap
+    subject = version.definition.subject
     checked = await session.execute(
-        text(_ELIGIBLE).bindparams(
+        text(_ELIGIBLE.format(subject=subject)).bindparams(
             bindparam("subjects", type_=ARRAY(Uuid)),
             bindparam("keys", type_=ARRAY(Text)),
             bindparam("mode", type_=Text),
@@ -198,10 +223,8 @@ async def _enroll_page(
     )
     done = Enrolled()
     refusals = [row.refused for row in checked]
-    merged = await aliases.among(
-        session,
-        [candidate.subject_id for candidate, refused in zip(page, refusals, strict=True) if refused == "not_found"],
-    )
+    missing = [each.subject_id for each, refused in zip(page, refusals, strict=True) if refused == "not_found"]
+    merged = await aliases.among(session, missing) if subject == "person" else {}
     if merged:
         living = [
             replace(candidate, subject_id=merged.get(candidate.subject_id, candidate.subject_id)) for candidate in page
@@ -213,6 +236,7 @@ async def _enroll_page(
             entering.append(candidate)
         else:
             done.skipped[refused] += 1
+            done.reasons[candidate.subject_id] = refused
     if not entering:
         return done
     try:
@@ -270,6 +294,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, mode: str) -> Select[*tu
         size=bindparam("members", type_=Integer),
         source=bindparam("entered_by", type_=Text),
         request=bindparam("of_request", type_=Uuid),
+        domain=version.domain,
     )
     given = (
         func.unnest(
@@ -284,6 +309,11 @@ def _statement(tenant_id: UUID, version: LoadedVersion, mode: str) -> Select[*tu
         .render_derived(name="given")
     )
     start = arrival(version, version.plan.start, 1)
+    source: FromClause = given
+    person_id: ColumnElement[UUID | None] = given.c.subject_id
+    if version.definition.subject == "deal":
+        source = given.join(DEAL, and_(DEAL.c.tenant_id == tenant_id, DEAL.c.id == given.c.subject_id))
+        person_id = DEAL.c.person_id
     columns: dict[str, Any] = {
         "tenant_id": literal(tenant_id),
         "id": given.c.id,
@@ -293,7 +323,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, mode: str) -> Select[*tu
         "slot": given.c.n - 1,
         "subject_type": literal(version.definition.subject),
         "subject_id": given.c.subject_id,
-        "person_id": given.c.subject_id,
+        "person_id": person_id,
         "entry_key": given.c.entry_key,
         "overlapping": literal(mode == "always"),
         "once": literal(mode == "never"),
@@ -307,7 +337,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, mode: str) -> Select[*tu
     }
     inserted = (
         pg_insert(ENROLLMENT)
-        .from_select(list(columns), select(*(value.label(name) for name, value in columns.items())).select_from(given))
+        .from_select(list(columns), select(*(value.label(name) for name, value in columns.items())).select_from(source))
         .on_conflict_do_nothing()
         .returning(ENROLLMENT.c.id)
         .cte("inserted")

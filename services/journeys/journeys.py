@@ -133,6 +133,7 @@ async def publish(session: TenantSession, journey: Journey, *, by: Actor) -> Jou
                     "kind": kind,
                     "ordinal": ordinal,
                     "journey_id": journey.id,
+                    "subject": definition.subject,
                 }
                 for event_type, kind, ordinal in listeners
             ],

@@ -12,8 +12,8 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Text, and_, case, func, literal, null, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Text, Uuid, and_, bindparam, case, column, func, literal, null, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import DBAPIError
 
 from core.actor import Actor
@@ -22,12 +22,13 @@ from journeys import members as member_sets
 from journeys.definition import BranchNode, UpdatePersonNode, WaitNode
 from journeys.durations import zone_named
 from journeys.state import RunKind
-from models import Person, Tenant
+from models import Tenant
 from services.identity import bulk
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
 from services.journeys.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
+from services.journeys.subjects import surroundings
 from services.journeys.versions import LoadedVersion
-from services.shared.conditions_sql import Scope, compile_condition
+from services.shared.conditions_sql import compile_condition
 
 PERMANENT = ("22", "23", "P0")
 """SQLSTATE classes that lie in a member's data, so a repeat cannot cure them: value, constraint, raised by trigger."""
@@ -144,20 +145,16 @@ async def _act(session: TenantSession, step: Step, members: CohortMembers) -> St
 
 async def _branch(session: TenantSession, step: Step, members: CohortMembers, node: BranchNode) -> StepOutcome:
     def leaving() -> Any:  # noqa: ANN401 - a select
-        person = Person.__table__.alias("p")
-        scope = Scope(
-            tenant_id=session.tenant_id, person=person, entry=ENROLLMENT.c.entry, subject_id=ENROLLMENT.c.subject_id
-        )
+        around = surroundings(step.version.definition, session.tenant_id)
         outcome = case(
             *(
-                (compile_condition(branch.when, scope), literal(f"branch_{i}", Text))
+                (compile_condition(branch.when, around.scope), literal(f"branch_{i}", Text))
                 for i, branch in enumerate(node.branches)
             ),
             else_=literal("otherwise", Text),
         ).label("outcome")
-        return standing(members, *step.passage, outcome, null().cast(JSONB).label("detail")).where(
-            person.c.tenant_id == session.tenant_id, person.c.id == ENROLLMENT.c.person_id
-        )
+        columns = outcome, null().cast(JSONB).label("detail")
+        return standing(members, *step.passage, *columns).select_from(around.source)
 
     return StepOutcome(outcomes=await _move(session, step, members, leaving))
 
@@ -167,7 +164,13 @@ async def _update_person(
 ) -> StepOutcome:
     done = await pass_through(session, step, members, "done")
     if done:
-        chosen = select(ENROLLMENT.c.person_id).where(*members.only(done["done"]).within(ENROLLMENT))
+        around = surroundings(step.version.definition, session.tenant_id)
+        chosen = (
+            select(around.person_id)
+            .distinct()
+            .select_from(around.source)
+            .where(around.person_id.is_not(None), *members.only(done["done"]).within(ENROLLMENT))
+        )
         person_ids: list[UUID] = list((await session.scalars(chosen)).all())
         attributes = {
             path.removeprefix("attributes."): value
@@ -186,10 +189,11 @@ async def _plan_wait(session: TenantSession, step: Step, members: CohortMembers)
     node = step.version.definition.nodes[step.node]
     if not isinstance(node, WaitNode):
         raise TypeError(f"node {step.node} is not a wait")
-    zone = func.coalesce(Person.time_zone, Tenant.time_zone)
+    around = surroundings(step.version.definition, session.tenant_id)
+    zone = func.coalesce(around.person.c.time_zone, Tenant.time_zone)
     rows = await session.execute(
         select(zone.label("zone"), ENROLLMENT.c.node_entered_at, func.array_agg(ENROLLMENT.c.slot).label("slots"))
-        .join(Person, and_(Person.tenant_id == ENROLLMENT.c.tenant_id, Person.id == ENROLLMENT.c.person_id))
+        .select_from(around.source)
         .join(Tenant, Tenant.id == ENROLLMENT.c.tenant_id)
         .where(*members.within(ENROLLMENT), *movable(ENROLLMENT, *step.passage), members.journey_runs())
         .group_by(zone, ENROLLMENT.c.node_entered_at)
@@ -225,6 +229,30 @@ async def _leave_wait_for_event(session: TenantSession, step: Step, members: Coh
 async def pass_through(session: TenantSession, step: Step, members: CohortMembers, outcome: str) -> dict[str, int]:
     """Move members through a node with one way out; return who left it by which outcome."""
     return await _move(session, step, members, lambda: standing(members, *step.passage, *constant(outcome)))
+
+
+async def note(session: TenantSession, step: Step, details: Mapping[UUID, Mapping[str, Any]]) -> None:
+    """Keep with the steps just taken what came of them, by enrollment."""
+    if not details:
+        return
+    given = (
+        func.unnest(
+            bindparam("enrollments", list(details), type_=ARRAY(Uuid)),
+            bindparam("details", [dict(detail) for detail in details.values()], type_=ARRAY(JSONB)),
+        )
+        .table_valued(column("enrollment_id", Uuid), column("detail", JSONB))
+        .render_derived(name="given")
+    )
+    await session.execute(
+        update(STEP)
+        .where(
+            STEP.c.tenant_id == session.tenant_id,
+            STEP.c.enrollment_id == given.c.enrollment_id,
+            STEP.c.node == step.node,
+            STEP.c.visit == step.visit,
+        )
+        .values(detail=given.c.detail)
+    )
 
 
 async def _move(
@@ -280,5 +308,5 @@ _ACTIONS: dict[RunKind, Action] = {
 
 NodeAction = Callable[[TenantSession, Step, CohortMembers, Any], Awaitable[StepOutcome]]
 Actions = Mapping[type[Any], NodeAction]
-"""What nodes do, by their type: a domain adds its own to `COMMON`."""
-COMMON: Final[Actions] = MappingProxyType({BranchNode: _branch, UpdatePersonNode: _update_person})
+"""What nodes do, by their type."""
+OWN: Final[Actions] = MappingProxyType({BranchNode: _branch, UpdatePersonNode: _update_person})

@@ -1,29 +1,35 @@
 """Events at work on journeys: they end waits, reach goals, fulfil exit conditions and let people in.
 
-A consumer of the bus. Of one subject's events the earlier acts first: a batch is handled in rounds that hold at most
-one event of each subject, and in a round what the event does to running passages comes before the passage it starts.
+A consumer of the bus. An event concerns its subject, a deal say, and its person: journeys of deals hear it as the one's,
+journeys of people as the other's. Of one subject's events the earlier acts first: a batch is handled in rounds that hold
+at most one event of each subject, and in a round what the event does to running passages comes before the passage it
+starts.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, DateTime, Text, Uuid, and_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from contracts.events import DEAL_DELETED
 from core.database import TenantSession
 from journeys.conditions import Condition
 from journeys.definition import EventEntry, ExitRule, Goal, JourneyDefinition, SegmentEntry, WaitForEventNode
 from journeys.durations import add
 from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, property_values
 from models import Journey, JourneyListener, Person
+from models.journeys import SUBJECTS
 from services.events.bus import Consumer, EventRow
 from services.journeys import endings, enrollments, versions
 from services.journeys.entering import WAITER
 from services.journeys.members import ENROLLMENT
 from services.shared.conditions_sql import Scope, compile_condition
+from services.shared.related import DEALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class _Rule:
 
 @dataclass(frozen=True, slots=True)
 class _Listeners:
-    """Who listens, by event type."""
+    """Which journeys of one subject listen, by event type."""
 
     entries: Mapping[str, Sequence[_Entry]]
     rules: Mapping[str, Sequence[_Rule]]
@@ -59,14 +65,41 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     live = [event for event in events if event.live]
     if not live:
         return
-    listeners = await _listeners(session, {event.type for event in live})
+    listening = await _listeners(session, {event.type for event in live})
     waited = await _waited_types(session, {event.type for event in live})
-    waited |= await _waited_from_start(session, listeners.entries)
-    wanted = waited | listeners.types()
-    for batch in rounds([event for event in live if event.type in wanted]):
-        await _end_waits(session, [event for event in batch if event.type in waited])
+    for subject, listeners in listening.items():
+        await _act(session, _concerning(subject, live), listeners, waited)
+    gone = [event.subject_id for event in live if event.type == DEAL_DELETED]
+    if gone:
+        of_them = and_(ENROLLMENT.c.subject_type == "deal", ENROLLMENT.c.subject_id.in_(gone))
+        await endings.end(session, of_them, status="exited", reason="deleted")
+
+
+async def _act(
+    session: TenantSession, events: Sequence[EventRow], listeners: _Listeners, waited: AbstractSet[str]
+) -> None:
+    """Let events act on the journeys of the one subject that they concern."""
+    waited_from_start = await _waited_from_start(session, listeners.entries)
+    heard = listeners.types() | waited_from_start
+    # Thousands of deals of one person would be as many rounds: of what is only waited for, those awaited count.
+    awaited = await _awaited(session, [event for event in events if event.type in waited - heard])
+    wanted = [event for event in events if event.type in heard or event.id in awaited]
+    ending = waited | waited_from_start
+    for batch in rounds(wanted):
+        await _end_waits(session, [event for event in batch if event.type in ending])
         await _end_passages(session, batch, listeners.rules)
         await _let_in(session, batch, listeners.entries)
+
+
+def _concerning(subject: str, events: Sequence[EventRow]) -> list[EventRow]:
+    """Return the events that concern such a subject, as its own."""
+    found: list[EventRow] = []
+    for event in events:
+        if event.subject_type == subject:
+            found.append(event)
+        elif subject == "person" and event.person_id is not None:
+            found.append(replace(event, subject_type="person", subject_id=event.person_id))
+    return found
 
 
 def rounds(events: Sequence[EventRow]) -> list[list[EventRow]]:
@@ -82,7 +115,8 @@ def rounds(events: Sequence[EventRow]) -> list[list[EventRow]]:
     return split
 
 
-async def _listeners(session: TenantSession, types: Iterable[str]) -> _Listeners:
+async def _listeners(session: TenantSession, types: Iterable[str]) -> Mapping[str, _Listeners]:
+    """Return who listens to these types, by subject."""
     rows = await session.execute(
         select(JourneyListener)
         .join(Journey, and_(Journey.tenant_id == JourneyListener.tenant_id, Journey.id == JourneyListener.journey_id))
@@ -98,14 +132,14 @@ async def _listeners(session: TenantSession, types: Iterable[str]) -> _Listeners
         # Journeys before enrollments, as whoever cancels one locks them.
         .with_for_update(read=True, key_share=True, of=Journey)
     )
-    entries: dict[str, list[_Entry]] = defaultdict(list)
-    rules: dict[str, list[_Rule]] = defaultdict(list)
+    entries: dict[str, dict[str, list[_Entry]]] = {subject: defaultdict(list) for subject in SUBJECTS}
+    rules: dict[str, dict[str, list[_Rule]]] = {subject: defaultdict(list) for subject in SUBJECTS}
     for row in rows.scalars():
         if row.kind == "entry":
-            entries[row.event_type].append(_Entry(row.version_id, row.ordinal))
+            entries[row.subject][row.event_type].append(_Entry(row.version_id, row.ordinal))
         else:
-            rules[row.event_type].append(_Rule(row.version_id, row.kind, row.ordinal))
-    return _Listeners(entries, rules)
+            rules[row.subject][row.event_type].append(_Rule(row.version_id, row.kind, row.ordinal))
+    return {subject: _Listeners(entries[subject], rules[subject]) for subject in SUBJECTS}
 
 
 async def _waited_types(session: TenantSession, types: Iterable[str]) -> set[str]:
@@ -135,6 +169,24 @@ async def _waited_from_start(session: TenantSession, entries: Mapping[str, Seque
         if isinstance(start, WaitForEventNode):
             found.add(start.event)
     return found
+
+
+async def _awaited(session: TenantSession, events: Sequence[EventRow]) -> AbstractSet[UUID]:
+    """Return which events are such as their subject waits for."""
+    if not events:
+        return frozenset()
+    given = _given(events)
+    waiting = (
+        select(WAITER.c.slot)
+        .where(
+            WAITER.c.tenant_id == session.tenant_id,
+            WAITER.c.event_type == given.c.event_type,
+            WAITER.c.subject_id == given.c.subject_id,
+            WAITER.c.matched_event_id.is_(None),
+        )
+        .exists()
+    )
+    return frozenset((await session.scalars(select(given.c.event_id).where(waiting))).all())
 
 
 def _given(events: Sequence[EventRow]) -> Any:  # noqa: ANN401 - a SQLAlchemy table value
@@ -275,13 +327,12 @@ async def _let_in(session: TenantSession, events: Sequence[EventRow], entries: M
     for listening, arrived in heard.items():
         version = await versions.load(session, listening.version_id)
         entry = version.definition.entries[listening.ordinal]
-        subjects = [event for event in arrived if event.subject_type == version.definition.subject]
         match entry:
             case EventEntry():
-                candidates = await _by_event(session, entry, subjects)
+                candidates = await _by_event(session, entry, arrived)
             case SegmentEntry():
                 candidates = [
-                    _candidate(event, "") for event in subjects if event.properties.get("segment") == entry.segment
+                    _candidate(event, "") for event in arrived if event.properties.get("segment") == entry.segment
                 ]
             case _:
                 continue
@@ -325,18 +376,24 @@ async def _holding(session: TenantSession, condition: Condition | None, events: 
             func.unnest(
                 bindparam("event_ids", [event.id for event in undecided], type_=ARRAY(Uuid)),
                 bindparam("person_ids", [event.person_id for event in undecided], type_=ARRAY(Uuid)),
+                bindparam("subjects", [event.subject_id for event in undecided], type_=ARRAY(Uuid)),
                 bindparam("types", [event.type for event in undecided], type_=ARRAY(Text)),
                 bindparam("occurred", [event.occurred_at for event in undecided], type_=ARRAY(DateTime(timezone=True))),
                 bindparam("properties", [event.properties for event in undecided], type_=ARRAY(JSONB)),
             )
-            .table_valued("event_id", "person_id", "type", "occurred_at", "properties")
+            .table_valued("event_id", "person_id", "subject_id", "type", "occurred_at", "properties")
             .render_derived(name="given")
         )
         scope = Scope(tenant_id=session.tenant_id, person=person, subject_id=person.c.id, event=given)
+        of_deals = undecided[0].subject_type == "deal"
+        met = and_(person.c.tenant_id == session.tenant_id, person.c.id == given.c.person_id)
+        source = given.join(person, met, isouter=of_deals)
+        if of_deals:
+            deal = DEALS.alias("d")
+            scope = replace(scope, person_may_lack=True, rows={"deal": deal})
+            source = source.join(deal, and_(deal.c.tenant_id == session.tenant_id, deal.c.id == given.c.subject_id))
         found = await session.scalars(
-            select(given.c.event_id)
-            .join(person, and_(person.c.tenant_id == session.tenant_id, person.c.id == given.c.person_id))
-            .where(compile_condition(condition, scope))
+            select(given.c.event_id).select_from(source).where(compile_condition(condition, scope))
         )
         holding.update(found)
     return frozenset(holding)

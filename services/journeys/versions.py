@@ -6,13 +6,13 @@ from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select
+from sqlalchemy import Select, select
 
 from core.database import TenantSession
 from core.errors import NotFoundError
 from journeys.definition import JourneyDefinition
 from journeys.plan import Plan
-from models import JourneyVersion
+from models import Journey, JourneyVersion
 
 
 class Statements:
@@ -45,6 +45,8 @@ class LoadedVersion:
     plan: Plan
     """For moves and arrivals; its clock of zone `tenant` is the workflow's business."""
     raw: dict[str, Any]
+    domain: str = "marketing"
+    """Its journey's: whose worker walks it."""
     statements: Statements = field(default_factory=Statements, compare=False, repr=False)
 
 
@@ -86,6 +88,7 @@ async def load(session: TenantSession, version_id: UUID) -> LoadedVersion:
     if row is None:
         raise NotFoundError(f"there is no journey version {version_id}")
     definition = JourneyDefinition.model_validate(row.definition)
+    of_journey = select(Journey.domain).where(Journey.tenant_id == session.tenant_id, Journey.id == row.journey_id)
     version = LoadedVersion(
         id=row.id,
         journey_id=row.journey_id,
@@ -93,6 +96,7 @@ async def load(session: TenantSession, version_id: UUID) -> LoadedVersion:
         definition=definition,
         plan=Plan(definition),
         raw=row.definition,
+        domain=(await session.scalars(of_journey)).one(),
     )
     _cache().put(key, version)
     return version

@@ -8,8 +8,10 @@ from sqlalchemy import Select, String, Uuid, cast, func, null, select
 from core.database import TenantSession
 from journeys.definition import SendNode
 from services.journeys import steps
+from services.journeys.actions import COMMON
 from services.journeys.members import ENROLLMENT, CohortMembers
 from services.journeys.steps import Actions, Step, StepOutcome
+from services.journeys.subjects import surroundings
 from services.marketing import queueing, sending_rules, templates
 
 JOURNEY_PRIORITY = 1
@@ -33,17 +35,31 @@ async def _send(session: TenantSession, step: Step, members: CohortMembers, node
             ),
         )
         await queueing.run(session, statement, sent.parameters())
+        if step.version.definition.subject != "person":
+            await _note_unsent(session, step, sent)
     return StepOutcome(outcomes=done)
 
 
+async def _note_unsent(session: TenantSession, step: Step, members: CohortMembers) -> None:
+    """Have the steps of deals without a person say that nobody was there to send to."""
+    around = surroundings(step.version.definition, session.tenant_id)
+    alone = (
+        select(ENROLLMENT.c.id)
+        .select_from(around.source)
+        .where(around.person_id.is_(None), *members.within(ENROLLMENT))
+    )
+    await steps.note(session, step, dict.fromkeys(await session.scalars(alone), {"not_sent": "no_person"}))
+
+
 def _recipients(step: Step, members: CohortMembers) -> Select[Any, Any, Any, Any]:
+    around = surroundings(step.version.definition, members.tenant_id)
     return select(
-        ENROLLMENT.c.person_id,
+        around.person_id.label("person_id"),
         func.concat("journey:", cast(ENROLLMENT.c.id, String), f":{step.node}:{step.visit}").label("dedupe_key"),
         ENROLLMENT.c.id.label("enrollment_id"),
         null().cast(Uuid).label("campaign_id"),
-    ).where(*members.within(ENROLLMENT))
+    ).select_from(around.source).where(around.person_id.is_not(None), *members.within(ENROLLMENT))
 
 
-ACTIONS: Final[Actions] = MappingProxyType({**steps.COMMON, SendNode: _send})
+ACTIONS: Final[Actions] = MappingProxyType({**COMMON, SendNode: _send})
 """What the nodes do that run on marketing's queue."""

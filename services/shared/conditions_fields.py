@@ -188,7 +188,7 @@ def _is_boolean(value: Value, *, flag: bool) -> Bool:
         return (value.json == literal(flag, JSONB)).is_(true())
     if value.boolean is None:
         return false()
-    return value.boolean if flag else not_(value.boolean)
+    return and_(value.boolean if flag else not_(value.boolean), value.present)
 
 
 def _if_text(value: Value, decide: Callable[[ColumnElement[str]], Bool]) -> Bool:

@@ -83,6 +83,8 @@ class Scope:
     tenant_id: UUID
     person: FromClause | None = None
     """An alias of the table of persons; the statement holds it to the tenant. None where no person is spoken of."""
+    person_may_lack: bool = False
+    """Whether `person` is joined outwardly: who is not there misses every field."""
     subject_id: ColumnElement[Any] | None = None
     """Whose events are counted: the person's id."""
     entry: ColumnElement[Any] | None = None
@@ -172,7 +174,7 @@ def field_value(path: FieldPath, scope: Scope) -> Value:
     if row is not None:
         found = related.value_of(root_of(path), path.path, row)
     elif path.root == "person" and scope.person is not None:
-        found = related.column_value(path.path, scope.person) or _computed(path.path, scope.person, scope.tenant_id)
+        found = _of_person(path.path, scope.person, scope)
     elif path.root == "event" and scope.event is not None:
         found = _of_event(path.path, scope.event)
     elif path.root == "entry" and scope.entry is not None:
@@ -180,6 +182,13 @@ def field_value(path: FieldPath, scope: Scope) -> Value:
     if found is None:
         raise UnsupportedCondition(f"the field {path} is not available")
     return found
+
+
+def _of_person(steps: tuple[str, ...], person: FromClause, scope: Scope) -> Value | None:
+    found = related.column_value(steps, person) or _computed(steps, person, scope.tenant_id)
+    if found is None or not scope.person_may_lack:
+        return found
+    return replace(found, present=and_(found.present, person.c.id.is_not(None)))
 
 
 def _computed(steps: tuple[str, ...], person: FromClause, tenant_id: UUID) -> Value | None:

@@ -1,0 +1,11 @@
+"""What those nodes do that any domain's worker carries out."""
+
+from types import MappingProxyType
+from typing import Final
+
+from journeys.command_nodes import EnrollNode
+from services.journeys import passing_on, steps
+from services.journeys.steps import Actions
+
+COMMON: Final[Actions] = MappingProxyType({**steps.OWN, EnrollNode: passing_on.enroll})
+"""A domain adds the actions of its own nodes."""
