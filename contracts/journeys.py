@@ -15,6 +15,9 @@ RUN_STEP = "run_journey_step"
 PARK = "park_members"
 
 WORKFLOW = "journey"
+DEAL_STAGE = "deal_stage"
+WORKFLOWS = {"marketing": WORKFLOW, "crm": DEAL_STAGE}
+"""By the journey's domain: what walks its cohorts."""
 SIGNAL = "tell"
 PROGRESS = "progress"
 
@@ -34,11 +37,12 @@ class CohortRef(Contract):
     tenant_id: UUID
     journey_id: UUID
     cohort_id: UUID
+    domain: Literal["marketing", "crm"] = "marketing"
 
     @property
     def workflow_id(self) -> str:
         """The id of the cohort's workflow: starting it twice is starting it once."""
-        return f"journey/{self.tenant_id}/{self.journey_id}/{self.cohort_id}"
+        return f"{WORKFLOWS[self.domain]}/{self.tenant_id}/{self.journey_id}/{self.cohort_id}"
 
 
 class CohortGraph(Contract):
@@ -48,6 +52,8 @@ class CohortGraph(Contract):
     version_id: UUID
     definition: dict[str, Any]
     tenant_zone: str
+    queues: dict[str, str] = {}
+    """Task queues by domain, for steps that another one's worker takes."""
 
 
 class CohortInput(Contract):

@@ -14,6 +14,7 @@ CAMPAIGN_ID = SearchAttributeKey.for_keyword("CampaignId")
 
 MARKETING_QUEUE = "marketing"
 IDENTITY_QUEUE = "identity"
+CRM_QUEUE = "crm"
 """One task queue a domain."""
 
 

@@ -17,10 +17,10 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes, Workfl
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from contracts.journeys import SIGNAL, WORKFLOW, CohortGraph, CohortInput, CohortRef, Told
+from contracts.journeys import SIGNAL, WORKFLOWS, CohortGraph, CohortInput, CohortRef, Told
 from core.database import Database
 from core.logging import get_logger
-from core.temporal import DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
+from core.temporal import CRM_QUEUE, DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
 from core.waiting import any_of
 from core.wake import COHORT_CHANNEL
 from models import Cohort, CohortSignal, JourneyVersion, Tenant
@@ -38,16 +38,16 @@ async def start(client: Client, cohort: CohortRef, graph: CohortGraph, *, eager:
     """Start a cohort's workflow; nothing happens when it was started before."""
     with suppress(WorkflowAlreadyStartedError):
         await client.start_workflow(
-            WORKFLOW,
+            WORKFLOWS[cohort.domain],
             CohortInput(cohort=cohort, graph=graph),
             id=cohort.workflow_id,
-            task_queue=MARKETING_QUEUE,
+            task_queue=graph.queues[cohort.domain],
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             request_eager_start=eager,
             search_attributes=TypedSearchAttributes(
                 [
                     SearchAttributePair(TENANT_ID, str(cohort.tenant_id)),
-                    SearchAttributePair(DOMAIN, "marketing"),
+                    SearchAttributePair(DOMAIN, cohort.domain),
                     SearchAttributePair(JOURNEY_ID, str(cohort.journey_id)),
                 ]
             ),
@@ -100,6 +100,7 @@ class CohortStarter:
                         Cohort.id,
                         Cohort.size,
                         Cohort.version_id,
+                        Cohort.domain,
                         JourneyVersion.definition,
                         Tenant.time_zone,
                     )
@@ -128,9 +129,13 @@ class CohortStarter:
         return len(started)
 
     async def _start(self, row: Row[*tuple[Any, ...]]) -> None:
-        cohort = CohortRef(tenant_id=row.tenant_id, journey_id=row.journey_id, cohort_id=row.id)
+        cohort = CohortRef(tenant_id=row.tenant_id, journey_id=row.journey_id, cohort_id=row.id, domain=row.domain)
         graph = CohortGraph(
-            size=row.size, version_id=row.version_id, definition=row.definition, tenant_zone=row.time_zone
+            size=row.size,
+            version_id=row.version_id,
+            definition=row.definition,
+            tenant_zone=row.time_zone,
+            queues={"marketing": MARKETING_QUEUE, "crm": CRM_QUEUE},
         )
         await start(self._client, cohort, graph, eager=self._eager)
 
@@ -140,17 +145,19 @@ class CohortStarter:
                 return 0
             rows = (
                 await session.execute(
-                    select(CohortSignal, Cohort.started_at)
+                    select(CohortSignal, Cohort.started_at, Cohort.domain)
                     .join(Cohort, (Cohort.tenant_id == CohortSignal.tenant_id) & (Cohort.id == CohortSignal.cohort_id))
                     .order_by(CohortSignal.position)
                     .limit(PAGE)
                 )
             ).all()
             by_cohort: dict[UUID, list[CohortSignal]] = {}
-            for signal, started_at in rows:
+            domains: dict[UUID, str] = {}
+            for signal, started_at, domain in rows:
                 if started_at is not None:  # else its workflow is started first
                     by_cohort.setdefault(signal.cohort_id, []).append(signal)
-            await asyncio.gather(*(self._deliver(signals) for signals in by_cohort.values()))
+                    domains[signal.cohort_id] = domain
+            await asyncio.gather(*(self._deliver(signals, domains[cohort]) for cohort, signals in by_cohort.items()))
             delivered = [signal for signals in by_cohort.values() for signal in signals]
             if delivered:
                 await session.execute(
@@ -161,9 +168,16 @@ class CohortStarter:
                 )
         return len(delivered)
 
-    async def _deliver(self, signals: list[CohortSignal]) -> None:
+    async def _deliver(self, signals: list[CohortSignal], domain: str) -> None:
         for signal in signals:
-            cohort = CohortRef(tenant_id=signal.tenant_id, journey_id=signal.journey_id, cohort_id=signal.cohort_id)
+            cohort = CohortRef.model_validate(
+                {
+                    "tenant_id": signal.tenant_id,
+                    "journey_id": signal.journey_id,
+                    "cohort_id": signal.cohort_id,
+                    "domain": domain,
+                }
+            )
             try:
                 await self._client.get_workflow_handle(cohort.workflow_id).signal(
                     SIGNAL, Told.model_validate(signal.payload)

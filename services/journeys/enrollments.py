@@ -100,9 +100,9 @@ async def enroll(
 ) -> Enrolled:
     """Enroll those who may enter, in cohorts of at most `COHORT_SIZE`, which note the `request` they are of.
 
-    The subjects are people or deals, as the journey has it. Whoever was merged away enters as whom they became. Whoever may not enter is counted in `skipped`: `not_found`,
-    `already_active`, `already_entered`, `too_soon`, `repeated` (twice in this call); all, as `not_open`, where the
-    journey is not active any more.
+    The subjects are people or deals, as the journey has it. Whoever was merged away enters as whom they became.
+    Whoever may not enter is counted in `skipped`: `not_found`, `already_active`, `already_entered`, `too_soon`,
+    `repeated` (twice in this call); all, as `not_open`, where the journey is not active any more.
     """
     done = Enrolled()
     if candidates and not await _hold_open(session, version.journey_id):

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import func, insert, select
@@ -17,21 +18,35 @@ from journeys.checking import Problem
 from journeys.definition import EventEntry, JourneyDefinition, SegmentEntry
 from journeys.validation import InvalidDefinition, parse, validate
 from models import Journey, JourneyListener, JourneyVersion, Template, TemplateVersion
-from services.journeys import endings, vocabulary
+from services.journeys import endings, named, vocabulary
 from services.journeys.members import ENROLLMENT
 from services.shared import activity
 
 
-async def create(session: TenantSession, *, key: str, name: str, definition: Mapping[str, Any], by: Actor) -> Journey:
-    """Create a journey with its first draft.
+async def create(
+    session: TenantSession,
+    *,
+    key: str,
+    name: str,
+    definition: Mapping[str, Any],
+    by: Actor,
+    domain: Literal["marketing", "crm"] = "marketing",
+) -> Journey:
+    """Create a journey with its first draft. Only a stage's automation is of the domain `crm`.
 
     Raises:
         InvalidError: the definition is malformed or could never be published; each problem names its place.
         ConflictError: the key is taken.
     """
-    await checked(session, definition)
+    await checked(session, definition, key=key)
     journey = Journey(
-        tenant_id=session.tenant_id, id=new_id(), key=key, name=name, status="draft", draft=dict(definition)
+        tenant_id=session.tenant_id,
+        id=new_id(),
+        key=key,
+        name=name,
+        domain=domain,
+        status="draft",
+        draft=dict(definition),
     )
     try:
         async with session.begin_nested():
@@ -79,7 +94,7 @@ async def save_draft(
     Raises:
         InvalidError: as for `create`.
     """
-    await checked(session, definition)
+    await checked(session, definition, key=journey.key)
     changes: dict[str, tuple[Any, Any]] = (
         {"draft": (journey.draft, dict(definition))} if journey.draft != definition else {}
     )
@@ -105,7 +120,7 @@ async def publish(session: TenantSession, journey: Journey, *, by: Actor) -> Jou
     await session.refresh(journey, with_for_update=True)
     if journey.status == "cancelled":
         raise ConflictError("a cancelled journey cannot be published")
-    definition = await checked(session, journey.draft, keep=True)
+    definition = await checked(session, journey.draft, key=journey.key, keep=True)
     number = await session.scalar(
         select(func.coalesce(func.max(JourneyVersion.number), 0) + 1).where(
             JourneyVersion.tenant_id == session.tenant_id, JourneyVersion.journey_id == journey.id
@@ -199,8 +214,10 @@ async def _switch(
     await session.refresh(journey)
 
 
-async def checked(session: TenantSession, raw: Mapping[str, Any], *, keep: bool = False) -> JourneyDefinition:
-    """Return the definition in `raw`; with `keep` no template it may name is deleted before the transaction ends.
+async def checked(session: TenantSession, raw: Mapping[str, Any], *, key: str, keep: bool = False) -> JourneyDefinition:
+    """Return the definition in `raw`, of the journey with this key.
+
+    With `keep` no template it may name is deleted before the transaction ends.
 
     Raises:
         InvalidError: it is malformed, or names what the tenant does not have.
@@ -210,7 +227,10 @@ async def checked(session: TenantSession, raw: Mapping[str, Any], *, keep: bool 
     except InvalidDefinition as error:
         raise _invalid(error.problems) from error
     words = await vocabulary.load(session)
-    problems = validate(definition, words, templates=await _templates(session, keep=keep))
+    tenant = await named.load(session)
+    # It may let into itself.
+    tenant = replace(tenant, journeys={**tenant.journeys, key: definition.subject})
+    problems = validate(definition, words, templates=await _templates(session, keep=keep), named=tenant)
     if problems:
         raise _invalid(problems)
     return definition

@@ -41,9 +41,7 @@ async def load(session: TenantSession) -> Named:
     )
     base = (await session.scalars(select(Tenant.base_currency).where(Tenant.id == tenant_id))).one()
     rated = await session.scalars(
-        select(ExchangeRate.currency)
-        .where(ExchangeRate.tenant_id == tenant_id, ExchangeRate.base == base)
-        .distinct()
+        select(ExchangeRate.currency).where(ExchangeRate.tenant_id == tenant_id, ExchangeRate.base == base).distinct()
     )
     return Named(
         pipelines=pipelines,

@@ -41,14 +41,12 @@ def surroundings(definition: JourneyDefinition, tenant_id: UUID) -> Surroundings
     person = PERSON.alias("p")
     if definition.subject == "person":
         met = and_(person.c.tenant_id == tenant_id, person.c.id == ENROLLMENT.c.person_id)
-        scope = Scope(
-            tenant_id=tenant_id, person=person, entry=ENROLLMENT.c.entry, subject_id=ENROLLMENT.c.subject_id
-        )
+        scope = Scope(tenant_id=tenant_id, person=person, entry=ENROLLMENT.c.entry, subject_id=ENROLLMENT.c.subject_id)
         return Surroundings(ENROLLMENT.join(person, met), person, None, scope)
     deal = DEALS.alias("d")
-    source = ENROLLMENT.join(
-        deal, and_(deal.c.tenant_id == tenant_id, deal.c.id == ENROLLMENT.c.subject_id)
-    ).join(person, and_(person.c.tenant_id == tenant_id, person.c.id == deal.c.person_id), isouter=True)
+    source = ENROLLMENT.join(deal, and_(deal.c.tenant_id == tenant_id, deal.c.id == ENROLLMENT.c.subject_id)).join(
+        person, and_(person.c.tenant_id == tenant_id, person.c.id == deal.c.person_id), isouter=True
+    )
     scope = Scope(
         tenant_id=tenant_id,
         person=person,

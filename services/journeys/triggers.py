@@ -1,15 +1,15 @@
 """Events at work on journeys: they end waits, reach goals, fulfil exit conditions and let people in.
 
-A consumer of the bus. An event concerns its subject, a deal say, and its person: journeys of deals hear it as the one's,
-journeys of people as the other's. Of one subject's events the earlier acts first: a batch is handled in rounds that hold
-at most one event of each subject, and in a round what the event does to running passages comes before the passage it
-starts.
+A consumer of the bus. An event concerns its subject, a deal say, and its person: journeys of deals hear it as the
+one's, journeys of people as the other's. Of one subject's events the earlier acts first: a batch is handled in rounds
+that hold at most one event of each subject, and in a round what the event does to running passages comes before the
+passage it starts.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -22,42 +22,14 @@ from journeys.conditions import Condition
 from journeys.definition import EventEntry, ExitRule, Goal, JourneyDefinition, SegmentEntry, WaitForEventNode
 from journeys.durations import add
 from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, property_values
-from models import Journey, JourneyListener, Person
-from models.journeys import SUBJECTS
+from models import Person
 from services.events.bus import Consumer, EventRow
-from services.journeys import endings, enrollments, versions
+from services.journeys import endings, enrollments, listening, versions
 from services.journeys.entering import WAITER
+from services.journeys.listening import Entry, Listeners, Rule
 from services.journeys.members import ENROLLMENT
 from services.shared.conditions_sql import Scope, compile_condition
 from services.shared.related import DEALS
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A way into an active journey."""
-
-    version_id: UUID
-    ordinal: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """A goal or exit condition. Its version may be an old one, and is read only where somebody is inside."""
-
-    version_id: UUID
-    kind: str
-    ordinal: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Listeners:
-    """Which journeys of one subject listen, by event type."""
-
-    entries: Mapping[str, Sequence[_Entry]]
-    rules: Mapping[str, Sequence[_Rule]]
-
-    def types(self) -> set[str]:
-        return {*self.entries, *self.rules}
 
 
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
@@ -65,9 +37,9 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     live = [event for event in events if event.live]
     if not live:
         return
-    listening = await _listeners(session, {event.type for event in live})
+    heard_by = await listening.by_subject(session, {event.type for event in live})
     waited = await _waited_types(session, {event.type for event in live})
-    for subject, listeners in listening.items():
+    for subject, listeners in heard_by.items():
         await _act(session, _concerning(subject, live), listeners, waited)
     gone = [event.subject_id for event in live if event.type == DEAL_DELETED]
     if gone:
@@ -76,7 +48,7 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
 
 
 async def _act(
-    session: TenantSession, events: Sequence[EventRow], listeners: _Listeners, waited: AbstractSet[str]
+    session: TenantSession, events: Sequence[EventRow], listeners: Listeners, waited: AbstractSet[str]
 ) -> None:
     """Let events act on the journeys of the one subject that they concern."""
     waited_from_start = await _waited_from_start(session, listeners.entries)
@@ -115,33 +87,6 @@ def rounds(events: Sequence[EventRow]) -> list[list[EventRow]]:
     return split
 
 
-async def _listeners(session: TenantSession, types: Iterable[str]) -> Mapping[str, _Listeners]:
-    """Return who listens to these types, by subject."""
-    rows = await session.execute(
-        select(JourneyListener)
-        .join(Journey, and_(Journey.tenant_id == JourneyListener.tenant_id, Journey.id == JourneyListener.journey_id))
-        .where(
-            JourneyListener.tenant_id == session.tenant_id,
-            JourneyListener.event_type.in_(sorted(types)),
-            or_(
-                JourneyListener.kind != "entry",
-                and_(Journey.status == "active", Journey.active_version_id == JourneyListener.version_id),
-            ),
-        )
-        .order_by(JourneyListener.version_id, JourneyListener.kind, JourneyListener.ordinal)
-        # Journeys before enrollments, as whoever cancels one locks them.
-        .with_for_update(read=True, key_share=True, of=Journey)
-    )
-    entries: dict[str, dict[str, list[_Entry]]] = {subject: defaultdict(list) for subject in SUBJECTS}
-    rules: dict[str, dict[str, list[_Rule]]] = {subject: defaultdict(list) for subject in SUBJECTS}
-    for row in rows.scalars():
-        if row.kind == "entry":
-            entries[row.subject][row.event_type].append(_Entry(row.version_id, row.ordinal))
-        else:
-            rules[row.subject][row.event_type].append(_Rule(row.version_id, row.kind, row.ordinal))
-    return {subject: _Listeners(entries[subject], rules[subject]) for subject in SUBJECTS}
-
-
 async def _waited_types(session: TenantSession, types: Iterable[str]) -> set[str]:
     asked = (
         func.unnest(bindparam("types", sorted(types), type_=ARRAY(Text)))
@@ -160,7 +105,7 @@ async def _waited_types(session: TenantSession, types: Iterable[str]) -> set[str
     return set((await session.scalars(select(asked.c.type).where(waiting))).all())
 
 
-async def _waited_from_start(session: TenantSession, entries: Mapping[str, Sequence[_Entry]]) -> set[str]:
+async def _waited_from_start(session: TenantSession, entries: Mapping[str, Sequence[Entry]]) -> set[str]:
     """Return the types that whoever enters in this batch may wait for at once."""
     found: set[str] = set()
     for version_id in {entry.version_id for heard in entries.values() for entry in heard}:
@@ -265,7 +210,7 @@ async def _end_waits(session: TenantSession, events: Sequence[EventRow]) -> None
 
 
 async def _end_passages(
-    session: TenantSession, events: Sequence[EventRow], rules: Mapping[str, Sequence[_Rule]]
+    session: TenantSession, events: Sequence[EventRow], rules: Mapping[str, Sequence[Rule]]
 ) -> None:
     """End the open passages whose goal or exit condition these events fulfil."""
     by_id = {event.id: event for event in events if event.type in rules}
@@ -302,7 +247,7 @@ async def _end_passages(
     await endings.end_each(session, ending)
 
 
-def _asked(definition: JourneyDefinition, rule: _Rule) -> Goal | ExitRule:
+def _asked(definition: JourneyDefinition, rule: Rule) -> Goal | ExitRule:
     if rule.kind == "goal" and definition.goal is not None:
         return definition.goal
     return definition.exit_when[rule.ordinal]
@@ -318,15 +263,15 @@ def _concerns(rule: Goal | ExitRule, row: Any, event: EventRow) -> bool:  # noqa
     return wanted is not None and property_values(wanted, event.properties) == wanted
 
 
-async def _let_in(session: TenantSession, events: Sequence[EventRow], entries: Mapping[str, Sequence[_Entry]]) -> None:
+async def _let_in(session: TenantSession, events: Sequence[EventRow], entries: Mapping[str, Sequence[Entry]]) -> None:
     """Enroll the subjects of events that are an entry of an active journey."""
-    heard: dict[_Entry, list[EventRow]] = defaultdict(list)
+    heard: dict[Entry, list[EventRow]] = defaultdict(list)
     for event in events:
-        for listening in entries.get(event.type, ()):
-            heard[listening].append(event)
-    for listening, arrived in heard.items():
-        version = await versions.load(session, listening.version_id)
-        entry = version.definition.entries[listening.ordinal]
+        for way in entries.get(event.type, ()):
+            heard[way].append(event)
+    for way, arrived in heard.items():
+        version = await versions.load(session, way.version_id)
+        entry = version.definition.entries[way.ordinal]
         match entry:
             case EventEntry():
                 candidates = await _by_event(session, entry, arrived)

@@ -48,17 +48,21 @@ async def _note_unsent(session: TenantSession, step: Step, members: CohortMember
         .select_from(around.source)
         .where(around.person_id.is_(None), *members.within(ENROLLMENT))
     )
-    await steps.note(session, step, dict.fromkeys(await session.scalars(alone), {"not_sent": "no_person"}))
+    await steps.note(session, step, {each: {"not_sent": "no_person"} for each in await session.scalars(alone)})
 
 
 def _recipients(step: Step, members: CohortMembers) -> Select[Any, Any, Any, Any]:
     around = surroundings(step.version.definition, members.tenant_id)
-    return select(
-        around.person_id.label("person_id"),
-        func.concat("journey:", cast(ENROLLMENT.c.id, String), f":{step.node}:{step.visit}").label("dedupe_key"),
-        ENROLLMENT.c.id.label("enrollment_id"),
-        null().cast(Uuid).label("campaign_id"),
-    ).select_from(around.source).where(around.person_id.is_not(None), *members.within(ENROLLMENT))
+    return (
+        select(
+            around.person_id.label("person_id"),
+            func.concat("journey:", cast(ENROLLMENT.c.id, String), f":{step.node}:{step.visit}").label("dedupe_key"),
+            ENROLLMENT.c.id.label("enrollment_id"),
+            null().cast(Uuid).label("campaign_id"),
+        )
+        .select_from(around.source)
+        .where(around.person_id.is_not(None), *members.within(ENROLLMENT))
+    )
 
 
 ACTIONS: Final[Actions] = MappingProxyType({**COMMON, SendNode: _send})
