@@ -28,15 +28,17 @@ from activities.segments import SegmentActivities
 from core import logging, memory
 from core.database import Database
 from core.settings import Settings, settings
-from core.temporal import IDENTITY_QUEUE, MARKETING_QUEUE, connect
+from core.temporal import CRM_QUEUE, IDENTITY_QUEUE, MARKETING_QUEUE, connect
 from integrations.geocoding.nominatim import NominatimGeocoder
 from integrations.geocoding.offline import OfflineGeocoder
 from integrations.geocoding.port import Geocoder
 from relay import process as relay
 from sender.loop import Sender
+from services.crm import journey_nodes
 from services.marketing import journey_sends
 from workflows.attribution import RecomputeAttributionWorkflow
 from workflows.campaign import CampaignOccurrenceWorkflow, CampaignWorkflow
+from workflows.deal_stage import DealStageWorkflow
 from workflows.duplicates import FindDuplicatesWorkflow
 from workflows.erasure import ErasureWorkflow
 from workflows.geocode import GeocodeWorkflow
@@ -70,6 +72,8 @@ MARKETING_WORKFLOWS: list[type] = [
     RecomputeAttributionWorkflow,
 ]
 """Workflows on what is sent, and what it brought."""
+CRM_WORKFLOWS: list[type] = [DealStageWorkflow]
+"""Workflows on deals."""
 
 
 def geocoder(configuration: Settings) -> Geocoder:
@@ -116,6 +120,25 @@ def marketing_activities(
     ]
 
 
+def crm_activities(database: Database, wake_sender: Callable[[], None]) -> list[Callable[..., Any]]:
+    """Return the activities of the sales domain."""
+    return JourneyActivities(database, journey_nodes.ACTIONS, wake_sender).all()
+
+
+def crm_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+    """Return the Temporal worker of the sales domain."""
+    return Worker(
+        client,
+        task_queue=CRM_QUEUE,
+        workflows=CRM_WORKFLOWS,
+        activities=activities,
+        workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
+        max_concurrent_activities=STEPS_AT_ONCE,
+        max_concurrent_local_activities=8,
+        graceful_shutdown_timeout=GRACE,
+    )
+
+
 def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
     """Return the Temporal worker of the marketing domain."""
     return Worker(
@@ -142,6 +165,7 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
             marketing_activities(database, sender, verified_senders=configuration.require_verified_domain),
         ),
         identity_worker(client, identity_activities(database, configuration)),
+        crm_worker(client, crm_activities(database, sender.wake)),
     ]
     try:
         async with AsyncExitStack() as running, asyncio.TaskGroup() as group:
