@@ -35,8 +35,11 @@ SELECT d.tenant_id, d.id, d.person_id, d.organization_id, d.owner_id, d.title, p
        s.key AS stage_key, d.status, d.currency, d.amount_minor, d.base_minor, d.recurring_minor, d.recurring_interval,
        d.recurring_term_months, coalesce(d.probability, s.probability) AS probability, d.close_date, d.closed_at,
        d.lost_reason, d.attributes, d.source, d.external_id, d.stage_entered_at, d.touched_at,
-       coalesce(d.status = 'open' AND d.touched_at < now() - make_interval(days => s.rotting_days), false) AS rotting,
-       d.created_at, d.updated_at
+       coalesce(d.status = 'open' AND d.touched_at < now() - make_interval(hours => 24 * s.rotting_days), false)
+         AS rotting,
+       d.created_at, d.updated_at,
+       CASE WHEN d.status = 'open' THEN d.touched_at + make_interval(hours => 24 * s.rotting_days) END AS rots_at,
+       (SELECT t.base_currency FROM tenant t WHERE t.id = d.tenant_id) AS base_currency
 FROM deal d
 JOIN pipeline_stage s ON s.tenant_id = d.tenant_id AND s.id = d.stage_id
 JOIN pipeline p ON p.tenant_id = d.tenant_id AND p.id = d.pipeline_id
@@ -64,6 +67,7 @@ CRITERIA_DEALS = f"""
 CREATE VIEW criteria_deals WITH (security_invoker = true) AS
 SELECT tenant_id, person_id, id AS deal_id, organization_id, owner_id, title, pipeline_key, stage_key, status,
        currency::text AS currency, {MAJOR.format(minor="amount_minor", code="currency")} AS amount,
+       base_currency::text AS base_currency, {MAJOR.format(minor="base_minor", code="base_currency")} AS base_amount,
        probability::bigint AS probability, close_date, closed_at, lost_reason, attributes, source, rotting,
        stage_entered_at, created_at, updated_at
 FROM crm_deal_facts
@@ -77,8 +81,8 @@ READ = {
 }
 FACTS_READ = (
     "tenant_id, id, person_id, organization_id, owner_id, title, pipeline_key, stage_key, status, currency,"
-    " amount_minor, probability, close_date, closed_at, lost_reason, attributes, source, rotting, stage_entered_at,"
-    " created_at, updated_at"
+    " amount_minor, base_minor, base_currency, probability, close_date, closed_at, lost_reason, attributes, source,"
+    " rotting, stage_entered_at, created_at, updated_at"
 )
 
 

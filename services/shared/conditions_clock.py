@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import (
     Date,
     DateTime,
+    FromClause,
     Integer,
     Interval,
     Table,
@@ -71,13 +72,17 @@ def speaks_of_time(condition: Condition) -> bool:
 def _is_timed(part: Condition) -> bool:
     match part:
         case FieldCondition():
-            return part.op in RELATIVE or part.field.root == "organization"
+            return part.op in RELATIVE or part.field.root == "organization" or _is_rotting(part)
         case EventCondition():
             return part.within is not None
         case RelatedCondition():
             return part.related == "organization"
         case _:
             return False
+
+
+def _is_rotting(part: FieldCondition) -> bool:
+    return str(part.field) == "deal.rotting"
 
 
 def next_change(condition: Condition, scope: Scope) -> Instant | None:
@@ -124,6 +129,8 @@ def _of_field(condition: FieldCondition, scope: Scope) -> Instant | None:
     root = root_of(condition.field)
     if root not in scope.rows and (root in related.ROOTS or condition.field.root == "record"):
         return _of_related(root, condition, scope, primary=True)
+    if _is_rotting(condition):
+        return _of_rotting(scope.rows[root], scope)
     if condition.op not in RELATIVE:
         return None
     value = field_value(condition.field, scope)
@@ -132,6 +139,14 @@ def _of_field(condition: FieldCondition, scope: Scope) -> Instant | None:
         return None if day is None else _of_anniversary(day, condition.duration(), scope.clock)
     instant = as_instant(value)
     return None if instant is None else _ages(instant, condition.duration(), scope.clock)
+
+
+def _of_rotting(deal: FromClause, scope: Scope) -> Instant:
+    """Return when a deal begins to rot; the microsecond, as on the dot it does not."""
+    # Not later than the view that says which rot, whose time is the transaction's.
+    now = func.least(scope.now, func.now(), type_=_TIMESTAMP)
+    then = deal.c.rots_at + _MOMENT
+    return case((then > now, then))
 
 
 def _ages(instant: Instant, duration: Duration, clock: Clock) -> Instant:

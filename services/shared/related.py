@@ -1,4 +1,4 @@
-"""Things that belong to a person, as conditions speak of them: orders, organizations, records of the tenant's objects.
+"""Things that belong to a person, as conditions speak of them: orders, deals, organizations, records of objects.
 
 Each is a set of rows with columns by the names of the language. Adding a kind is an entry in `ROOTS`, and its rows.
 """
@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    Date,
     DateTime,
     FromClause,
     Integer,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Uuid,
     case,
     column,
+    func,
     literal,
     select,
     table,
@@ -37,6 +39,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from core import currency
 from journeys.attributes import Defined
 from models import Association, ObjectDefinition, Organization, Record
+from models.crm import DEAL_STATUSES
 from services.shared.conditions_fields import (
     Bool,
     Value,
@@ -47,7 +50,7 @@ from services.shared.conditions_fields import (
     text_value,
 )
 
-ROOTS: Final = frozenset({"organization", "order"})
+ROOTS: Final = frozenset({"deal", "organization", "order"})
 """What a person may have, beside `record:KEY` for each object."""
 
 ORDER_FIELDS: Final[Mapping[str, Defined]] = MappingProxyType(
@@ -62,6 +65,21 @@ ORDER_FIELDS: Final[Mapping[str, Defined]] = MappingProxyType(
 )
 """Of an order: as its events called it; what was paid and given back, in the currency's own unit; whether anything
 of it is left, so that it makes a customer."""
+
+DEAL_FIELDS: Final[Mapping[str, Defined]] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("id", "title", "pipeline", "stage", "currency", "owner_id", "lost_reason", "source"), Defined("text")
+        ),
+        "status": Defined("choice", choices=DEAL_STATUSES),
+        **dict.fromkeys(("amount", "base_amount", "probability"), Defined("number")),
+        "close_date": Defined("date"),
+        **dict.fromkeys(("closed_at", "stage_entered_at", "created_at", "updated_at"), Defined("datetime")),
+        "rotting": Defined("boolean"),
+    }
+)
+"""Of a deal beside its attributes: `pipeline` and `stage` by their keys; `amount` in the currency's own unit,
+`base_amount` in the tenant's base currency's; `probability` in percent, the stage's where it has none of its own."""
 
 RECORD_FIELDS: Final[Mapping[str, Defined]] = MappingProxyType(
     {"id": Defined("text"), "created_at": Defined("datetime"), "updated_at": Defined("datetime")}
@@ -90,6 +108,34 @@ _ORDERS = table(
     column("placed_at", DateTime(timezone=True)),
     column("counts", Boolean),
 )
+DEALS: Final = table(
+    "crm_deal_facts",
+    column("tenant_id", Uuid),
+    column("id", Uuid),
+    column("person_id", Uuid),
+    column("organization_id", Uuid),
+    column("owner_id", Uuid),
+    column("title", Text),
+    column("pipeline_key", Text),
+    column("stage_key", Text),
+    column("status", Text),
+    column("currency", String),
+    column("amount_minor", BigInteger),
+    column("base_minor", BigInteger),
+    column("base_currency", String),
+    column("probability", Integer),
+    column("close_date", Date),
+    column("closed_at", DateTime(timezone=True)),
+    column("lost_reason", Text),
+    column("attributes", JSONB),
+    column("source", Text),
+    column("stage_entered_at", DateTime(timezone=True)),
+    column("rotting", Boolean),
+    column("rots_at", DateTime(timezone=True)),
+    column("created_at", DateTime(timezone=True)),
+    column("updated_at", DateTime(timezone=True)),
+)
+"""What conditions read of deals; an alias of it is the row of one."""
 _USUAL_PLACES: Final = 2
 """Of most currencies' amounts."""
 
@@ -116,6 +162,10 @@ def rows(root: str, tenant_id: UUID, person_id: ColumnElement[Any], *, primary: 
     if root == "order":
         order = _ORDERS.alias()
         return Rows(order, order, [order.c.tenant_id == tenant_id, order.c.person_id == person_id], [order])
+    if root == "deal":
+        # Those the person is the primary one of: events of a deal name that person.
+        deal = DEALS.alias()
+        return Rows(deal, deal, [deal.c.tenant_id == tenant_id, deal.c.person_id == person_id], [deal])
     if root == "organization":
         return _organizations(tenant_id, person_id, primary=primary)
     kind, _, key = root.partition(":")
@@ -165,16 +215,20 @@ def person_records(tenant_id: UUID) -> Subquery:
 def value_of(root: str, steps: Sequence[str], row: FromClause) -> Value | None:
     """Return what a field of a thing holds; None where there is no such field."""
     if root == "order":
-        return _of_order(steps, row)
+        return _built(_ORDER_VALUES, steps, row)
+    if root == "deal":
+        if steps[0] == "attributes" and len(steps) > 1:
+            return json_value(row.c.attributes, steps[1:])
+        return _built(_DEAL_VALUES, steps, row)
     if root.startswith("record:"):
         meta = len(steps) == 1 and steps[0] in RECORD_FIELDS
         return column_value(steps, row) if meta else json_value(row.c.properties, steps)
     return column_value(steps, row)
 
 
-def _of_order(steps: Sequence[str], order: FromClause) -> Value | None:
-    build = _ORDER_VALUES.get(".".join(steps))
-    return None if build is None else build(order)
+def _built(values: Mapping[str, Callable[[FromClause], Value]], steps: Sequence[str], row: FromClause) -> Value | None:
+    build = values.get(".".join(steps))
+    return None if build is None else build(row)
 
 
 def major(minor: ColumnElement[Any], code: ColumnElement[Any]) -> ColumnElement[Decimal]:
@@ -218,5 +272,28 @@ _ORDER_VALUES: Final[Mapping[str, Callable[[FromClause], Value]]] = MappingProxy
         "refunded": lambda order: number_value(major(order.c.refunded_minor, order.c.currency), nullable=False),
         "placed_at": lambda order: instant_value(order.c.placed_at, nullable=False),
         "counts": lambda order: boolean_value(order.c.counts),
+    }
+)
+_DEAL_VALUES: Final[Mapping[str, Callable[[FromClause], Value]]] = MappingProxyType(
+    {
+        "id": lambda deal: text_value(sql_cast(deal.c.id, Text), nullable=False),
+        "title": lambda deal: text_value(deal.c.title, nullable=False),
+        "pipeline": lambda deal: text_value(deal.c.pipeline_key, nullable=False),
+        "stage": lambda deal: text_value(deal.c.stage_key, nullable=False),
+        "status": lambda deal: text_value(deal.c.status, nullable=False),
+        "currency": lambda deal: text_value(sql_cast(deal.c.currency, Text), nullable=False),
+        "amount": lambda deal: number_value(major(deal.c.amount_minor, deal.c.currency), nullable=False),
+        "base_amount": lambda deal: number_value(major(deal.c.base_minor, deal.c.base_currency), nullable=False),
+        "probability": lambda deal: number_value(deal.c.probability, nullable=False),
+        # As text, as a day is no instant: it is the day it says in every zone.
+        "close_date": lambda deal: text_value(func.to_char(deal.c.close_date, "YYYY-MM-DD", type_=Text)),
+        "closed_at": lambda deal: instant_value(deal.c.closed_at),
+        "stage_entered_at": lambda deal: instant_value(deal.c.stage_entered_at, nullable=False),
+        "created_at": lambda deal: instant_value(deal.c.created_at, nullable=False),
+        "updated_at": lambda deal: instant_value(deal.c.updated_at, nullable=False),
+        "owner_id": lambda deal: text_value(sql_cast(deal.c.owner_id, Text)),
+        "lost_reason": lambda deal: text_value(deal.c.lost_reason),
+        "source": lambda deal: text_value(deal.c.source),
+        "rotting": lambda deal: boolean_value(deal.c.rotting),
     }
 )

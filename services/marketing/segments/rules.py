@@ -35,6 +35,7 @@ EVERYBODY: Final = Dependency("everybody")
 """Somebody is new, or was merged: every segment may be concerned."""
 ORGANIZATION: Final = Dependency("organization")
 ORDER: Final = Dependency("order")
+DEAL: Final = Dependency("deal")
 TIME_ZONE: Final = Dependency("tenant", "time_zone")
 BASE_CURRENCY: Final = Dependency("tenant", "base_currency")
 
@@ -94,7 +95,7 @@ def _of_field(condition: FieldCondition) -> set[Dependency]:
         case "person":
             # An attribute is one change whatever is below it.
             found.add(Dependency("field", ".".join(path.path[:2])))
-        case "organization" | "order":
+        case "deal" | "organization" | "order":
             found.add(_of_root(path.root))
         case "record":
             found.add(_of_root(f"record:{path.record_key}"))
