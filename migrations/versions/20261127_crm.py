@@ -556,6 +556,8 @@ def upgrade() -> None:
     )
     op.add_column("journey", sa.Column("domain", sa.Text(), server_default="marketing", nullable=False))
     op.create_check_constraint(op.f("journey_domain_check"), "journey", "domain IN ('marketing', 'crm')")
+    # what came of a node is known after the step that takes its members on
+    op.execute("GRANT UPDATE (detail) ON enrollment_step TO tl_app")
     op.add_column("cohort", sa.Column("domain", sa.Text(), server_default="marketing", nullable=False))
     op.create_check_constraint(op.f("cohort_domain_check"), "cohort", "domain IN ('marketing', 'crm')")
     op.add_column("journey_listener", sa.Column("subject", sa.Text(), server_default="person", nullable=False))
@@ -592,6 +594,7 @@ def downgrade() -> None:
     op.create_check_constraint(
         op.f("communication_subject_check"), "communication", "num_nonnulls(person_id, organization_id) > 0"
     )
+    op.execute("REVOKE UPDATE (detail) ON enrollment_step FROM tl_app")
     op.drop_column("journey_listener", "subject")
     op.drop_column("cohort", "domain")
     op.drop_column("journey", "domain")

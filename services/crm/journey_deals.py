@@ -8,6 +8,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from core.currency import to_minor
 from core.database import TenantSession
@@ -125,7 +126,7 @@ async def _meant(session: TenantSession, members: Sequence[Member], node: MoveDe
             Deal.status == "open",
         )
         .order_by(Deal.person_id, Deal.created_at.desc(), Deal.id.desc())
-        .distinct(Deal.person_id)
+        .ext(distinct_on(Deal.person_id))
     )
     deal_of = {row.person_id: row.id for row in newest}
     for member in members:
@@ -149,17 +150,14 @@ async def change(
     }
     if attributes:
         fields["attributes"] = attributes
-    return await _changed(session, step, {member.id: member.deal_id for member in members}, lambda _: fields)
+    whose = {member.id: member.deal_id for member in members if member.deal_id is not None}
+    return await _changed(session, step, whose, dict.fromkeys(whose.values(), DealChange(fields)))
 
 
 async def _changed(
-    session: TenantSession,
-    step: Step,
-    whose: Mapping[UUID, UUID | None],
-    fields_of: Any,  # noqa: ANN401 - by deal
+    session: TenantSession, step: Step, whose: Mapping[UUID, UUID], changes: Mapping[UUID, DealChange]
 ) -> Mapping[UUID, Detail]:
-    wanted = {deal_id: DealChange(fields_of(deal_id)) for deal_id in whose.values() if deal_id is not None}
-    done = await deals.update_many(session, wanted, by=actor(step))
+    done = await deals.update_many(session, changes, by=actor(step))
     return {
         enrollment_id: _refusal(done.refused[deal_id])
         for enrollment_id, deal_id in whose.items()
@@ -179,9 +177,9 @@ async def assign(
     turn = await _turns(session, f"{step.version.journey_id}:{step.node}", len(meant))
     owner_of = {member.id: among[(turn + number) % len(among)] for number, member in enumerate(meant)}
     details: dict[UUID, Detail] = {member.id: {"owner_id": str(owner_of[member.id])} for member in meant}
-    of_deals = {member.deal_id: owner_of[member.id] for member in meant if member.deal_id is not None}
     whose = {member.id: member.deal_id for member in meant if member.deal_id is not None}
-    details |= await _changed(session, step, whose, lambda deal_id: {"owner_id": of_deals[deal_id]})
+    given = {deal_id: DealChange({"owner_id": owner_of[enrollment_id]}) for enrollment_id, deal_id in whose.items()}
+    details |= await _changed(session, step, whose, given)
     people = {
         member.person_id: owner_of[member.id]
         for member in meant

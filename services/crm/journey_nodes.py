@@ -84,7 +84,7 @@ async def _create_task(
 
 
 async def _notify(
-    session: TenantSession, step: Step, members: Sequence[Member], node: NotifyNode
+    session: TenantSession, _step: Step, members: Sequence[Member], node: NotifyNode
 ) -> Mapping[UUID, Detail]:
     known = [] if isinstance(node.to, str) else sorted((await teammates(session, node.to)).values())
     told = {member.id: [member.owner_id] if isinstance(node.to, str) else known for member in members}
@@ -145,7 +145,16 @@ async def _people(session: TenantSession, ids: Sequence[UUID]) -> dict[UUID, Det
             Person.tenant_id == session.tenant_id, Person.id.in_(sorted(set(ids)))
         )
     )
-    return {row.id: {**dict(row._mapping), "id": str(row.id)} for row in rows}  # noqa: SLF001 - SQLAlchemy's own way to a row's columns
+    return {
+        row.id: {
+            "id": str(row.id),
+            "external_id": row.external_id,
+            "email": row.email,
+            "first_name": row.first_name,
+            "last_name": row.last_name,
+        }
+        for row in rows
+    }
 
 
 async def _deals(session: TenantSession, ids: Sequence[UUID]) -> dict[UUID, Detail]:

@@ -26,9 +26,11 @@ from relay import cohorts as relay_cohorts
 from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
+from services.crm import journey_nodes
 from services.marketing import journey_sends
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, Walking
+from workflows.deal_stage import DealStageWorkflow
 from workflows.journey import JourneyWorkflow
 
 
@@ -51,6 +53,15 @@ class Platform:
             activities=JourneyActivities(self.marketing.database, journey_sends.ACTIONS, self._wake_sender).all(),
             max_cached_workflows=cached,
             interceptors=interceptors,
+        )
+
+    def crm_worker(self) -> Worker:
+        """Return a worker of sales."""
+        return Worker(
+            self.client,
+            task_queue=f"crm-{self.queue}",
+            workflows=[DealStageWorkflow],
+            activities=JourneyActivities(self.marketing.database, journey_nodes.ACTIONS, self._wake_sender).all(),
         )
 
     def _wake_sender(self) -> None:
@@ -91,8 +102,13 @@ class Platform:
     @staticmethod
     def reference(cohort: Walking) -> CohortRef:
         """Return the cohort as contracts name it."""
-        return CohortRef(
-            tenant_id=cohort.marketing.tenant_id, journey_id=cohort.version.journey_id, cohort_id=cohort.cohort_id
+        return CohortRef.model_validate(
+            {
+                "tenant_id": cohort.marketing.tenant_id,
+                "journey_id": cohort.version.journey_id,
+                "cohort_id": cohort.cohort_id,
+                "domain": cohort.version.domain,
+            }
         )
 
     async def progress(self, cohort: Walking) -> Summary:
@@ -160,4 +176,5 @@ async def platform(marketing: Marketing, client: Client) -> AsyncGenerator[Platf
     queue = f"marketing-{uuid4().hex}"
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(relay_cohorts, "MARKETING_QUEUE", queue)
+        monkeypatch.setattr(relay_cohorts, "CRM_QUEUE", f"crm-{queue}")
         yield Platform(marketing, client, queue)

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-WALKED = ["definition", "durations", "members", "plan", "planner", "state"]
+WALKED = ["command_nodes", "definition", "durations", "members", "plan", "planner", "state", "texts"]
 IMPURE_MODULES = {"os", "random", "secrets", "socket", "threading", "time", "uuid", "asyncio", "subprocess"}
 IMPURE_CALLS = {"now", "utcnow", "today", "open", "input", "getenv", "local", "hash", "id"}
 

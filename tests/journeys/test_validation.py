@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from journeys.checking import Problem, Vocabulary, check_condition
+from journeys.command_checks import Named
 from journeys.conditions import Condition, RootCondition
 from journeys.validation import parse, validate
 from tests.journeys.examples import ABANDONED_CART
@@ -256,20 +257,111 @@ def test_ways_in_that_nobody_would_walk_yet_are_told(entry: dict[str, Any] | lis
     assert list(told(example(entry=entry))) == paths
 
 
-def test_a_journey_of_deals_has_no_person() -> None:
+def test_a_journey_of_deals_has_their_people_and_hears_what_happens_to_deals() -> None:
     nodes = {
         "a": {"type": "wait", "until_time": "09:00", "next": "b"},
         "b": branch("c", "d"),
         "c": {**SEND, "next": "x"},
-        "d": {"type": "update_person", "set": {"first_name": "x"}, "next": "x"},
+        "d": {"type": "update_person", "set": {"first_name": "x"}, "next": "e"},
+        "e": {"type": "wait_for_event", "event": "order.placed", "timeout": "P1D", "matched": "x", "timed_out": "x"},
         "x": EXIT,
     }
-    assert told(graph(nodes, subject="deal")) == {
-        "nodes.a.zone": "the clock of the person is not known: the subject of this journey is a deal",
-        "nodes.b.branches.0.when.field": "person is not available here; available are entry",
-        "nodes.c.type": "send needs a person, and the subject of this journey is a deal",
-        "nodes.d.type": "update_person needs a person, and the subject of this journey is a deal",
+    assert told(graph(nodes, subject="deal", exit_when=[{"event": "deal.won"}])) == {
+        "nodes.e.event": "order.placed never happens to a deal: a journey of deals hears events such as deal.moved "
+        "and deal.won"
     }
+    assert told(graph({"a": EXIT}, subject="deal") | {"entry": {"segment": "vip"}}) == {
+        "entry.segment": "people are in segments, and this is a journey of deals"
+    }
+
+
+NAMED = Named(
+    pipelines={"sales": {"new": "open", "won": "won", "lost": "lost"}},
+    teammates=frozenset({"ann@example.com"}),
+    journeys={"welcome": "person", "care": "deal"},
+    currencies=frozenset({"USD"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("node", "place", "reason"),
+    [
+        ({"type": "create_deal", "pipeline": "x", "title": "A"}, "pipeline", "there is no pipeline x"),
+        (
+            {"type": "create_deal", "pipeline": "sales", "stage": "x", "title": "A"},
+            "stage",
+            "the pipeline sales has no stage x",
+        ),
+        (
+            {"type": "create_deal", "pipeline": "sales", "title": "A", "amount": "1", "currency": "CHF"},
+            "currency",
+            "there is no rate of CHF to EUR",
+        ),
+        (
+            {"type": "create_deal", "pipeline": "sales", "title": "A", "amount": "1.234"},
+            "amount",
+            "has more decimal places than EUR has",
+        ),
+        (
+            {"type": "move_deal", "stage": "won"},
+            "pipeline",
+            "says which of the person's deals is meant, and is missing",
+        ),
+        (
+            {"type": "move_deal", "pipeline": "sales", "stage": "won", "lost_reason": "price"},
+            "lost_reason",
+            "won is not a stage of lost deals",
+        ),
+        (
+            {"type": "create_task", "title": "A", "owner": "bo@example.com"},
+            "owner",
+            "there is no teammate bo@example.com",
+        ),
+        (
+            {"type": "create_task", "title": "Call {{ person.shoe }}"},
+            "title",
+            "{{ person.shoe }}: there is no field person.shoe",
+        ),
+        (
+            {"type": "notify", "to": ["ann@example.com", "bo@example.com"], "title": "A"},
+            "to.1",
+            "there is no teammate bo@example.com",
+        ),
+        ({"type": "assign_owner", "among": ["bo@example.com"]}, "among.0", "there is no teammate bo@example.com"),
+        (
+            {"type": "update_deal", "set": {"source": "web"}},
+            "type",
+            "update_deal needs a deal, and the subject of this journey is a person",
+        ),
+        ({"type": "enroll", "journey": "x"}, "journey", "there is no journey x"),
+        (
+            {"type": "enroll", "journey": "care"},
+            "journey",
+            "care is a journey of deals, and this is one of people",
+        ),
+    ],
+)
+def test_a_node_that_commands_names_what_there_is(node: dict[str, Any], place: str, reason: str) -> None:
+    raw = graph({"a": {**node, "next": "x"}, "x": EXIT})
+    found = validate(parse(raw), WORDS, templates=TEMPLATES, named=NAMED)
+    assert [(problem.path, problem.reason) for problem in found] == [(f"nodes.a.{place}", reason)]
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"type": "create_deal", "pipeline": "sales", "title": "For {{ person.first_name }}", "currency": "USD"},
+        {"type": "move_deal", "pipeline": "sales", "stage": "lost", "lost_reason": "price"},
+        {"type": "create_task", "title": "Call", "owner": "Ann@example.com", "due_in": "P1D"},
+        {"type": "notify", "title": "Look"},
+        {"type": "assign_owner", "among": ["ann@example.com"]},
+        {"type": "webhook", "url": "https://example.com/hook", "body": {"a": 1}},
+        {"type": "enroll", "journey": "welcome"},
+    ],
+)
+def test_a_node_that_commands_what_there_is_is_fine(node: dict[str, Any]) -> None:
+    raw = graph({"a": {**node, "next": "x"}, "x": EXIT})
+    assert validate(parse(raw), WORDS, templates=TEMPLATES, named=NAMED) == []
 
 
 def test_a_problem_names_its_node() -> None:

@@ -41,8 +41,10 @@ COLUMN_ACCESS = {
     ("event", "person_id"): {"UPDATE"},
     ("event", "subject_id"): {"UPDATE"},
     ("consent_change", "person_id"): {"UPDATE"},
+    ("enrollment_step", "detail"): {"UPDATE"},
 }
-"""What tl_app may do with single columns beyond its rights on the table: a merge moves rows to the winner."""
+"""What tl_app may do with single columns beyond its rights on the table: a merge moves rows to the winner, and a node
+notes what came of it."""
 ERASABLE = {"activity", "consent_change", "enrollment_step", "event"}
 """What the owner's function `tl_erase` reaches past the application's rights, within the tenant."""
 READABLE = {

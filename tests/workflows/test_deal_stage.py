@@ -1,0 +1,74 @@
+"""Journeys that command sales, and cohorts of deals, on real servers: each domain's worker does its own nodes."""
+
+from sqlalchemy import select
+
+from core.actor import CLI
+from models import Deal, Task
+from services.journeys import journeys, versions
+from tests.factories.marketing import walk
+from tests.factories.running import Platform
+from tests.factories.selling import Selling
+
+
+async def test_a_marketers_journey_has_sales_make_a_deal_before_it_goes_on(running: Platform) -> None:
+    marketing = running.marketing
+    await Selling(marketing.database, marketing.tenant_id).pipeline()
+    create = {"type": "create_deal", "pipeline": "sales", "title": "For {{ person.first_name }}", "next": "look"}
+    look = {
+        "type": "branch",
+        "branches": [
+            {"when": {"related": "deal", "where": {"field": "deal.stage", "op": "=", "value": "new"}}, "next": "mark"}
+        ],
+        "otherwise": "done",
+    }
+    mark = {"type": "update_person", "set": {"attributes.has_deal": True}, "next": "done"}
+    people = await marketing.people(2, first_name="Ann")
+    cohort = await marketing.walking(walk(create=create, look=look, mark=mark), people)
+    async with running.worker(), running.crm_worker():
+        await running.deliver()
+        await running.finished(cohort)
+    async with marketing.session() as session:
+        made = (await session.scalars(select(Deal).where(Deal.tenant_id == marketing.tenant_id))).all()
+    assert sorted((deal.title, deal.person_id) for deal in made) == sorted(("For Ann", person) for person in people)
+    for row in await cohort.rows():
+        assert [node for node, *_ in await marketing.steps(row.id)] == ["create", "look", "mark"]
+
+
+async def test_deals_of_a_stage_s_automation_are_walked_by_sales(running: Platform) -> None:
+    marketing = running.marketing
+    selling = Selling(marketing.database, marketing.tenant_id)
+    stages = await selling.pipeline()
+    left = {"event": "deal.stage_left", "where": {"field": "event.properties.stage", "op": "=", "value": "new"}}
+    definition = {
+        "subject": "deal",
+        "entry": {"event": "deal.stage_entered", "again": {"mode": "when_not_active"}},
+        "start": "task",
+        "nodes": {
+            "task": {"type": "create_task", "title": "Call", "next": "wait"},
+            "wait": {"type": "wait", "for": "P3D", "next": "done"},
+            "done": {"type": "exit", "reason": "finished"},
+        },
+        "exit_when": [left],
+    }
+    async with marketing.session() as session:
+        journey = await journeys.create(
+            session, key="sales.new.call", name="Call", definition=definition, by=CLI, domain="crm"
+        )
+        published = await journeys.publish(session, journey, by=CLI)
+        version = await versions.load(session, published.id)
+    deals = [await selling.deal(stages["new"]) for _ in range(60)]
+    async with running.crm_worker():
+        await running.relay()
+        cohorts = await marketing.cohorts(version)
+        assert sum(cohort.size for cohort in cohorts) == 60
+        assert len(cohorts) == 1
+        (cohort,) = cohorts
+        assert running.reference(cohort).workflow_id.startswith("deal_stage/")
+        await running.settled(cohort, wait={"waiting": 60})
+        assert len((await selling.move(deals, stages["offer"])).moved) == 60
+        await running.relay()
+        await running.finished(cohort)
+    assert {(row.status, row.reason) for row in await cohort.rows()} == {("exited", "exit_when: deal.stage_left")}
+    async with marketing.session() as session:
+        made = (await session.scalars(select(Task.deal_id).where(Task.tenant_id == marketing.tenant_id))).all()
+    assert sorted(deal_id for deal_id in made if deal_id) == sorted(deals)
