@@ -23,7 +23,7 @@ _PAGE: Final = text("""
      ORDER BY a.at DESC, a.id DESC LIMIT :limit)
     UNION ALL
     (SELECT 'task', t.id, t.created_at, 'task',
-            jsonb_build_object('task_id', t.id, 'title', t.title, 'kind', t.kind, 'status', t.status,
+            jsonb_build_object('task_id', t.id, 'title', t.title, 'task_kind', t.kind, 'status', t.status,
                                'due_at', t.due_at, 'owner_id', t.owner_id, 'closed_at', t.closed_at)
      FROM task t
      WHERE t.tenant_id = :tenant AND t.deal_id = :deal AND (t.created_at, t.id) < (:at, :id)

@@ -43,7 +43,7 @@ AHEAD: Final = timedelta(hours=1)
 """How far the clock of whoever logs may be before ours."""
 
 _TEXTS: Final = frozenset({"subject", "body", "outcome", "details"})
-_DEAL: Final = text("SELECT id FROM crm_deal_facts WHERE tenant_id = :tenant AND id = :deal FOR KEY SHARE")
+_DEAL: Final = text("SELECT id FROM crm_deal_facts WHERE tenant_id = :tenant AND id = :deal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +297,7 @@ async def _organization(session: TenantSession, organization_id: UUID | None, pe
 
 
 async def _check_deal(session: TenantSession, deal_id: UUID | None) -> None:
-    """Check that there is such a deal, and keep it until the transaction ends."""
+    """Check that there is such a deal; should it go meanwhile, the foreign key refuses the row."""
     if deal_id is not None:
         values = {"tenant": session.tenant_id, "deal": deal_id}
         if (await session.execute(_DEAL, values)).first() is None:

@@ -43,6 +43,7 @@ _KINDS: Final = {
     "timestamptz": Kind.INSTANT,
     "uuid": Kind.UUID,
     "jsonb": Kind.JSON,
+    "date": Kind.DATE,
 }
 
 
@@ -67,6 +68,16 @@ VIEWS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             jsonb="properties",
             timestamptz="occurred_at received_at",
             boolean="live",
+        ),
+        "deals": _view(
+            uuid="person_id deal_id organization_id owner_id",
+            text="title pipeline_key stage_key status currency lost_reason source",
+            numeric="amount",
+            bigint="probability",
+            date="close_date",
+            timestamptz="closed_at stage_entered_at created_at updated_at",
+            jsonb="attributes",
+            boolean="rotting",
         ),
         "orders": _view(
             uuid="person_id",

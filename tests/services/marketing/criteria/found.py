@@ -97,6 +97,8 @@ FOUND = {
     "select person_id from enrollments where journey_key = 'welcome' and status = 'waiting'": "a",
     "select x.person_id from organization_people x join organizations o on o.organization_id = x.organization_id"
     " where o.domain = 'acme.example' and o.balance = 1.5 and x.is_primary": "a",
+    "select person_id from deals where amount = 1.5 and probability = 40 and status = 'open' and not rotting": "a",
+    "select person_id from deals where pipeline_key = 'sales' and close_date < date '2030-02-01'": "a",
     "select a.person_id from associations a join records r using (record_id)"
     " where r.object_key = 'request' and r.properties->>'state' = 'open'": "a",
     "select person_id from associations where record_id is not null": "ab",

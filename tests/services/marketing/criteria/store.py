@@ -56,6 +56,14 @@ WITH people AS (
 ), links AS (
   INSERT INTO organization_person (tenant_id, id, organization_id, person_id, kind, is_primary)
   VALUES ($1, $6, $6, $2, 'employee', true)
+), pipelines AS (
+  INSERT INTO pipeline (tenant_id, id, key, name) VALUES ($1, $6, 'sales', 'Sales')
+), stages AS (
+  INSERT INTO pipeline_stage (tenant_id, id, pipeline_id, key, name, position, probability)
+  VALUES ($1, $6, $6, 'new', 'New', 1, 40)
+), deals AS (
+  INSERT INTO deal (tenant_id, id, title, pipeline_id, stage_id, person_id, currency, amount_minor, close_date)
+  VALUES ($1, $6, 'Fleet', $6, $6, $2, 'KWD', 1500, '2030-01-31'), ($1, $7, 'Cup', $6, $6, $3, 'EUR', 1500, NULL)
 ), definitions AS (
   INSERT INTO object_definition (tenant_id, id, key, name, schema) VALUES ($1, $6, 'request', 'Request', '{}')
 ), records AS (
