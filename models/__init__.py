@@ -35,7 +35,7 @@ from models.journeys import (
     Waiter,
 )
 from models.merges import DuplicateBlock, DuplicateCandidate, DuplicateRun, PersonAlias, PersonMerge, PersonMergeRow
-from models.messages import Message, MessagePage, Template, TemplatePartial, TemplateVersion
+from models.messages import Message, MessageClick, MessagePage, Template, TemplatePartial, TemplateVersion
 from models.objects import (
     Association,
     AssociationDefinition,
@@ -110,6 +110,7 @@ __all__ = [
     "JourneyListener",
     "JourneyVersion",
     "Message",
+    "MessageClick",
     "MessagePage",
     "Notification",
     "ObjectDefinition",

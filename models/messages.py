@@ -10,6 +10,7 @@ from sqlalchemy import (
     DateTime,
     Index,
     Integer,
+    PrimaryKeyConstraint,
     SmallInteger,
     Text,
     UniqueConstraint,
@@ -19,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
+from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
 from models.identity import CHANNELS, one_of
 
 MESSAGE_STATUSES = ("queued", "excluded", "sent", "delivered", "bounced", "complained", "failed", "in_doubt")
@@ -169,6 +170,37 @@ class Message(Created, TenantRow):
     """Hash of where that click led."""
     last_clicks: Mapped[int | None] = mapped_column(Integer)
     """How many clicks have followed one another so fast, on the same link; null once they are a machine's."""
+
+
+class MessageClick(Created, Base):
+    """How often a link of a campaign's message was followed."""
+
+    __tablename__ = "message_click"
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "message_id", "link"),
+        belongs_to("person", "person_id"),
+        Index(None, "tenant_id", "person_id"),
+        {
+            "info": of_person(
+                # an address may hold what the person is called
+                OfPerson(column="person_id", merge="move", erase="detach", blanks={"url": "NULL"})
+            ),
+            "postgresql_with": {"fillfactor": "70"},
+        },
+    )
+
+    tenant_id: Mapped[UUID]
+    message_id: Mapped[UUID]
+    """No foreign key: a message is never deleted alone."""
+    link: Mapped[int]
+    """Hash of where it led, as `Message.last_click_link`."""
+    person_id: Mapped[UUID | None]
+    """Null once the person was erased: the clicks still count."""
+    url: Mapped[str | None]
+    """Where it led, without the campaign's parameters; null of somebody erased."""
+    clicks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    machine_clicks: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """By scanners; not in `clicks`."""
 
 
 class MessagePage(Created, TenantRow):

@@ -129,6 +129,18 @@ class VariantFigures(FiguresOut):
     variant: int
 
 
+class LinkOut(Strict):
+    """How often what leads to one address was followed."""
+
+    url: str | None
+    """Without the token it was followed by and without `utm_` parameters; null: of people erased since."""
+    people: int
+    """Who followed it, each once."""
+    clicks: int
+    machine_clicks: int
+    """By scanners; in neither of the others."""
+
+
 class ReportOut(FiguresOut):
     """What came of a campaign."""
 
@@ -143,6 +155,8 @@ class ReportOut(FiguresOut):
     """The figures of those who were given a variant."""
     runs: list[RunOut]
     """With how its test was decided."""
+    links: list[LinkOut]
+    """Those followed by the most people first, 100 at most."""
 
 
 @router.get("/campaigns/{campaign_id}/report", dependencies=READ)
@@ -161,6 +175,10 @@ async def show(
         lift=None if found.lift is None else _lift(found.lift, code),
         variants=[VariantFigures(variant=number, **_figures(each, code)) for number, each in enumerate(found.variants)],
         runs=[RunOut.of(run) for run in found.runs],
+        links=[
+            LinkOut(url=each.url, people=each.people, clicks=each.clicks, machine_clicks=each.machine_clicks)
+            for each in found.links
+        ],
     )
 
 

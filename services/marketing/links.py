@@ -15,6 +15,8 @@ MAX_TRACKED: Final = 2_000
 UTM: Final = ("source", "medium", "campaign", "term", "content")
 """Parameters that say where a visitor comes from, without `utm_`."""
 
+_UTM_NAMES: Final = frozenset(f"utm_{name}" for name in UTM)
+
 Marks = tuple[tuple[str, str], ...]
 """Such parameters as they stand in an address: name and written value."""
 
@@ -103,6 +105,15 @@ def marked(target: str, marks: Marks) -> str:
     added = [f"{name}={value}" for name, value in marks if name not in has]
     query = "&".join([query.removesuffix("&"), *added] if query else added)
     return f"{path}?{query}{sign}{fragment}" if added else target
+
+
+def unmarked(target: str) -> str:
+    """Return an address without the parameters of `UTM`, so that it is the same whichever campaign it stood in."""
+    address, sign, fragment = target.partition("#")
+    path, _, query = address.partition("?")
+    kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]).lower() not in _UTM_NAMES]
+    query = "&".join(kept)
+    return f"{path}?{query}{sign}{fragment}" if query else f"{path}{sign}{fragment}"
 
 
 def confirm(ref: ConfirmRef, *, tokens: Tokens, public_url: str) -> str:

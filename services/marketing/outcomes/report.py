@@ -42,6 +42,19 @@ _BROUGHT: Final = text("""
 """)
 
 
+MOST_LINKS: Final = 100
+"""Those followed by the most people; a report has no more."""
+_LINKS: Final = text(f"""
+    SELECT c.url, count(DISTINCT coalesce(c.person_id, c.message_id)) FILTER (WHERE c.clicks > 0) AS people,
+           coalesce(sum(c.clicks) FILTER (WHERE c.clicks > 0), 0)::bigint AS clicks,
+           sum(c.machine_clicks)::bigint AS machine_clicks
+    FROM message m JOIN message_click c ON c.tenant_id = m.tenant_id AND c.message_id = m.id
+    WHERE c.tenant_id = :tenant AND m.tenant_id = :tenant AND m.dedupe_key >= :first AND m.dedupe_key < :beyond
+    GROUP BY c.url
+    ORDER BY people DESC, clicks DESC, machine_clicks DESC, c.url
+    LIMIT {MOST_LINKS}
+""")  # noqa: S608 - the number is a constant of ours
+
 RATES: Final = {
     "delivered": ("delivered", "sent"),
     "opened": ("opened", "delivered"),
@@ -108,6 +121,17 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """How often what leads to one address was followed."""
+
+    url: str | None
+    """Null: of people erased since."""
+    people: int
+    clicks: int
+    machine_clicks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What came of a campaign, or of one run of it."""
 
@@ -120,6 +144,8 @@ class Report:
     spend_minor: int
     lift: Lift | None
     """Against its holdout, of the only run that this is about; None without one."""
+    links: Sequence[Link]
+    """`MOST_LINKS` at most."""
 
 
 async def of(session: TenantSession, campaign_id: UUID, *, occurrence: str | None = None) -> Report:
@@ -156,4 +182,5 @@ async def of(session: TenantSession, campaign_id: UUID, *, occurrence: str | Non
     started = sum(1 for run in runs if run.started_at is not None)
     spend = budget.spent(campaign, started, total.sent, currency)
     beyond = await lift.of(session, runs[0], campaign.channel, currency) if len(runs) == 1 else None
-    return Report(campaign, runs, total, variants, currency, spend, beyond)
+    links = [Link(row.url, row.people, row.clicks, row.machine_clicks) for row in await session.execute(_LINKS, keys)]
+    return Report(campaign, runs, total, variants, currency, spend, beyond, links)

@@ -187,6 +187,7 @@ async def everywhere(rows: Rows, journey: Mapping[str, UUID], template_version: 
         await rows.add(table, segment_id=new_id(), person_id=person, **more)
     await rows.add("device", person_id=person, token=SECRET, platform="ios")
     await rows.add("short_link", person_id=person, code=new_id().hex, message_id=new_id(), target=SECRET)
+    await rows.add("message_click", person_id=person, message_id=ids["sent"], link=1, url=SECRET, clicks=1)
     await rows.add(
         "communication",
         person_id=person,

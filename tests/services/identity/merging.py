@@ -141,6 +141,10 @@ _ROWS = (
     VALUES (:tenant, tl_uuid7(), :person, 'code-' || tl_uuid7()::text || :key, tl_uuid7(), 'https://shop.example')
     """,
     """
+    INSERT INTO message_click (tenant_id, message_id, link, person_id, url, clicks)
+    VALUES (:tenant, tl_uuid7(), 1, :person, 'https://shop.example', 1)
+    """,
+    """
     INSERT INTO communication (tenant_id, id, person_id, channel, thread_id, occurred_at, created_by)
     VALUES (:tenant, tl_uuid7(), :person, 'call', tl_uuid7(), now(), 'cli')
     """,

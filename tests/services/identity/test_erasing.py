@@ -121,6 +121,7 @@ async def test_the_erasure_says_how_many_rows_of_what_and_is_logged_and_publishe
         "segment_flip": 1,
         "device": 1,
         "short_link": 1,
+        "message_click": 1,
         "communication": 1,
         "conversion": 1,
         "deal": 1,

@@ -31,3 +31,15 @@ ADDED = "utm_source=news%20letter&utm_campaign=fr%C3%BChling%26sale"
 )
 def test_an_address_gets_the_parameters_that_it_lacks(target: str, expected: str) -> None:
     assert links.marked(target, MARKS) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "seen"),
+    [
+        ("https://shop.example/?utm_source=a", "https://shop.example/"),
+        ("https://shop.example/?a=1&UTM_Medium=x&b=%20&utm_id=7#c?d", "https://shop.example/?a=1&b=%20&utm_id=7#c?d"),
+        ("https://shop.example/#utm_source=a", "https://shop.example/#utm_source=a"),
+    ],
+)
+def test_an_address_is_known_without_its_marks(target: str, seen: str) -> None:
+    assert links.unmarked(target) == seen
