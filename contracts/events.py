@@ -96,6 +96,13 @@ TASK_DELETED: Final = "task.deleted"
 NOTIFICATION_CREATED: Final = "notification.created"
 """A teammate has something to read."""
 
+STOCK_BOOKED: Final = "stock.booked"
+"""Pieces of a variant came, went or were counted."""
+STOCK_BACK: Final = "stock.back"
+"""A variant can be had again; also about each person who waited for it."""
+PRICE_DROPPED: Final = "price.dropped"
+"""A variant costs less; also about each person who watches its price."""
+
 SENDER_DOMAIN_VERIFIED: Final = "sender_domain.verified"
 SENDER_DOMAIN_FAILED: Final = "sender_domain.failed"
 """The record of a domain that mail was signed for is gone, or another."""

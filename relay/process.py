@@ -17,6 +17,7 @@ from relay.loop import Relay
 from relay.schedules import ScheduleKeeper
 from relay.starts import WorkflowStarter
 from relay.turns import SegmentClock
+from services.commerce import reserving
 from services.identity import imports, organization_people, scoring
 from services.marketing import sender_domains
 from services.marketing.segments import freshness, runs
@@ -44,6 +45,7 @@ async def run(
             forget_sessions,
             forget_imports,
             forget_computations,
+            let_go_of_stock,
             runs.resume_stuck,
             once_a_day(organization_people.follow_dates),
             once_a_day(scoring.follow_time),
@@ -105,6 +107,11 @@ async def forget_imports(database: Database) -> None:
     """Delete rows that imports refused, after their time, and files that were uploaded and never imported."""
     async with database.system() as session:
         await imports.purge(session)
+
+
+async def let_go_of_stock(database: Database) -> None:
+    """Let go pieces that checkouts held past their time."""
+    await reserving.expire_all(database)
 
 
 async def forget_computations(database: Database) -> None:
