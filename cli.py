@@ -18,6 +18,7 @@ from core.database import Database, TenantSession
 from core.errors import NotFoundError, PlatformError
 from core.settings import settings
 from migrations.run import upgrade
+from receiver import process as receiver
 from services.identity import normalize
 from services.identity.import_upload import Upload, parsed_object
 from services.tenancy import api_keys, passwords, tenants, throttle, users
@@ -103,6 +104,20 @@ def sender(
     """Run senders alone, without workflows, activities or the relay, until SIGTERM."""
     # In place of this process, whose commands hold four times the memory.
     os.execv(sys.executable, [sys.executable, "-m", "sender.process", "--processes", str(processes)])  # noqa: S606 - our own module
+
+
+@app.command()
+def inbound(
+    tenant: Annotated[str | None, typer.Option(help="The key of the tenant whose mail without a token is.")] = None,
+    recipient: Annotated[
+        str | None, typer.Option(help="Whom the envelope of the mail on standard input names.")
+    ] = None,
+    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve SMTP there, until SIGTERM.")] = None,
+    *,
+    lmtp: Annotated[bool, typer.Option(help="With --listen: LMTP in place of SMTP.")] = False,
+) -> None:
+    """Take a mail that came in from standard input, or serve SMTP or LMTP. See docs/feedback.md."""
+    sys.exit(receiver.run(tenant=tenant, recipient=recipient, listen=listen, lmtp=lmtp))
 
 
 ObjectOption = Annotated[

@@ -43,6 +43,8 @@ def configure(level: str = "INFO") -> None:
     # Both write addresses with their query strings, which may be personal; our own request log says more.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # aiosmtpd's: every line of a conversation, with its addresses.
+    logging.getLogger("mail.log").disabled = True
 
 
 def _writes_to_terminal(handler: logging.Handler) -> bool:

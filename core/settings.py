@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     """A larger request body is refused with 413."""
     max_import_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
     """The same for a file of people to import."""
+    max_mail_bytes: int = Field(default=10_240_000, ge=64 * 1024)
+    """The same for a mail that `throughline inbound` is handed; as much as Postfix takes unless told otherwise."""
     log_level: str = "INFO"
 
     geocoder: Literal["offline", "nominatim"] = "offline"

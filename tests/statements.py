@@ -19,7 +19,7 @@ import pytest
 from models import Base
 
 ROOT = Path(__file__).parents[1]
-_PACKAGES = tuple(f"{ROOT / package}/" for package in ("activities", "api", "relay", "sender", "services"))
+_PACKAGES = tuple(f"{ROOT / package}/" for package in ("activities", "api", "receiver", "relay", "sender", "services"))
 _TESTS = f"{ROOT / 'tests'}/"
 _SENDERS = ("prepare", "execute", "executemany", "fetch", "fetchrow", "fetchval")
 

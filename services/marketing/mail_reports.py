@@ -24,6 +24,7 @@ MAX_BYTES: Final = 1024 * 1024
 MAX_PARTS: Final = 50
 MAX_RECIPIENTS: Final = 100
 MAX_TEXT: Final = 100_000
+_LONGEST_FIRST_FIELD: Final = 64 * 1024
 
 _UUID: Final = re.compile(r"<([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})@", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"\bb\+([a-z2-7]{60})@", re.IGNORECASE)
@@ -69,6 +70,19 @@ def read(raw: bytes, envelope_recipient: str | None = None) -> Read:
         return Read("unreadable")
 
 
+def tokens_in(text: str) -> list[str]:
+    """Return candidates for tokens of our envelope sender in addresses, as those of `Read`."""
+    return _TOKEN.findall(text)
+
+
+def is_mail(raw: bytes) -> bool:
+    """Return whether it begins as a mail does, with a header; what follows may still be anything."""
+    try:
+        return bool(message_from_bytes(raw[:_LONGEST_FIRST_FIELD]).keys())
+    except (RecursionError, ValueError, LookupError, TypeError, AttributeError):  # as in `read`
+        return False
+
+
 def _read(mail: Mail, envelope_recipient: str) -> Read:
     parts = list(_parts(mail))
     by_type: dict[str, list[Mail]] = {}
@@ -84,7 +98,7 @@ def _read(mail: Mail, envelope_recipient: str) -> Read:
     ]
     if reports or feedback:
         named = [mail, *returned, *(block for part in feedback for block in _inner(part))]
-        found = _TOKEN.findall(" ".join([envelope_recipient, *_values(named, _OF_THE_ENVELOPE)]))
+        found = tokens_in(" ".join([envelope_recipient, *_values(named, _OF_THE_ENVELOPE)]))
         ids = _ids(_values(returned, ("Message-ID",)))
         if feedback:
             kinds = [_text(block.get("Feedback-Type")).lower() for part in feedback for block in _inner(part)]
