@@ -18,6 +18,7 @@ from bench import (
     realtime,
     records,
     segment,
+    stock,
     trigger,
 )
 from bench.harness import Ratio, Report, Servers, servers
@@ -38,6 +39,7 @@ BENCHES: dict[str, Bench] = {
     "realtime": realtime.run,
     "queue": queue.run,
     "campaign": campaign.run,
+    "stock": stock.run,
 }
 ALIASES = {"journeys": "journey"}
 
