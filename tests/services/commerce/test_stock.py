@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 
 from core.actor import CLI
 from core.database import Database, TenantSession
@@ -21,6 +21,7 @@ from services.commerce.stock import NewMovement
 from services.identity import people
 from services.identity.people import PersonChange
 from services.tenancy import tenants
+from tests.services.identity.statements import WITHOUT_SCANS, nodes, recorded
 
 PIECES = 100
 BUYERS = 200
@@ -213,6 +214,21 @@ async def test_many_buyers_for_few_pieces(database: Database, tenant_id: UUID) -
         await check_sums(session)
         (level,) = await stock.list_levels(session, variant_id=shirt, location_id=None, limit=2, after=None)
         assert (level.available, level.reserved) == (0, PIECES)
+
+
+async def test_holding_a_line_reads_by_keys_alone(database: Database, tenant_id: UUID) -> None:
+    async with database.tenant(tenant_id) as session:
+        place, shirt = await location(session, "main"), await variant(session)
+        await stock.book(session, [receive(shirt, place, 5)], by=CLI)
+        await session.execute(text(WITHOUT_SCANS))
+        with recorded() as sent:
+            await hold(session, uuid4(), Line(shirt, 1))
+        ((statement, parameters),) = sent
+        connection = await session.connection()
+        (plan,) = (await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)).scalar_one()
+        by_key = [node["Index Name"] for node in nodes(plan["Plan"]) if "Index Cond" in node]
+        assert by_key.count("stock_level_pkey") == 2
+        assert any(name.startswith("reservation_tenant_id_cart_id_attempt") for name in by_key)
 
 
 STEP = st.tuples(
