@@ -233,5 +233,7 @@ class MessagePage(Created, TenantRow):
     """`winner`: of a test, `pause`: until resumed; not claimed meanwhile. `cancel`: its messages are to be excluded."""
     expires_at: Mapped[datetime | None]
     """Messages not sent by then are excluded as `too_late`."""
+    shown: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """`{entry, locale}` of test copies that show others than their person's; null once the page is finished."""
     local_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
     """Not sent before the clocks of each recipient's zone show this."""

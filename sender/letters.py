@@ -128,7 +128,7 @@ class Letters:
             self._signers[tenant_id] = self._keys.signers(domains)
             self._verified[tenant_id] = frozenset(domain["domain"] for domain in domains)
             rows = await self._with_suppressions(connection, tenant_id, rows)
-            rows = await copies.with_people(connection, tenant_id, rows)
+            rows = await copies.with_people(connection, tenant_id, page_id, rows)
             return await _with_requests(connection, tenant_id, rows)
 
     async def _with_suppressions(

@@ -36,7 +36,7 @@ _RECORD: Final = """
 """
 _END: Final = """
     UPDATE message_page SET lease_owner = NULL, leased_until = NULL, attempts = attempts + {attempts},
-        finished_at = CASE WHEN {finished} THEN now() END,
+        finished_at = CASE WHEN {finished} THEN now() END, shown = CASE WHEN NOT {finished} THEN shown END,
         ready_at = CASE WHEN held_for = 'cancel' THEN ready_at
                         ELSE coalesce({ready_at}, now() + {pause}, ready_at) END
     WHERE tenant_id = $1 AND id = {page} AND lease_owner = {owner}
@@ -49,7 +49,7 @@ _RECORD_AND_END: Final = f"WITH recorded AS ({_RECORD})" + _END.format(
 )
 _EXCLUDE_ALL: Final = """
     WITH held AS (
-        UPDATE message_page SET lease_owner = NULL, leased_until = NULL, finished_at = now()
+        UPDATE message_page SET lease_owner = NULL, leased_until = NULL, finished_at = now(), shown = NULL
         WHERE tenant_id = $1 AND id = $2 AND lease_owner = $3
         RETURNING id
     )

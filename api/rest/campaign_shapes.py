@@ -230,6 +230,10 @@ class TestRequest(Strict):
     """People, in place of addresses."""
     as_person_id: UUID | None = None
     """Whose values they show; the recipient's own where that is a person."""
+    entry: dict[str, Any] | None = None
+    """What they show for the entry event's properties."""
+    locale: Annotated[str | None, Field(max_length=35)] = None
+    """In place of the person's own."""
     variant: Annotated[StrictInt | None, Field(ge=0)] = None
     """Its index; all of them without."""
 

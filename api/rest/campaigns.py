@@ -141,6 +141,8 @@ async def test(campaign_id: UUID, body: TestRequest, session: SessionDep, actor:
         to=body.to,
         person_ids=body.person_ids,
         as_person_id=body.as_person_id,
+        entry=body.entry,
+        locale=body.locale,
         variant=body.variant,
         by=actor,
     )

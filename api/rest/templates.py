@@ -187,6 +187,10 @@ class CopyRequest(Strict):
     """People, in place of addresses."""
     as_person_id: UUID | None = None
     """Whose values they show; the recipient's own where that is a person."""
+    entry: dict[str, Any] | None = None
+    """What they show for the entry event's properties."""
+    locale: Annotated[str | None, Field(max_length=35)] = None
+    """In place of the person's own."""
 
 
 class Preview(Strict):
@@ -346,7 +350,14 @@ async def lint(template_id: UUID, session: SessionDep) -> Findings:
 async def test(template_id: UUID, body: CopyRequest, session: SessionDep, actor: ActorDep) -> CopiesOut:
     """Send copies to ten recipients at most, marked and at once; they are in no count, and their links do nothing."""
     copies = await templates.send_copies(
-        session, template_id, to=body.to, person_ids=body.person_ids, as_person_id=body.as_person_id, by=actor
+        session,
+        template_id,
+        to=body.to,
+        person_ids=body.person_ids,
+        as_person_id=body.as_person_id,
+        entry=body.entry,
+        locale=body.locale,
+        by=actor,
     )
     return CopiesOut(messages=[CopyOut.model_validate(each) for each in copies])
 

@@ -4,9 +4,9 @@ They are of nobody: a copy belongs to no person, campaign or count, and its link
 values of is in its dedupe key, `test:{request}:{number}:{shown as}:{recipient}`, each of the last two perhaps empty.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import insert, select
@@ -84,10 +84,13 @@ async def send(
     to: Sequence[Recipient],
     *,
     as_person_id: UUID | None = None,
+    entry: Mapping[str, Any] | None = None,
+    locale: str | None = None,
 ) -> list[Copy]:
     """Queue a copy of each version, which may be the variant of a number, for each recipient.
 
-    It shows the values of `as_person_id`, else those of the recipient, if that is a person. It goes at once, whatever
+    It shows the values of `as_person_id`, else those of the recipient, if that is a person, with `entry`
+    for an entry event's properties, in `locale` or else in the person's. It goes at once, whatever
     consent, caps and quiet hours say, but never to a suppressed address. The caller logs it.
 
     Raises:
@@ -140,7 +143,8 @@ async def send(
     queued = sum(copy.status == "queued" for copy in copies)
     if queued:
         page = {"tenant_id": session.tenant_id, "id": page_id, "channel": channel, "size": queued}
-        await session.execute(insert(MessagePage), [page | {"priority": TRANSACTIONAL}])
+        sample = {"entry": dict(entry or {}), "locale": locale} if entry or locale else None
+        await session.execute(insert(MessagePage), [page | {"priority": TRANSACTIONAL, "shown": sample}])
         session.wake_after_commit(MESSAGE_CHANNEL)
     return copies
 

@@ -291,6 +291,10 @@ async def test_copies_go_to_few_and_are_logged(client: AsyncClient) -> None:
     answer = await client.post(path, json={"to": ["tester@shop.example"]})
     assert answer.status_code == 200, answer.text
     assert [each["status"] for each in answer.json()["messages"]] == ["queued"]
+    shown = {"to": ["tester@shop.example"], "entry": {"total": "5.00"}, "locale": "de"}
+    assert (await client.post(path, json=shown)).status_code == 200
+    for wrong in ({"locale": "d" * 36}, {"entry": 1}, {"entry": {"total": "\0"}}):
+        assert (await client.post(path, json=shown | wrong)).status_code == 422
     refused = await client.post(path, json={"to": [f"t{number}@shop.example" for number in range(11)]})
     assert "at most 10" in _problems(refused)["to"]
     assert (await client.post(f"/v1/templates/{new_id()}/test", json={"to": ["a@shop.example"]})).status_code == 404

@@ -9,7 +9,7 @@ from core.address_hashes import AddressHashes
 from core.database import Database
 from core.ids import new_id
 from core.settings import Settings
-from models import Message, Person, PersonIdentifier, Suppression, TemplateVersion
+from models import Message, MessagePage, Person, PersonIdentifier, Suppression, TemplateVersion
 from services.identity import erasing
 from services.marketing import templates, test_sends
 from tests.sender.support import MailServer, open_pages, sending, until
@@ -99,3 +99,31 @@ async def test_whoever_is_erased_is_in_no_copy(
         rows = await session.scalars(select(Message).where(Message.tenant_id == tenant_id))
         told = {(row.address, row.status, row.reason) for row in rows}
     assert {(address, status) for address, status, _ in told} == {("john@shop.example", "sent"), (None, "excluded")}
+
+
+async def test_copies_show_an_entry_and_a_locale_that_are_not_kept(
+    database: Database, smtp_settings: Settings, tenant_id: UUID, mail_server: MailServer
+) -> None:
+    german = templates.Wording(subject="Korb", body="<p>{{ person.first_name }}: {{ entry.total }} EUR</p>")
+    text = templates.Text("Cart", "<p>{{ person.first_name }}, {{ entry.total }} EUR</p>", locales={"de": german})
+    ann = await person(database, tenant_id, "ann")
+    async with database.tenant(tenant_id) as session:
+        version = (await templates.create(session, key="cart", channel="email", text=text, by=CLI)).version
+        to = await test_sends.recipients(session, "email", to=None, person_ids=[ann])
+        await test_sends.send(session, "email", [(None, version)], to, entry={"total": 12}, locale="de-AT")
+        await test_sends.send(session, "email", [(None, version)], to, entry={"total": 7})
+        await test_sends.send(session, "email", [(None, version)], to)
+    await deliver(database, smtp_settings, tenant_id)
+    got = {
+        (str(mail["Subject"]), body.get_content().split("</p>")[0])
+        for _, mail in mail_server.received
+        if (body := mail.get_body(("html",))) is not None
+    }
+    assert got == {
+        ("[Test] Korb", "<p>ann: 12 EUR"),
+        ("[Test] Cart", "<p>ann, 7 EUR"),
+        ("[Test] Cart", "<p>ann,  EUR"),
+    }
+    async with database.tenant(tenant_id) as session:
+        kept = await session.scalars(select(MessagePage.shown).where(MessagePage.tenant_id == tenant_id))
+        assert kept.all() == [None, None, None]

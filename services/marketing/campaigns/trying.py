@@ -1,10 +1,10 @@
 """A campaign tried before it is sent: copies for a few people, and how many it would reach."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -34,13 +34,15 @@ class Estimate:
 _PAGE: Final = freezing.PAGE
 
 
-async def send_copies(
+async def send_copies(  # noqa: PLR0913 - what a request may say, each by its name
     session: TenantSession,
     campaign_id: UUID,
     *,
     to: Sequence[str] | None,
     person_ids: Sequence[UUID] | None,
     as_person_id: UUID | None = None,
+    entry: Mapping[str, Any] | None = None,
+    locale: str | None = None,
     variant: int | None = None,
     by: Actor,
 ) -> list[Copy]:
@@ -61,7 +63,9 @@ async def send_copies(
         for number, version in enumerate(versions)
         if variant is None or number == variant
     ]
-    copies = await test_sends.send(session, campaign.channel, chosen, recipients, as_person_id=as_person_id)
+    copies = await test_sends.send(
+        session, campaign.channel, chosen, recipients, as_person_id=as_person_id, entry=entry, locale=locale
+    )
     changes = {"recipients": (None, len(recipients)), "variant": (None, variant)}
     await definitions.log(session, campaign, "campaign.tested", changes, by=by)
     return copies

@@ -1,6 +1,7 @@
 """Test copies of a template, for who looks at them first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from core.actor import Actor
@@ -11,13 +12,15 @@ from services.marketing.test_sends import Copy
 from services.shared import activity
 
 
-async def send_copies(
+async def send_copies(  # noqa: PLR0913 - what a request may say, each by its name
     session: TenantSession,
     template_id: UUID,
     *,
     to: Sequence[str] | None,
     person_ids: Sequence[UUID] | None,
     as_person_id: UUID | None = None,
+    entry: Mapping[str, Any] | None = None,
+    locale: str | None = None,
     by: Actor,
 ) -> list[Copy]:
     """Send copies of the current version; see `test_sends`.
@@ -29,7 +32,9 @@ async def send_copies(
     saved = await store.get(session, template_id)
     channel = saved.template.channel
     recipients = await test_sends.recipients(session, channel, to=to, person_ids=person_ids)
-    copies = await test_sends.send(session, channel, [(None, saved.version)], recipients, as_person_id=as_person_id)
+    copies = await test_sends.send(
+        session, channel, [(None, saved.version)], recipients, as_person_id=as_person_id, entry=entry, locale=locale
+    )
     changes = {"recipients": (None, len(recipients)), "version": (None, saved.version.number)}
     await activity.record(
         session, by=by, subject_type="template", subject_id=template_id, type="template.tested", changes=changes
