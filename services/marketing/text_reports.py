@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import select
 
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import InvalidError
-from models import PersonIdentifier
+from models import Message, PersonIdentifier
 from services.identity import consent, normalize
 from services.identity.consent import Choice
 from services.identity.topics import ALL
@@ -20,6 +21,7 @@ STOP: Final = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUI
 START: Final = frozenset({"START", "UNSTOP"})
 SOURCE: Final = "sms_reply"
 
+_TAKEN: Final = ("sent", "delivered", "in_doubt")
 _FOR_GOOD: Final = frozenset({"21610", "21614", "30005", "30006", "30011"})
 """Opted out at Twilio, no mobile number, unknown number, a landline, no MMS: it will not be otherwise tomorrow."""
 
@@ -78,6 +80,27 @@ async def _answer(session: TenantSession, sid: str, form: Mapping[str, str], by:
     status: consent.Chosen = "opted_out" if said in STOP else "opted_in"
     choice = Choice("sms", ALL, status, SOURCE, evidence=evidence, proof="proven")
     await consent.choose(session, person_id, [choice], by=by)
+    if said in STOP:
+        await _mark(session, person_id, number)
+
+
+async def _mark(session: TenantSession, person_id: UUID, number: str) -> None:
+    """Let the message know that was answered by STOP: the last one that went to the number."""
+    answered = (
+        select(Message.id, Message.unsubscribed_at)
+        .where(
+            Message.tenant_id == session.tenant_id,
+            Message.person_id == person_id,
+            Message.channel == "sms",
+            Message.address == number,
+            Message.status.in_(_TAKEN),
+        )
+        .order_by(Message.id.desc())
+        .limit(1)
+    )
+    found = (await session.execute(answered)).one_or_none()
+    if found is not None and found.unsubscribed_at is None:
+        await feedback.react(session, [Reaction(found.id, "unsubscribed")])
 
 
 def _number(text: str) -> str | None:

@@ -97,6 +97,12 @@ class Whole:
 
         return await eventually(told)
 
+    async def a_while_later(self) -> None:
+        """Have what was sent be sent a while ago: nobody follows a link at once."""
+        async with self.marketing.superuser() as connection:
+            ago = "UPDATE message SET sent_at = sent_at - interval '1 minute' WHERE tenant_id = $1"
+            await connection.execute(ago, self.marketing.tenant_id)
+
     async def twilio_says(self, account: dict[str, Any], **form: str) -> None:
         """Report something as Twilio does."""
         url: str = account["webhook_url"]
