@@ -1,5 +1,6 @@
 """A server to send to, and a database that only the test's own sender reads."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from core.database import Database
 from core.settings import Settings
+from sender.page_run import PageRun
 from tests.sender.support import MailServer, serving
 
 
@@ -20,6 +22,19 @@ def mail_server_kind() -> type[MailServer]:
 async def mail_server(mail_server_kind: type[MailServer]) -> AsyncGenerator[MailServer]:
     async with serving(mail_server_kind()) as server:
         yield server
+
+
+@pytest.fixture
+def halted(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set once a sender of this process was told to stop in the midst of a page."""
+    told, halt = asyncio.Event(), PageRun.halt
+
+    def tell(run: PageRun) -> None:
+        halt(run)
+        told.set()
+
+    monkeypatch.setattr(PageRun, "halt", tell)
+    return told
 
 
 @pytest.fixture

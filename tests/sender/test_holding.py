@@ -17,6 +17,7 @@ from models import CampaignRun, Message, MessagePage, Person
 from sender.policy import Policy
 from services.marketing import holding, queueing
 from services.tenancy import tenants
+from tests.eventually import PATIENCE
 from tests.factories.marketing import add_run
 from tests.sender.support import MailServer, open_pages, queue_for, sending, statuses, until
 
@@ -59,7 +60,7 @@ async def _count(database: Database, tenant_id: UUID, status: str) -> int:
 
 
 async def test_a_page_being_sent_stops_when_it_is_paused_and_goes_on_exactly_there(
-    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer, halted: asyncio.Event
 ) -> None:
     """Resume restarted from the top (listmonk#2313): two thirds got several copies, a third none."""
     names = [f"p{number}" for number in range(300)]
@@ -69,7 +70,7 @@ async def test_a_page_being_sent_stops_when_it_is_paused_and_goes_on_exactly_the
     async with sending(database, smtp_settings):
         await until(lambda: _waiting(mail_server))
         await _status(database, tenant_id, run_id, "paused")
-        await until(lambda: _halted(database, tenant_id, mail_server))
+        await _let_through(database, tenant_id, mail_server, halted)
         sent = await _count(database, tenant_id, "sent")
         assert 0 < sent < 300
         assert len(mail_server.received) == sent
@@ -83,18 +84,23 @@ async def _waiting(mail_server: MailServer) -> bool:
     return mail_server.waiting > 0
 
 
-async def _halted(database: Database, tenant_id: UUID, mail_server: MailServer) -> bool:
-    """Let the mails begun through once the sender had time to hear of the pause; say whether the page is free."""
+async def _let_through(database: Database, tenant_id: UUID, mail_server: MailServer, halted: asyncio.Event) -> None:
+    """Have the mails begun answered once the sender has heard that it is to stop, and return when the page is free."""
+    async with asyncio.timeout(PATIENCE):
+        await halted.wait()
+    assert mail_server.hold is not None
+    mail_server.hold.set()
+    await until(lambda: _free(database, tenant_id))
+
+
+async def _free(database: Database, tenant_id: UUID) -> bool:
     async with database.tenant(tenant_id) as session:
         owners = select(func.count(MessagePage.lease_owner)).where(MessagePage.tenant_id == tenant_id)
-        if mail_server.hold is not None:
-            await asyncio.sleep(0.2)  # what a notification needs at most
-            mail_server.hold.set()
         return not await session.scalar(owners)
 
 
 async def test_a_cancelled_run_sends_no_further_mail_and_says_so_of_each(
-    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer
+    database: Database, tenant_id: UUID, smtp_settings: Settings, mail_server: MailServer, halted: asyncio.Event
 ) -> None:
     names = [f"p{number}" for number in range(300)]
     await queue_for(database, tenant_id, names)
@@ -103,7 +109,7 @@ async def test_a_cancelled_run_sends_no_further_mail_and_says_so_of_each(
     async with sending(database, smtp_settings):
         await until(lambda: _waiting(mail_server))
         await _status(database, tenant_id, run_id, "cancelled")
-        await until(lambda: _halted(database, tenant_id, mail_server))
+        await _let_through(database, tenant_id, mail_server, halted)
         await until(lambda: _none_open(database, tenant_id))
     found = list((await statuses(database, tenant_id)).values())
     sent = found.count(("sent", None))

@@ -13,6 +13,8 @@ from core.database import Database
 from core.settings import Settings
 from tests.sender.support import MailServer, open_pages, queue_for, statuses, until
 
+LONG = 90
+"""Seconds: processes start slowly where many do."""
 NAMES = [f"p{number}" for number in range(700)]
 
 
@@ -31,14 +33,14 @@ async def test_senders_share_the_work_and_one_that_dies_is_replaced(
         sys.executable, "-m", "cli", "sender", "--processes", "2", cwd=Path(__file__).parents[2], env=environment
     )
     try:
-        await until(lambda: _received(mail_server, 50), seconds=60)
-        first = psutil.Process(running.pid).children()
-        assert len(first) == 2
-        first[0].kill()
-        await until(lambda: _finished(database, tenant_id), seconds=60)
-        await until(lambda: _replaced(running.pid, first[0].pid), seconds=20)
+        await until(lambda: _received(mail_server, 50), seconds=LONG)
+        await until(lambda: _two(running.pid), seconds=LONG)
+        killed = psutil.Process(running.pid).children()[0]
+        killed.kill()
+        await until(lambda: _finished(database, tenant_id), seconds=LONG)
+        await until(lambda: _replaced(running.pid, killed.pid), seconds=LONG)
         running.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(running.wait(), 20) == 0
+        assert await asyncio.wait_for(running.wait(), LONG) == 0
     finally:
         if running.returncode is None:
             running.kill()
@@ -48,6 +50,10 @@ async def test_senders_share_the_work_and_one_that_dies_is_replaced(
     assert len(in_doubt) <= 20
     assert {status for status, _ in found.values()} <= {"sent", "in_doubt"}
     assert len(mail_server.recipients) == len(set(mail_server.recipients))
+
+
+async def _two(parent: int) -> bool:
+    return len(psutil.Process(parent).children()) == 2
 
 
 async def _received(server: MailServer, count: int) -> bool:
