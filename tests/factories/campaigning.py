@@ -221,10 +221,10 @@ class Campaigning:
             await runs.wake(session, await self.run(campaign_id))
         await self.owed()
 
-    async def occur(self, campaign_id: UUID, name: str) -> None:
-        """Let Temporal's schedule come, at the same minute each time."""
+    async def occur(self, campaign_id: UUID, name: str, at: datetime = datetime(2030, 1, 1, 9, tzinfo=UTC)) -> None:
+        """Let Temporal's schedule come, for the same moment each time."""
         assert self.client is not None
-        due = SearchAttributePair(SCHEDULED_AT, datetime(2030, 1, 1, 9, tzinfo=UTC))
+        due = SearchAttributePair(SCHEDULED_AT, at)
         await self.client.execute_workflow(
             OCCURRENCE_WORKFLOW,
             OccurrenceInput(tenant_id=self.marketing.tenant_id, campaign_id=campaign_id),
