@@ -1,7 +1,7 @@
 """What people look like in requests and answers."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -194,6 +194,9 @@ class FactOut(Strict):
 
     fact: Literal[
         "order",
+        "deal.won",
+        "deal.open",
+        "deal",
         "form.submitted",
         "consent",
         "organization.contact",
@@ -331,13 +334,47 @@ class ComputedOut(Strict):
         )
 
 
+class DealSeenOut(Strict):
+    """A deal that the person has a part in."""
+
+    id: UUID
+    title: str
+    status: Literal["open", "won", "lost"]
+    pipeline: str
+    """By its key, as the stage."""
+    stage: str
+    amount: Money
+    close_date: date | None
+    closed_at: datetime | None
+    primary: bool
+    """Whether the person is the primary one; else a contact, of this `role`."""
+    role: str | None
+
+    @classmethod
+    def of(cls, deal: profile.DealSeen) -> Self:
+        """Return the answer for a deal."""
+        return cls(
+            id=deal.id,
+            title=deal.title,
+            status=deal.status,  # pyright: ignore[reportArgumentType]  # one of them, as the table demands
+            pipeline=deal.pipeline,
+            stage=deal.stage,
+            amount=Money.of(deal.amount_minor, deal.currency),
+            close_date=deal.close_date,
+            closed_at=deal.closed_at,
+            primary=deal.is_primary,
+            role=deal.role,
+        )
+
+
 class ProfileOut(Strict):
     """Everything known of a person, on one page."""
 
     identity: PersonOut
     customer: CustomerOut
     computed: ComputedOut
-    deals: list[dict[str, JsonValue]]
+    deals: list[DealSeenOut]
+    """The newest 20 that the person is the primary one or a contact of."""
     campaigns: CampaignsOut
     segments: list[str]
     """Keys of the segments the person is in now."""
@@ -359,7 +396,7 @@ class ProfileOut(Strict):
                 last_order_at=bought.last_order_at,
             ),
             computed=ComputedOut.of(loaded),
-            deals=[],
+            deals=[DealSeenOut.of(deal) for deal in loaded.deals],
             campaigns=CampaignsOut(
                 enrolled=list(loaded.enrolled),
                 email_engagement=EngagementOut(

@@ -46,9 +46,12 @@ JOIN pipeline p ON p.tenant_id = d.tenant_id AND p.id = d.pipeline_id
 """
 DEAL_PEOPLE = """
 CREATE VIEW crm_deal_people WITH (security_invoker = true) AS
-SELECT tenant_id, id AS deal_id, person_id, NULL::text AS role, true AS is_primary FROM deal WHERE person_id IS NOT NULL
+SELECT tenant_id, id AS deal_id, person_id, NULL::text AS role, true AS is_primary, status
+FROM deal WHERE person_id IS NOT NULL
 UNION ALL
-SELECT tenant_id, deal_id, person_id, role, false FROM deal_contact
+SELECT c.tenant_id, c.deal_id, c.person_id, c.role, false,
+       (SELECT d.status FROM deal d WHERE d.tenant_id = c.tenant_id AND d.id = c.deal_id)
+FROM deal_contact c
 """
 COMMUNICATION_FACTS = """
 CREATE OR REPLACE VIEW marketing_communication_facts WITH (security_invoker = true) AS

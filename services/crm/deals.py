@@ -318,7 +318,11 @@ async def _write_back(session: TenantSession, judged: Judged, *, by: Actor) -> N
             fields["products"] = (None, len(one.lines))
         entries.append(NewActivity("deal", one.after["id"], DEAL_UPDATED, fields))
         stage = known[one.after["stage_id"]]
-        events.append(telling.event(DEAL_UPDATED, one.after, stage, fields=sorted(fields)))
+        # whose deal it was is concerned as well
+        told: dict[str, Any] = {"fields": sorted(fields)}
+        if one.before["person_id"] in one.people:
+            told["former_person_id"] = str(one.before["person_id"])
+        events.append(telling.event(DEAL_UPDATED, one.after, stage, **told))
     await activity.record_all(session, entries, by=by)
     await publish(session, events)
     await lifecycle.recompute(session, sorted({person_id for one in written for person_id in one.people}))

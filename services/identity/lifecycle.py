@@ -2,13 +2,13 @@
 
 | role | facts |
 | --- | --- |
-| customer | an order placed and not wholly refunded |
+| customer | an order placed and not wholly refunded, or a won deal whose primary person it is |
 | lead | a submitted form, at any time; or by hand |
-| contact | a link to an organization that holds today; or by hand |
+| contact | a link to an organization that holds today, or to a deal; or by hand |
 | vendor, employee | a link of that kind that holds today; or by hand |
 
-The stage is the highest that a fact gives: `customer`, `qualified` (by hand, or by score), `lead`, `subscriber` (an
-opt-in on any channel), else `visitor`.
+The stage is the highest that a fact gives: `customer`, `opportunity` (the primary person of an open deal), `qualified`
+(by hand, or by score), `lead`, `subscriber` (an opt-in on any channel), else `visitor`.
 """
 
 from collections.abc import Collection, Sequence
@@ -55,12 +55,20 @@ _RECOMPUTE = text("""
              p.is_customer, p.is_lead, p.is_contact, p.is_vendor,
              p.is_employee,
              EXISTS (SELECT FROM commerce_order_facts o
-                     WHERE o.tenant_id = :tenant AND o.person_id = p.id AND o.counts) AS customer,
+                     WHERE o.tenant_id = :tenant AND o.person_id = p.id AND o.counts)
+               OR EXISTS (SELECT FROM crm_deal_people d
+                          WHERE d.tenant_id = :tenant AND d.person_id = p.id AND d.is_primary
+                            AND d.status = 'won') AS customer,
+             EXISTS (SELECT FROM crm_deal_people d
+                     WHERE d.tenant_id = :tenant AND d.person_id = p.id AND d.is_primary
+                       AND d.status = 'open') AS opportunity,
              'lead' = ANY(p.roles_by_hand)
                OR EXISTS (SELECT FROM event e
                           WHERE e.tenant_id = :tenant AND e.person_id = p.id AND e.type = 'form.submitted') AS lead,
              'contact' = ANY(p.roles_by_hand)
                OR EXISTS (SELECT FROM organization_current_people l
+                          WHERE l.tenant_id = :tenant AND l.person_id = p.id)
+               OR EXISTS (SELECT FROM crm_deal_people l
                           WHERE l.tenant_id = :tenant AND l.person_id = p.id) AS contact,
              'vendor' = ANY(p.roles_by_hand)
                OR EXISTS (SELECT FROM organization_current_people l
@@ -78,6 +86,7 @@ _RECOMPUTE = text("""
     ),
     result AS (
       SELECT *, CASE WHEN customer THEN 'customer'
+                     WHEN opportunity THEN 'opportunity'
                      WHEN qualified_at IS NOT NULL OR scored THEN 'qualified'
                      WHEN lead THEN 'lead'
                      WHEN subscribed THEN 'subscriber'
@@ -131,7 +140,8 @@ _STALE = text("""
       AND p.id IN (SELECT d.person_id FROM organization_person d
                    WHERE d.tenant_id = :tenant AND (d.started_on IS NOT NULL OR d.ended_on IS NOT NULL))
       AND (p.is_contact, p.is_vendor, p.is_employee) IS DISTINCT FROM
-          ('contact' = ANY(p.roles_by_hand) OR l.contact,
+          ('contact' = ANY(p.roles_by_hand) OR l.contact
+             OR EXISTS (SELECT FROM crm_deal_people d WHERE d.tenant_id = :tenant AND d.person_id = p.id),
            'vendor' = ANY(p.roles_by_hand) OR l.vendor,
            'employee' = ANY(p.roles_by_hand) OR l.employee)
     ORDER BY p.id LIMIT :limit
@@ -208,6 +218,19 @@ _FACTS = text("""
      FROM commerce_order_facts o WHERE o.tenant_id = :tenant AND o.person_id = :person AND o.counts
      ORDER BY o.placed_at LIMIT 1)
     UNION ALL
+    (SELECT 'deal.won', d.id::text, d.closed_at
+     FROM crm_deal_facts d WHERE d.tenant_id = :tenant AND d.person_id = :person AND d.status = 'won'
+     ORDER BY d.closed_at, d.id LIMIT 1)
+    UNION ALL
+    (SELECT 'deal.open', d.id::text, d.created_at
+     FROM crm_deal_facts d WHERE d.tenant_id = :tenant AND d.person_id = :person AND d.status = 'open'
+     ORDER BY d.created_at, d.id LIMIT 1)
+    UNION ALL
+    (SELECT 'deal', l.deal_id::text, d.created_at
+     FROM crm_deal_people l JOIN crm_deal_facts d ON d.tenant_id = :tenant AND d.id = l.deal_id
+     WHERE l.tenant_id = :tenant AND l.person_id = :person
+     ORDER BY d.created_at, d.id LIMIT 1)
+    UNION ALL
     (SELECT 'form.submitted', e.id::text, e.occurred_at
      FROM event e WHERE e.tenant_id = :tenant AND e.person_id = :person AND e.type = 'form.submitted'
      ORDER BY e.occurred_at LIMIT 1)
@@ -234,9 +257,10 @@ class Fact:
     """Why a role or a stage holds."""
 
     fact: str
-    """`order`, `form.submitted`, `consent`, `organization.KIND`, `score` or `by_hand`."""
+    """`order`, `deal.won`, `deal.open`, `deal`, `form.submitted`, `consent`, `organization.KIND`, `score` or
+    `by_hand`."""
     reference: str | None
-    """The order's key, the event's id, `channel:topic`, the organization's id, or the score."""
+    """The order's key, the deal's or event's id, `channel:topic`, the organization's id, or the score."""
     at: datetime | None
 
 
@@ -254,10 +278,11 @@ async def explain(session: TenantSession, person: Person) -> Explanation:
     rows = await session.execute(_FACTS, {"tenant": session.tenant_id, "person": person.id})
     facts = {row.fact: [Fact(row.fact, row.reference, row.at)] for row in rows}
     roles = {role: [Fact("by_hand", None, None)] if role in person.roles_by_hand else [] for role in ROLES}
-    roles["customer"] = facts.get("order", [])
+    roles["customer"] = facts.get("order", []) + facts.get("deal.won", [])
     roles["lead"] = facts.get(FORM_SUBMITTED, []) + roles["lead"]
     links = {kind: facts.get(f"organization.{kind}", []) for kind in LINK_KINDS}
-    roles["contact"] = [fact for found in links.values() for fact in found] + roles["contact"]
+    of_links = [fact for found in links.values() for fact in found]
+    roles["contact"] = of_links + facts.get("deal", []) + roles["contact"]
     for kind in ("vendor", "employee"):
         roles[kind] = links[kind] + roles[kind]
     stages: dict[str, list[Fact]] = {stage: [] for stage in STAGES}
@@ -265,5 +290,6 @@ async def explain(session: TenantSession, person: Person) -> Explanation:
     stages["lead"] = roles["lead"]
     stages["qualified"] = [Fact("by_hand", None, person.qualified_at)] if person.qualified_at else []
     stages["qualified"] += facts.get("score", [])
+    stages["opportunity"] = facts.get("deal.open", [])
     stages["customer"] = roles["customer"]
     return Explanation(person.lifecycle_stage, roles, stages)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from core.errors import NotFoundError
 from services.identity import directory, reading, timeline
 
 NEWEST_ACTIVITIES: Final = 20
+NEWEST_DEALS: Final = 20
 
 # One statement, so one round trip and one snapshot. It begins with whom the id means: that of somebody merged away
 # means the winner.
@@ -28,6 +29,11 @@ STATEMENT: Final = reading.numbered(
       ARRAY(SELECT ROW(t.currency, t.order_count, t.spent_minor, t.last_order_at)
             FROM commerce_customer_totals t WHERE t.tenant_id = :tenant AND t.person_id = :person
             ORDER BY t.currency) AS totals,
+      ARRAY(SELECT ROW(d.id, d.title, d.status, d.pipeline_key, d.stage_key, d.amount_minor, d.currency::text,
+                       d.close_date, d.closed_at, l.is_primary, l.role)
+            FROM crm_deal_people l JOIN crm_deal_facts d ON d.tenant_id = :tenant AND d.id = l.deal_id
+            WHERE l.tenant_id = :tenant AND l.person_id = :person
+            ORDER BY d.created_at DESC, d.id DESC LIMIT {NEWEST_DEALS}) AS deals,
       ARRAY(SELECT n.journey_key FROM marketing_enrollment_facts n
             WHERE n.tenant_id = :tenant AND n.subject_type = 'person' AND n.subject_id = :person
             GROUP BY n.journey_key ORDER BY max(n.entered_at) DESC, n.journey_key) AS enrolled,
@@ -85,11 +91,33 @@ class Engagement:
 
 
 @dataclass(frozen=True, slots=True)
+class DealSeen:
+    """A deal that the person has a part in."""
+
+    id: UUID
+    title: str
+    status: str
+    pipeline: str
+    """By its key, as the stage."""
+    stage: str
+    amount_minor: int
+    currency: str
+    close_date: date | None
+    closed_at: datetime | None
+    is_primary: bool
+    """Whether the person is the primary one."""
+    role: str | None
+    """Of one who is not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """Everything on one page."""
 
     identity: directory.Shown
     customer: Customer
+    deals: Sequence[DealSeen]
+    """The newest."""
     enrolled: Sequence[str]
     """Keys of the journeys the person is or was in, the last entered first."""
     segments: Sequence[str]
@@ -110,6 +138,7 @@ async def load(connection: reading.Connection, tenant_id: UUID, person_id: UUID)
     return Profile(
         reading.shown(row),
         _customer(row["base_currency"], row["totals"]),
+        [DealSeen(*deal) for deal in row["deals"]],
         row["enrolled"],
         row["segments"],
         Engagement(*row["engagement"]),

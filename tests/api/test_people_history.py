@@ -1,6 +1,6 @@
 """Profile, timeline and log of a person: the story as a caller reads it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +12,13 @@ from api.paging import encode_cursor
 from core.actor import CLI
 from core.database import Database
 from models import Activity, Event
+from services.crm.deal_fields import Contact
 from services.identity import lifecycle, merging, people, scoring
 from services.marketing.segments import definitions, membership
 from tests.factories.marketing import Marketing
 from tests.factories.scoring import add_rule
 from tests.factories.segmenting import Segments
+from tests.factories.selling import Selling
 from tests.services.identity.histories import add_enrollments, add_events, add_messages, add_order
 from tests.services.identity.statements import recorded
 
@@ -94,6 +96,39 @@ async def test_the_profile_names_the_segments_the_person_is_in_now(
         await membership.remove(session, await definitions.find(session, "vip"), [ann], by=CLI)
         await merging.merge(session, ann, bob, by=CLI)
     assert await shown(ann) == await shown(bob) == ["beta", "known", "other", "vip"]
+
+
+async def test_the_profile_shows_the_newest_deals(client: AsyncClient, database: Database, tenant_id: UUID) -> None:
+    selling = Selling(database, tenant_id)
+    stages = await selling.pipeline()
+    await selling.rate("USD", "0.5")
+    ann, bob = [await selling.person(f"{name}@shop.example") for name in ("ann", "bob")]
+    fields = {"amount_minor": 1250, "currency": "USD", "close_date": date(2027, 1, 31)}
+    first = await selling.deal(
+        stages["new"], person_id=ann, contacts=[Contact(person_id=bob, role="champion")], **fields
+    )
+    second = await selling.deal(stages["won"], person_id=bob, title="Racks")
+    shown = {
+        "id": str(first),
+        "title": "Shelves",
+        "status": "open",
+        "pipeline": "sales",
+        "stage": "new",
+        "amount": {"amount": "12.50", "currency": "USD"},
+        "close_date": "2027-01-31",
+        "closed_at": None,
+        "primary": True,
+        "role": None,
+    }
+    assert (await client.get(f"/v1/people/{ann}/profile")).json()["deals"] == [shown]
+    profile = (await client.get(f"/v1/people/{bob}/profile")).json()
+    assert profile["identity"]["lifecycle_stage"] == "customer"
+    assert [deal["id"] for deal in profile["deals"]] == [str(second), str(first)]
+    assert profile["deals"][1] == {**shown, "primary": False, "role": "champion"}
+    told = [entry["type"] for entry in profile["activities"]]
+    assert {"deal.created", "deal.won"} <= set(told)
+    facts = (await client.get(f"/v1/people/{bob}/lifecycle")).json()
+    assert [fact["fact"] for fact in facts["stages"]["customer"]] == ["deal.won"]
 
 
 async def test_the_profile_of_somebody_new_is_whole(client: AsyncClient) -> None:

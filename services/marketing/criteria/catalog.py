@@ -41,9 +41,9 @@ _KINDS: Final = {
     "numeric": Kind.NUMERIC,
     "boolean": Kind.BOOLEAN,
     "timestamptz": Kind.INSTANT,
+    "date": Kind.DATE,
     "uuid": Kind.UUID,
     "jsonb": Kind.JSON,
-    "date": Kind.DATE,
 }
 
 
@@ -69,22 +69,22 @@ VIEWS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             timestamptz="occurred_at received_at",
             boolean="live",
         ),
-        "deals": _view(
-            uuid="person_id deal_id organization_id owner_id",
-            text="title pipeline_key stage_key status currency lost_reason source",
-            numeric="amount",
-            bigint="probability",
-            date="close_date",
-            timestamptz="closed_at stage_entered_at created_at updated_at",
-            jsonb="attributes",
-            boolean="rotting",
-        ),
         "orders": _view(
             uuid="person_id",
             text="order_key currency",
             numeric="total refunded",
             boolean="counts",
             timestamptz="placed_at",
+        ),
+        "deals": _view(
+            uuid="person_id deal_id organization_id owner_id",
+            text="title pipeline_key stage_key status currency base_currency lost_reason source",
+            numeric="amount base_amount",
+            bigint="probability",
+            date="close_date",
+            timestamptz="closed_at stage_entered_at created_at updated_at",
+            jsonb="attributes",
+            boolean="rotting",
         ),
         "consents": _view(uuid="person_id", text="channel topic status source", timestamptz="changed_at"),
         "messages": _view(

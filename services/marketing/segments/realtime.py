@@ -14,6 +14,9 @@ from sqlalchemy.types import Uuid
 from contracts.events import (
     ASSOCIATION_CREATED,
     ASSOCIATION_DELETED,
+    DEAL_UPDATED,
+    EXCHANGE_RATE_DELETED,
+    EXCHANGE_RATE_SET,
     LINK_UPDATED,
     ORGANIZATION_DELETED,
     ORGANIZATION_UPDATED,
@@ -27,6 +30,7 @@ from contracts.events import (
     PERSON_UNLINKED,
     PERSON_UNMERGED,
     PERSON_UPDATED,
+    PIPELINE_UPDATED,
     RECORD_CREATED,
     RECORD_UPDATED,
     SEGMENT_ENTERED,
@@ -39,7 +43,7 @@ from core.database import TenantSession
 from models import Segment, SegmentDependency, Tenant
 from services.events.bus import Consumer, EventRow
 from services.marketing.segments import freshness, membership, refreshing
-from services.marketing.segments.rules import EVERYBODY, ORDER, ORGANIZATION, TIME_ZONE, Dependency
+from services.marketing.segments.rules import DEAL, EVERYBODY, ORDER, ORGANIZATION, TIME_ZONE, Dependency
 from services.shared import schedules
 from services.shared.prepared import fetch
 
@@ -62,11 +66,16 @@ _NAMING: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 """Kind of what changed, and the property that names it."""
+_OF_ALL_DEALS: Final = frozenset({EXCHANGE_RATE_DELETED, EXCHANGE_RATE_SET, PIPELINE_UPDATED})
+"""What changes deals of nobody in particular: what they are worth, the keys of where they stand, when they rot."""
 _COLUMNS: Final[Mapping[str, str]] = MappingProxyType({"qualified": "qualified_at"})
 """Fields whose changes are told by another name than conditions have for them."""
 _OF_LINKED: Final = text("""
     SELECT organization_id AS thing, person_id FROM organization_person
     WHERE tenant_id = :tenant AND organization_id = ANY(:things)
+""").bindparams(bindparam("things", type_=ARRAY(Uuid)))
+_OF_DEALS: Final = text("""
+    SELECT id AS thing, person_id FROM deal WHERE tenant_id = :tenant AND id = ANY(:things) AND person_id IS NOT NULL
 """).bindparams(bindparam("things", type_=ARRAY(Uuid)))
 _OF_RECORDS: Final = text("""
     SELECT from_record_id AS thing, to_person_id AS person_id FROM association
@@ -75,6 +84,12 @@ _OF_RECORDS: Final = text("""
     SELECT to_record_id, from_person_id FROM association
     WHERE tenant_id = :tenant AND to_record_id = ANY(:things) AND from_person_id IS NOT NULL
 """).bindparams(bindparam("things", type_=ARRAY(Uuid)))
+_LOOK_UP: Final = MappingProxyType(
+    {ORGANIZATION.kind: _OF_LINKED, DEAL.kind: _OF_DEALS, Dependency("record").kind: _OF_RECORDS}
+)
+"""Whose the things of a kind are."""
+_TOUCHING: Final = frozenset({"communication", "task"})
+"""First words of types that tell of something done about a deal, where they name one: it does not rot then."""
 
 _DEPENDENTS: Final = """
 SELECT d.kind, d.name, d.segment_id
@@ -102,12 +117,18 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     for event in events:
         if event.type == TENANT_UPDATED:
             await _recompute(session, event)
+    if any(event.type in _OF_ALL_DEALS for event in events):
+        await _recompute_all(session, DEAL.kind, [DEAL.name])
 
 
 async def _heard(session: TenantSession, events: Sequence[EventRow]) -> Heard:
     heard: Heard = defaultdict(lambda: defaultdict(list))
     of_things: dict[Dependency, dict[UUID, list[EventRow]]] = defaultdict(lambda: defaultdict(list))
     for event in events:
+        for deal_id in _deals(event):
+            of_things[DEAL][deal_id].append(event)
+        if event.type == DEAL_UPDATED and "former_person_id" in event.properties:
+            heard[DEAL][UUID(event.properties["former_person_id"])].append(event)
         if event.person_id is not None:
             for changed in _changed(event):
                 heard[changed][event.person_id].append(event)
@@ -116,17 +137,26 @@ async def _heard(session: TenantSession, events: Sequence[EventRow]) -> Heard:
         elif event.type in {RECORD_CREATED, RECORD_UPDATED}:
             of_things[Dependency("record", str(event.properties.get("object")))][event.subject_id].append(event)
     for changed, by_thing in of_things.items():
-        statement = _OF_LINKED if changed == ORGANIZATION else _OF_RECORDS
-        rows = await session.execute(statement, {"tenant": session.tenant_id, "things": sorted(by_thing)})
+        rows = await session.execute(_LOOK_UP[changed.kind], {"tenant": session.tenant_id, "things": sorted(by_thing)})
         for row in rows:
             heard[changed][row.person_id] += by_thing[row.thing]
     return heard
+
+
+def _deals(event: EventRow) -> Iterator[UUID]:
+    """Yield the deal that an event is about, or touches: as a task or a communication does, that has one."""
+    if event.subject_type == DEAL.kind:
+        yield event.subject_id
+    elif event.type.partition(".")[0] in _TOUCHING and "deal_id" in event.properties:
+        yield UUID(event.properties["deal_id"])
 
 
 def _changed(event: EventRow) -> Iterator[Dependency]:
     """Yield what an event about a person may have changed."""
     yield Dependency("event", event.type)
     yield from _ALWAYS.get(event.type, ())
+    if event.subject_type == DEAL.kind:
+        yield DEAL
     if event.type == PERSON_UPDATED:
         for field in event.properties.get("fields", ()):
             # Below an attribute, it is the attribute that changed.
@@ -169,6 +199,10 @@ async def _recompute(session: TenantSession, event: EventRow) -> None:
     if TIME_ZONE.name in fields:
         zone = await session.scalar(select(Tenant.time_zone).where(Tenant.id == session.tenant_id))
         await schedules.move(session, workflow=WORKFLOW, time_zone=zone or "UTC")
+    await _recompute_all(session, "tenant", fields)
+
+
+async def _recompute_all(session: TenantSession, kind: str, names: Sequence[str]) -> None:
     rows = await session.scalars(
         select(Segment)
         .where(
@@ -177,8 +211,8 @@ async def _recompute(session: TenantSession, event: EventRow) -> None:
             Segment.id.in_(
                 select(SegmentDependency.segment_id).where(
                     SegmentDependency.tenant_id == session.tenant_id,
-                    SegmentDependency.kind == "tenant",
-                    SegmentDependency.name.in_(fields),
+                    SegmentDependency.kind == kind,
+                    SegmentDependency.name.in_(names),
                 )
             ),
         )

@@ -10,6 +10,8 @@ from core.database import TenantSession
 from core.ids import new_id
 from models import (
     Cohort,
+    Deal,
+    DealContact,
     Enrollment,
     Event,
     Journey,
@@ -17,6 +19,8 @@ from models import (
     Message,
     OrderFact,
     Person,
+    Pipeline,
+    PipelineStage,
     Template,
     TemplateVersion,
 )
@@ -70,6 +74,24 @@ async def add_order(
         )
     )
     await session.flush()
+
+
+async def add_deal(session: TenantSession, person_id: UUID | None, status: str, *, contact: UUID | None = None) -> UUID:
+    """Add a deal of this status, in a pipeline of its own."""
+    tenant, pipeline, stage, deal = session.tenant_id, new_id(), new_id(), new_id()
+    session.add(Pipeline(tenant_id=tenant, id=pipeline, key=f"p{pipeline}", name="Sales"))
+    await session.flush()
+    kind = {"key": status, "name": status, "kind": status, "position": 1, "probability": 50}
+    session.add(PipelineStage(tenant_id=tenant, id=stage, pipeline_id=pipeline, **kind))
+    await session.flush()
+    closed = None if status == "open" else LONG_AGO
+    place = {"pipeline_id": pipeline, "stage_id": stage, "status": status, "closed_at": closed, "currency": "EUR"}
+    session.add(Deal(tenant_id=tenant, id=deal, title="Shelves", person_id=person_id, created_at=LONG_AGO, **place))
+    await session.flush()
+    if contact is not None:
+        session.add(DealContact(tenant_id=tenant, id=new_id(), deal_id=deal, person_id=contact, role="champion"))
+        await session.flush()
+    return deal
 
 
 async def add_enrollments(session: TenantSession, person_id: UUID, journey_keys: Sequence[str]) -> list[UUID]:

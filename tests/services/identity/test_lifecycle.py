@@ -15,11 +15,14 @@ from core.actor import CLI
 from core.database import Database, TenantSession
 from core.ids import new_id
 from models import Consent, Event, Person, Tenant
+from services.crm import deals
+from services.crm.deal_fields import Contact, DealChange
 from services.events.bus import EventRow
-from services.identity import consent, lifecycle, people
+from services.identity import consent, lifecycle, merging, people, unmerging
 from services.identity.consent import Choice
 from services.identity.people import PersonChange
-from tests.services.identity.histories import LONG_AGO, add_events, add_order, add_people
+from tests.factories.selling import Selling
+from tests.services.identity.histories import LONG_AGO, add_deal, add_events, add_order, add_people
 from tests.services.identity.statements import recorded
 
 FACTS = (
@@ -32,6 +35,10 @@ FACTS = (
     "lead_by_hand",
     "vendor_by_hand",
     "qualified",
+    "open_deal",
+    "won_deal",
+    "lost_deal",
+    "deal_of_another",
 )
 
 
@@ -57,6 +64,10 @@ async def add_fact(session: TenantSession, person_id: UUID, fact: str) -> None:
             await add_order(session, person_id, f"o{person_id}", minor=1000, refunded=400)
         case "refunded_order":
             await add_order(session, person_id, f"r{person_id}", minor=1000, refunded=1000)
+        case "open_deal" | "won_deal" | "lost_deal":
+            await add_deal(session, person_id, fact.removesuffix("_deal"))
+        case "deal_of_another":
+            await add_deal(session, None, "won", contact=person_id)
         case "form" | "page":
             await add_events(session, person_id, ["form.submitted" if fact == "form" else "page.viewed"])
         case "opt_in" | "opt_out":
@@ -85,16 +96,19 @@ async def add_fact(session: TenantSession, person_id: UUID, fact: str) -> None:
 def expected(facts: set[str]) -> tuple[str, tuple[bool, ...]]:
     """language.md, said a second time."""
     lead = bool(facts & {"form", "lead_by_hand"})
+    customer = bool(facts & {"order", "won_deal"})
+    contact = any("deal" in fact for fact in facts)
     stage = "visitor"
     for holds, name in (
         ("opt_in" in facts, "subscriber"),
         (lead, "lead"),
         ("qualified" in facts, "qualified"),
-        ("order" in facts, "customer"),
+        ("open_deal" in facts, "opportunity"),
+        (customer, "customer"),
     ):
         if holds:
             stage = name
-    return stage, ("order" in facts, lead, False, "vendor_by_hand" in facts, False)
+    return stage, (customer, lead, contact, "vendor_by_hand" in facts, False)
 
 
 @given(order=st.lists(st.sampled_from(FACTS), unique=True), recompute_after=st.sets(st.integers(0, len(FACTS))))
@@ -282,6 +296,64 @@ async def test_the_explanation_names_the_earliest_fact_of_each_kind(database: Da
     assert [fact.fact for fact in explanation.roles["employee"]] == ["by_hand"]
     assert [fact.reference for fact in explanation.stages["subscriber"]] == ["email:news"]
     assert explanation.stages["qualified"] == explanation.roles["vendor"] == []
+
+
+async def test_the_explanation_names_deals(database: Database, tenant_id: UUID) -> None:
+    async with database.tenant(tenant_id) as session:
+        (person_id,) = await add_people(session, 1)
+        won = await add_deal(session, person_id, "won")
+        opened = await add_deal(session, person_id, "open")
+        await add_deal(session, person_id, "lost")
+        await lifecycle.recompute(session, [person_id])
+        person = await session.get_one(Person, (tenant_id, person_id), populate_existing=True)
+        explanation = await lifecycle.explain(session, person)
+    assert explanation.lifecycle_stage == "customer"
+    told = {stage: [(fact.fact, fact.reference) for fact in facts] for stage, facts in explanation.stages.items()}
+    assert told["customer"] == [("deal.won", str(won))]
+    assert told["opportunity"] == [("deal.open", str(opened))]
+    assert [(fact.fact, fact.reference, fact.at) for fact in explanation.roles["contact"]] == [
+        ("deal", str(won), LONG_AGO)
+    ]
+    assert explanation.roles["customer"] == explanation.stages["customer"]
+
+
+async def test_merging_brings_the_stage_of_deals_and_undoing_takes_it_back(database: Database, tenant_id: UUID) -> None:
+    async with database.tenant(tenant_id) as session:
+        winner, loser = await add_people(session, 2)
+        await add_deal(session, loser, "open")
+        await lifecycle.recompute(session, [winner, loser])
+    async with database.tenant(tenant_id) as session:
+        merged = await merging.merge(session, winner, loser, by=CLI)
+        assert (await state(session, winner))[0] == "opportunity"
+    async with database.tenant(tenant_id) as session:
+        await unmerging.undo(session, merged.id, by=CLI)
+        assert (await state(session, winner))[0] == "visitor"
+        assert (await state(session, loser))[0] == "opportunity"
+
+
+async def test_a_deal_moves_the_stage_of_its_people(database: Database, tenant_id: UUID) -> None:
+    selling = Selling(database, tenant_id)
+    stages = await selling.pipeline()
+    ann, bob, con = [await selling.person(f"{name}@shop.example") for name in ("ann", "bob", "con")]
+
+    async def of(person_id: UUID) -> tuple[str, bool, bool]:
+        async with database.tenant(tenant_id) as session:
+            stage, (customer, _, contact, _, _) = await state(session, person_id)
+        return stage, customer, contact
+
+    deal_id = await selling.deal(stages["new"], person_id=ann, contacts=[Contact(person_id=con)])
+    assert await of(ann) == ("opportunity", False, True)
+    assert await of(con) == ("visitor", False, True), "a contact of a deal is not who buys"
+    async with selling.session() as session:
+        await deals.update(session, deal_id, DealChange({"person_id": bob}), by=CLI)
+    assert await of(ann) == ("visitor", False, False)
+    await selling.move([deal_id], stages["won"])
+    assert await of(bob) == ("customer", True, True)
+    await selling.move([deal_id], stages["new"])
+    assert await of(bob) == ("opportunity", False, True)
+    async with selling.session() as session:
+        await deals.remove(session, deal_id, by=CLI)
+    assert [await of(person) for person in (ann, bob, con)] == [("visitor", False, False)] * 3
 
 
 async def test_an_opt_out_by_link_moves_the_stage_once(database: Database, tenant_id: UUID) -> None:
