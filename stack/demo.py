@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import httpx
 
-from stack import demo_campaign, demo_people, demo_segments
+from stack import demo_campaign, demo_people, demo_sales, demo_segments
 from stack.demo_tenant import JOURNEYS, LEAD_FORM, TEMPLATES
 from stack.dev import DevInfo
 from stack.processes import StackError
@@ -67,6 +67,7 @@ class Demo:
         demo_segments.play(self, run=self._run, person_id=person_id)
         demo_people.play(self, run=self._run, person_id=person_id)
         demo_campaign.play(self, self, run=self._run, email=self._email)
+        demo_sales.play(self, person_id=person_id)
         profile: dict[str, Any] = self.until("the record of his mails", lambda: self._told_profile(person_id))
         self._report("\nThe profile, all of it from one record (of each activity just what and when):\n")
         activities = [{"type": activity["type"], "at": activity["at"]} for activity in profile["activities"]]
@@ -90,9 +91,10 @@ class Demo:
                 self.call("POST", f"/journeys/{key}/publish", {})
         demo_segments.prepare(self)
         demo_campaign.prepare(self)
+        demo_sales.prepare(self)
         self.tell(
             f"Tenant ready: {len(TEMPLATES) + 1} templates, {len(JOURNEYS) + 1} journeys published, a form, a write "
-            f"key, an object and {len(demo_segments.SEGMENTS)} segments."
+            f"key, an object, {len(demo_segments.SEGMENTS)} segments and a pipeline."
         )
 
     def _arrive(self) -> None:
