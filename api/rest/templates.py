@@ -4,15 +4,17 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Path, status
+from fastapi import Path, Query, status
 from pydantic import Field
 
-from api.dependencies import ActorDep, SessionDep, SettingsDep, requires
+from api.dependencies import ActorDep, DatabaseDep, PrincipalDep, SessionDep, SettingsDep, requires
 from api.fields import Key, Name, Strict
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.rest.campaign_shapes import CopiesOut, CopyOut
 from api.routing import Router
 from core.errors import InvalidError
+from core.settings import Settings
+from integrations import links
 from services.marketing import templates, templating
 
 router = Router(prefix="/templates", tags=["templates"])
@@ -334,16 +336,44 @@ async def preview(template_id: UUID, body: PreviewRequest, session: SessionDep, 
     return Preview.model_validate(shown)
 
 
+CheckLinks = Annotated[bool, Query(description="Also ask each link of a mail whether it leads somewhere; at most 50")]
+
+
 @router.post("/lint", dependencies=[requires("templates:read")])
-async def lint_unsaved(body: UnsavedLint, session: SessionDep) -> Findings:
+async def lint_unsaved(
+    body: UnsavedLint,
+    principal: PrincipalDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    check_links: CheckLinks = False,  # noqa: FBT002 - a query parameter
+) -> Findings:
     """Say what is wrong, or may be, with a text that is not saved: links, images, sizes, what marketing owes."""
-    return _findings(await templates.lint(session, body.channel, body.template.text(body.channel)))
+    text = body.template.text(body.channel)
+    async with database.tenant(principal.tenant_id) as session:
+        found = await templates.lint(session, body.channel, text)
+        asked = await templates.links(session, body.channel, text) if check_links else []
+    return _findings(found + await _dead(asked, settings))
 
 
 @router.post("/{template_id}/lint", dependencies=[requires("templates:read")])
-async def lint(template_id: UUID, session: SessionDep) -> Findings:
+async def lint(
+    template_id: UUID,
+    principal: PrincipalDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    check_links: CheckLinks = False,  # noqa: FBT002 - a query parameter
+) -> Findings:
     """Say what is wrong, or may be, with the version that is sent now."""
-    return _findings(await templates.lint_saved(session, template_id))
+    # Not in the request's transaction, which would be held open while others' servers think.
+    async with database.tenant(principal.tenant_id) as session:
+        found = await templates.lint_saved(session, template_id)
+        asked = await templates.links_saved(session, template_id) if check_links else []
+    return _findings(found + await _dead(asked, settings))
+
+
+async def _dead(asked: list[templates.Link], settings: Settings) -> list[templates.Finding]:
+    private = settings.allow_private_hosts
+    return templates.dead_links(asked, await links.dead([link.url for link in asked], private=private))
 
 
 @router.post("/{template_id}/test", dependencies=[requires("templates:write"), requires("people:read")])

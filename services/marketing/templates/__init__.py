@@ -2,7 +2,7 @@
 
 from services.marketing.templates import partials
 from services.marketing.templates.checking import Checked, check
-from services.marketing.templates.linting import Finding, lint, lint_saved
+from services.marketing.templates.linting import Finding, Link, dead_links, links, links_saved, lint, lint_saved
 from services.marketing.templates.locales import variant_for
 from services.marketing.templates.previewing import Preview, preview, preview_unsaved
 from services.marketing.templates.store import (
@@ -24,6 +24,7 @@ __all__ = [
     "Channel",
     "Checked",
     "Finding",
+    "Link",
     "Preview",
     "Purpose",
     "Saved",
@@ -32,8 +33,11 @@ __all__ = [
     "check",
     "create",
     "current",
+    "dead_links",
     "delete",
     "get",
+    "links",
+    "links_saved",
     "lint",
     "lint_saved",
     "page",

@@ -1,7 +1,8 @@
 """What is wrong with a text, or may be, before it goes to many: errors block a campaign, warnings do not."""
 
+import html
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 from uuid import UUID
@@ -26,6 +27,8 @@ LONG_SUBJECT: Final = 60
 """Characters: phones show about as many."""
 MAX_PUSH_BYTES: Final = 4_096
 """Of a message, as Google and Apple take it."""
+MAX_LINKS: Final = 50
+"""That are asked whether they lead somewhere."""
 
 _LINE: Final = re.compile(r"line (\d+): ")
 _LIQUID: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
@@ -39,6 +42,7 @@ _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _LOCAL: Final = re.compile(
     r"https?://(?:localhost|127\.|0\.0\.0\.0|\[::1\]|[^/:]*\.(?:local|localhost)(?=[/:?]|$))", re.IGNORECASE
 )
+_WEB: Final = re.compile(r"https?://", re.IGNORECASE)
 _UNSAFE: Final = frozenset(("javascript", "vbscript", "data", "file"))
 
 Level = Literal["error", "warning", "info"]
@@ -55,6 +59,15 @@ class Finding:
     message: str
     line: int | None = None
     """From 1, of what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An address in a text that a program can ask for: whole, and of the web."""
+
+    field: str
+    line: int
+    url: str
 
 
 async def lint(
@@ -78,6 +91,40 @@ async def lint(
         found += _said(channel, text.purpose, place, wording, partials)
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(dict.fromkeys(found), key=lambda each: (order[each.level], each.field, each.line or 0))
+
+
+async def links(
+    session: TenantSession, channel: str, text: Text, *, partials: Mapping[str, str] | None = None
+) -> list[Link]:
+    """Return the links of a mail that hold no Liquid, at most `MAX_LINKS`; of other channels none."""
+    if channel != "email":
+        return []
+    if partials is None:
+        partials = await rendered.by(session, channel, text)
+    found: list[Link] = []
+    for place, body in (("", text.body), *((place, wording.body) for place, wording in _own(text))):
+        if body is not None:
+            found += _whole(f"{place}body", _expanded(body, partials))
+    return found[:MAX_LINKS]
+
+
+async def links_saved(session: TenantSession, template_id: UUID) -> list[Link]:
+    """Return the links of the version of a template that is sent now.
+
+    Raises:
+        NotFoundError: no such template.
+    """
+    saved = await store.get(session, template_id)
+    return await links(session, saved.template.channel, store.text_of(saved.version), partials=saved.version.partials)
+
+
+def dead_links(among: Sequence[Link], dead: Mapping[str, str]) -> list[Finding]:
+    """Return what to say of links, given what was found wrong with some of the addresses."""
+    return [
+        Finding("warning", "dead_link", link.field, f"{link.url[:80]} {dead[link.url]}", link.line)
+        for link in among
+        if link.url in dead
+    ]
 
 
 async def lint_saved(session: TenantSession, template_id: UUID) -> list[Finding]:
@@ -169,13 +216,24 @@ def _said(channel: str, purpose: str, place: str, wording: Wording, partials: Ma
         yield Finding("warning", "text", field, said)
 
 
-def _elements(field: str, body: Expanded) -> Iterator[Finding]:
-    """Say which links lead nowhere and which images say nothing to who does not see them."""
+def _whole(field: str, body: Expanded) -> Iterator[Link]:
+    for name, values, line in _tags(body):
+        address = values.get("href", "")
+        if name not in _NOT_LINKS and _STANDS_FOR_LIQUID not in address and _WEB.match(address):
+            yield Link(field, line, html.unescape(address))
+
+
+def _tags(body: Expanded) -> Iterator[tuple[str, dict[str, str], int]]:
+    """Yield the elements of a body with their addresses, and the lines they were written in."""
     plain = _COMMENT.sub(_blank, _LIQUID.sub(_blank, body.text))
     for tag in _TAG.finditer(plain):
-        name = tag[1].lower()
         values = {found[1].lower(): (found[2] or found[3] or "").strip() for found in _VALUE.finditer(tag[2])}
-        line = body.line(plain.count("\n", 0, tag.start()) + 1)
+        yield tag[1].lower(), values, body.line(plain.count("\n", 0, tag.start()) + 1)
+
+
+def _elements(field: str, body: Expanded) -> Iterator[Finding]:
+    """Say which links lead nowhere and which images say nothing to who does not see them."""
+    for name, values, line in _tags(body):
         if name in _IMAGES:
             if "alt" not in values:
                 yield Finding("warning", "no_alt", field, f"<{name}> has no alt", line)
