@@ -15,11 +15,11 @@ from api.rest.person_shapes import (
     PersonIn,
     PersonOut,
     PersonPatch,
-    ProfileOut,
     Role,
     ScoreOut,
     Stage,
 )
+from api.rest.profile_shapes import ProfileOut
 from api.routing import Router
 from core.database import TenantSession
 from core.errors import InvalidError
