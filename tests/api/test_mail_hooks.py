@@ -65,7 +65,7 @@ async def amazon(app: FastAPI, tmp_path: Path) -> AsyncGenerator[Amazon]:
         certificates = Certificates(client)
         app.dependency_overrides[get_certificates] = lambda: certificates
         yield server
-        app.dependency_overrides.clear()
+        del app.dependency_overrides[get_certificates]
 
 
 async def status(database: Database, tenant_id: UUID) -> tuple[str, str | None, str | None]:

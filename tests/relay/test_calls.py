@@ -63,6 +63,13 @@ def private(settings: Settings) -> Settings:
     return settings.model_copy(update={"allow_private_hosts": True})
 
 
+@pytest.fixture(autouse=True)
+async def nothing_else_is_owed(database: Database) -> None:
+    """Give up what other tests have left: calls are taken whosever they are."""
+    async with database.system() as session:
+        await session.execute(update(OutgoingCall).where(OutgoingCall.status == "pending").values(status="failed"))
+
+
 async def owe(database: Database, tenant_id: UUID, url: str, key: str = "journey:1") -> None:
     async with database.tenant(tenant_id) as session:
         await calls.owe(session, [NewCall(url=url, body={"who": "Zoë"}, source_key=key)])
