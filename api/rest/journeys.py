@@ -58,6 +58,8 @@ class Journey(Strict):
     id: UUID
     key: str
     name: str
+    domain: Literal["marketing", "crm"]
+    """Whose it is: marketers' own, or what a pipeline's stage does, which is changed with the pipeline."""
     status: Literal["draft", "active", "paused", "cancelled"]
     draft: dict[str, Any]
     active_version_id: UUID | None
@@ -123,10 +125,15 @@ async def create(body: NewJourney, session: SessionDep, actor: ActorDep) -> Jour
 
 
 @router.get("", dependencies=[requires("journeys:read")])
-async def index(session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None) -> Page[Journey]:
-    """List journeys, newest first."""
+async def index(
+    session: SessionDep,
+    domain: Literal["marketing", "crm"] = "marketing",
+    limit: LimitParam = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[Journey]:
+    """List journeys, newest first; with `domain=crm` those that pipelines' stages do."""
     after = decode_cursor(cursor, [UUID])[0] if cursor else None
-    rows = await journeys.page(session, after=after, limit=limit + 1)
+    rows = await journeys.page(session, after=after, limit=limit + 1, domain=domain)
     items = [Journey.model_validate(row) for row in rows[:limit]]
     return Page(items=items, next_cursor=encode_cursor(items[-1].id) if len(rows) > limit else None)
 
@@ -146,7 +153,7 @@ async def get(journey: JourneyPath, session: SessionDep) -> Journey:
 @router.put("/{journey}/draft", dependencies=[requires("journeys:write")])
 async def save_draft(journey: JourneyPath, body: Draft, session: SessionDep, actor: ActorDep) -> Journey:
     """Replace the draft; nothing changes for anybody inside before it is published."""
-    found = await journeys.find(session, journey)
+    found = await journeys.authored(session, journey)
     saved = await journeys.save_draft(session, found, definition=body.definition, name=body.name, by=actor)
     return Journey.model_validate(saved)
 
@@ -157,7 +164,7 @@ async def publish(
 ) -> Version:
     """Publish the draft: people enter it from now on, those inside finish on the version they entered."""
     _ = body  # its one choice is what publishing does
-    found = await journeys.find(session, journey)
+    found = await journeys.authored(session, journey)
     return Version.model_validate(await journeys.publish(session, found, by=actor))
 
 
@@ -187,7 +194,7 @@ async def resume(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> 
 @router.post("/{journey}/cancel", dependencies=[requires("journeys:write")])
 async def cancel(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> Journey:
     """End the journey for everybody inside; it cannot be started again."""
-    found = await journeys.find(session, journey)
+    found = await journeys.authored(session, journey)
     await journeys.cancel(session, found, by=actor)
     return Journey.model_validate(found)
 

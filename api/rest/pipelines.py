@@ -1,7 +1,7 @@
 """Pipelines with their stages, and their boards."""
 
 from datetime import date, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import Query, status
@@ -14,6 +14,7 @@ from api.rest.deal_answers import Sum
 from api.rest.deal_shapes import Percent
 from api.routing import Router
 from services.crm import board, pipelines, stage_plans
+from services.crm.automation import MAX_ACTIONS, MAX_RULES, Rule, Running, Trigger
 from services.crm.pipelines import NewPipeline, PipelineChange
 from services.crm.stage_plans import NewStage
 
@@ -23,6 +24,40 @@ READ = [requires("pipelines:read")]
 WRITE = [requires("pipelines:write")]
 
 Kind = Literal["open", "won", "lost"]
+
+
+class RuleIn(Strict):
+    """What a stage does by itself."""
+
+    key: Key
+    on: Trigger
+    """`enter` and `leave` the stage; `after` so long in it; `rotting`, when nothing was done for `rotting_days`."""
+    after: Annotated[str | None, Field(max_length=50, examples=["P3D"])] = None
+    """ISO 8601 duration, where `on` is `after`."""
+    when: dict[str, Any] | None = None
+    """A condition on the deal or its person, asked when it is time to act."""
+    then: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_ACTIONS)]
+    """Nodes of a journey without `next`, one after the other."""
+
+
+class RuleOut(Strict):
+    """A rule, and the journey that it is."""
+
+    key: str
+    on: Trigger
+    after: str | None
+    when: dict[str, Any] | None
+    then: list[dict[str, Any]]
+    journey_id: UUID
+    """Its `/stats` and `/enrollments` tell what became of deals."""
+    status: str
+    """Of the journey: `active`, or `paused`."""
+
+    @classmethod
+    def of(cls, rule: Running) -> Self:
+        """Return the answer for a rule."""
+        written = {"after": None, "when": None} | dict(rule.written)
+        return cls.model_validate(written | {"key": rule.key, "journey_id": rule.journey_id, "status": rule.status})
 
 
 class StageIn(Strict):
@@ -44,11 +79,14 @@ class StageIn(Strict):
     """Keys of the stages a deal may go to from here; null: any, and other pipelines too."""
     rotting_days: Annotated[StrictInt | None, Field(ge=1, le=stage_plans.MAX_ROTTING_DAYS)] = None
     """A deal rots when nothing was done about it for so many days."""
+    automation: Annotated[list[RuleIn] | None, Field(max_length=MAX_RULES)] = None
+    """What the stage does by itself, all of it; left out: what it does now."""
 
     def new(self, number: int) -> NewStage:
         """Return the stage to be."""
         key = self.key or stage_plans.key_of(self.name, f"stages.{number}.key")
-        return NewStage(**self.model_dump(exclude={"key"}), key=key)
+        rules = None if self.automation is None else [Rule(**rule.model_dump()) for rule in self.automation]
+        return NewStage(**self.model_dump(exclude={"key", "automation"}), key=key, automation=rules)
 
 
 Stages = Annotated[list[StageIn], Field(min_length=1, max_length=stage_plans.MAX_STAGES)]
@@ -113,6 +151,7 @@ class StageOut(Strict):
     required_fields: list[str]
     allowed_moves: list[str] | None
     rotting_days: int | None
+    automation: list[RuleOut]
 
 
 class PipelineOut(Strict):
@@ -146,6 +185,7 @@ class PipelineOut(Strict):
                     required_fields=list(stage.required_fields),
                     allowed_moves=None if stage.allowed_moves is None else sorted(stage.allowed_moves),
                     rotting_days=stage.rotting_days,
+                    automation=[RuleOut.of(rule) for rule in found.automation.get(stage.id, ())],
                 )
                 for stage in found.stages
             ],

@@ -14,7 +14,8 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Deal, Pipeline, PipelineStage
-from services.crm import moving, rates, stages
+from services.crm import automation, moving, rates, stages
+from services.crm.automation import Rule, Running
 from services.crm.stage_plans import NewStage, Plan, plan
 from services.crm.stages import Stage
 from services.events.publish import NewEvent, publish
@@ -53,6 +54,8 @@ class WithStages:
 
     pipeline: Pipeline
     stages: list[Stage]
+    automation: Mapping[UUID, Sequence[Running]]
+    """By stage."""
 
 
 async def create(session: TenantSession, new: NewPipeline, *, by: Actor) -> WithStages:
@@ -74,7 +77,8 @@ async def create(session: TenantSession, new: NewPipeline, *, by: Actor) -> With
     if pipeline is None:
         raise _taken(new.key)
     await _write(session, pipeline.id, planned)
-    made = WithStages(pipeline, await stages.of_pipeline(session, pipeline.id))
+    await automation.save(session, await stages.of_pipeline(session, pipeline.id), _automated(planned), by=by)
+    made = await _whole(session, pipeline)
     changes = {"key": (None, new.key), "name": (None, new.name), "stages": (None, _shown(made.stages))}
     await _report(session, pipeline, PIPELINE_CREATED, changes, by=by)
     return made
@@ -98,24 +102,27 @@ async def replace(session: TenantSession, pipeline_id: UUID, change: PipelineCha
             changes[name] = (getattr(pipeline, name), value)
     if "key" in changes:
         await _check_free(session, changes["key"][1])
-    if change.stages is not None:
-        planned = plan(change.stages, before)
+    planned = None if change.stages is None else plan(change.stages, before)
+    if planned is not None:
         await _check_kinds(session, planned)
         await _write(session, pipeline_id, planned)
         await _delete(session, planned, await stages.of_pipeline(session, pipeline_id), change.move_to, by=by)
+        await automation.end(session, [stage.id for stage in planned.gone], by=by)
     elif change.move_to:
         raise InvalidError.of("move_to", "is for stages that are deleted: give stages too")
     after = await stages.of_pipeline(session, pipeline_id)
     if _shown(before) != _shown(after):
         changes["stages"] = (_shown(before), _shown(after))
+    if planned is not None and await automation.save(session, after, _automated(planned), by=by):
+        changes["automation"] = (None, None)
     if changes:
-        for name in changes.keys() - {"stages"}:
+        for name in changes.keys() - {"stages", "automation"}:
             setattr(pipeline, name, changes[name][1])
         pipeline.updated_at = func.now()
         await session.flush()
         await session.refresh(pipeline)
         await _report(session, pipeline, PIPELINE_UPDATED, changes, by=by)
-    return WithStages(pipeline, after)
+    return await _whole(session, pipeline)
 
 
 async def remove(session: TenantSession, pipeline_id: UUID, *, by: Actor) -> None:
@@ -130,6 +137,7 @@ async def remove(session: TenantSession, pipeline_id: UUID, *, by: Actor) -> Non
     if await session.scalar(used):
         raise ConflictError("Deals are in the pipeline: move or delete them first.")
     gone = await stages.of_pipeline(session, pipeline_id)
+    await automation.end(session, [stage.id for stage in gone], by=by)
     await _drop(session, [stage.id for stage in gone])
     pipeline.deleted_at = func.now()
     await session.flush()
@@ -146,7 +154,7 @@ async def get(session: TenantSession, pipeline_id: UUID) -> WithStages:
     pipeline = await session.get(Pipeline, (session.tenant_id, pipeline_id), populate_existing=True)
     if pipeline is None or pipeline.deleted_at is not None:
         raise NotFoundError("No such pipeline.")
-    return WithStages(pipeline, await stages.of_pipeline(session, pipeline_id))
+    return await _whole(session, pipeline)
 
 
 async def list_all(session: TenantSession) -> list[WithStages]:
@@ -159,7 +167,13 @@ async def list_all(session: TenantSession) -> list[WithStages]:
     )
     pipelines = found.all()
     of_all = await stages.of_pipelines(session, [pipeline.id for pipeline in pipelines])
-    return [WithStages(pipeline, of_all.get(pipeline.id, [])) for pipeline in pipelines]
+    acting = await automation.of_stages(session, [stage.id for each in of_all.values() for stage in each])
+    return [WithStages(pipeline, of_all.get(pipeline.id, []), acting) for pipeline in pipelines]
+
+
+async def _whole(session: TenantSession, pipeline: Pipeline) -> WithStages:
+    found = await stages.of_pipeline(session, pipeline.id)
+    return WithStages(pipeline, found, await automation.of_stages(session, [stage.id for stage in found]))
 
 
 async def _locked(session: TenantSession, pipeline_id: UUID) -> Pipeline:
@@ -261,6 +275,10 @@ async def _drop(session: TenantSession, stage_ids: Sequence[UUID]) -> None:
         .where(PipelineStage.tenant_id == session.tenant_id, PipelineStage.id.in_(stage_ids))
         .values(deleted_at=func.now())
     )
+
+
+def _automated(planned: Plan) -> dict[str, Sequence[Rule] | None]:
+    return {stage.key: stage.automation for stage in planned.kept}
 
 
 def _shown(found: Sequence[Stage]) -> list[dict[str, Any]]:

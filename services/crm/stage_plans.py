@@ -10,6 +10,7 @@ from uuid import UUID
 from core.errors import FieldProblem, InvalidError
 from core.ids import new_id
 from models.crm import STAGE_KINDS
+from services.crm.automation import Rule
 from services.crm.stages import FIELDS, Stage
 
 MAX_STAGES: Final = 50
@@ -31,6 +32,8 @@ class NewStage:
     allowed_moves: Sequence[str] | None = None
     """Keys of stages of this pipeline; None: any, and other pipelines too."""
     rotting_days: int | None = None
+    automation: Sequence[Rule] | None = None
+    """What it does by itself; None: what it does now."""
     id: UUID | None = None
     """Of one that is there; None: the one with this key, else a new one."""
 

@@ -78,9 +78,25 @@ async def find(session: TenantSession, id_or_key: str) -> Journey:
     return journey
 
 
-async def page(session: TenantSession, *, after: UUID | None, limit: int) -> Sequence[Journey]:
+async def authored(session: TenantSession, id_or_key: str) -> Journey:
+    """Return a journey that is its author's to change.
+
+    Raises:
+        NotFoundError: the tenant has none.
+        ConflictError: it is what a pipeline's stage does, and is changed with that.
+    """
+    journey = await find(session, id_or_key)
+    if journey.domain == "crm":
+        raise ConflictError("the journey is the automation of a pipeline's stage: change it there")
+    return journey
+
+
+async def page(
+    session: TenantSession, *, after: UUID | None, limit: int, domain: str = "marketing"
+) -> Sequence[Journey]:
     """Return journeys, newest first, older than `after`."""
-    query = select(Journey).where(Journey.tenant_id == session.tenant_id).order_by(Journey.id.desc()).limit(limit)
+    of_domain = (Journey.tenant_id == session.tenant_id, Journey.domain == domain)
+    query = select(Journey).where(*of_domain).order_by(Journey.id.desc()).limit(limit)
     if after is not None:
         query = query.where(Journey.id < after)
     return (await session.scalars(query)).all()

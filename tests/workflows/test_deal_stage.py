@@ -3,8 +3,13 @@
 from sqlalchemy import select
 
 from core.actor import CLI
-from models import Deal, Task
+from models import Deal, Enrollment, Task
+from services.crm import pipelines
+from services.crm.automation import Rule
+from services.crm.pipelines import NewPipeline
+from services.crm.stage_plans import NewStage
 from services.journeys import journeys, versions
+from tests.eventually import eventually
 from tests.factories.marketing import walk
 from tests.factories.running import Platform
 from tests.factories.selling import Selling
@@ -72,3 +77,48 @@ async def test_deals_of_a_stage_s_automation_are_walked_by_sales(running: Platfo
     async with marketing.session() as session:
         made = (await session.scalars(select(Task.deal_id).where(Task.tenant_id == marketing.tenant_id))).all()
     assert sorted(deal_id for deal_id in made if deal_id) == sorted(deals)
+
+
+async def test_a_stage_acts_by_itself_until_the_deal_moves_on(running: Platform) -> None:
+    marketing = running.marketing
+    selling = Selling(marketing.database, marketing.tenant_id)
+    call = Rule(key="call", on="enter", then=[{"type": "create_task", "title": "Call"}])
+    late = Rule(key="late", on="after", after="P3D", then=[{"type": "create_task", "title": "Late"}])
+    big = {"field": "deal.amount", "op": ">", "value": 1_000_000}
+    thanks = Rule(key="thanks", on="leave", then=[{"type": "create_task", "title": "Thank"}])
+    rare = Rule(key="rare", on="enter", when=big, then=[{"type": "create_task", "title": "Big"}])
+    async with marketing.session() as session:
+        new = NewStage(key="start", name="Start", automation=[call, late, thanks, rare])
+        made = await pipelines.create(
+            session, NewPipeline(key="auto", name="Auto", stages=[new, NewStage(key="offer", name="Offer")]), by=CLI
+        )
+    start, offer = made.stages
+    deal = await selling.deal(start)
+
+    async def titles() -> list[str]:
+        async with marketing.session() as session:
+            found = await session.scalars(select(Task.title).where(Task.tenant_id == marketing.tenant_id))
+            return sorted(found)
+
+    async def called() -> bool:
+        return await titles() == ["Call"]
+
+    async def thanked() -> bool:
+        return await titles() == ["Call", "Thank"]
+
+    async def outside() -> bool:
+        async with marketing.session() as session:
+            inside = select(Enrollment.id).where(
+                Enrollment.tenant_id == marketing.tenant_id, Enrollment.ended_at.is_(None)
+            )
+            return (await session.scalars(inside)).first() is None
+
+    async with running.crm_worker():
+        await running.relay()
+        await running.deliver()
+        await eventually(called)
+        await selling.move([deal], offer)
+        await running.relay()
+        await running.deliver()
+        await eventually(thanked)
+        await eventually(outside)
