@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -36,7 +36,7 @@ def encode_cursor(*values: UUID | datetime | int | str) -> str:
 
 
 def decode_cursor(text: str, types: Sequence[type[UUID | datetime | int | str]]) -> tuple[Any, ...]:
-    """Return the sort values that `encode_cursor` put in, one of each type.
+    """Return the sort values that `encode_cursor` put in, one of each type; times are in UTC.
 
     Raises:
         InvalidError: the cursor is not one of ours, or of another list.
@@ -44,8 +44,18 @@ def decode_cursor(text: str, types: Sequence[type[UUID | datetime | int | str]])
     try:
         texts: Any = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
         return tuple(_value(kind, item) for kind, item in zip(types, texts, strict=True))
-    except (binascii.Error, ValueError, TypeError) as error:
+    except (binascii.Error, ValueError, TypeError, OverflowError) as error:
         raise InvalidError.of("cursor", "is not a cursor of this list") from error
+
+
+def decode_entry(text: str) -> tuple[datetime, UUID]:
+    """Return time, in UTC, and id of the entry that a cursor of a log stands behind.
+
+    Raises:
+        InvalidError: as `decode_cursor`.
+    """
+    at, entry_id = decode_cursor(text, [datetime, UUID])
+    return at, entry_id
 
 
 def _value(kind: type[UUID | datetime | int | str], text: object) -> UUID | datetime | int | str:
@@ -55,7 +65,7 @@ def _value(kind: type[UUID | datetime | int | str], text: object) -> UUID | date
         value = datetime.fromisoformat(text)
         if value.tzinfo is None:
             raise ValueError
-        return value
+        return value.astimezone(UTC)
     if kind is int:
         number = int(text)
         if abs(number) >= 2**63:

@@ -1,6 +1,6 @@
 """Who did what: the audit log of the tenant, and the history of one thing."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -9,9 +9,9 @@ from pydantic import AwareDatetime
 
 from api.dependencies import PrincipalDep, SessionDep, requires
 from api.fields import Strict
-from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, decode_entry, encode_cursor
 from api.routing import Router
-from core.errors import ForbiddenError, InvalidError
+from core.errors import ForbiddenError
 from services.shared import audit
 
 router = Router(tags=["audit"])
@@ -109,17 +109,9 @@ async def history(
     scope = f"{_NOUNS[subject_type]}:read" if subject_type in _NOUNS else AUDIT
     if not principal.allows(scope) and not principal.allows(AUDIT):
         raise ForbiddenError(f"This key lacks the scope {scope}.", extra={"required_scope": scope})
-    before = None if cursor is None else _entry_key(cursor)
+    before = None if cursor is None else decode_entry(cursor)
     found = await audit.history(session, subject_type, subject_id, limit=limit + 1, before=before)
     return Page(
         items=[ActivityOut.model_validate(row) for row in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].at, found[limit - 1].id) if len(found) > limit else None,
     )
-
-
-def _entry_key(cursor: str) -> tuple[datetime, UUID]:
-    at, entry_id = decode_cursor(cursor, [datetime, UUID])
-    try:
-        return at.astimezone(UTC), entry_id
-    except OverflowError as error:
-        raise InvalidError.of("cursor", "is not a cursor of this list") from error

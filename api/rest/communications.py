@@ -1,7 +1,7 @@
 """The unified log of communications: what was sent, and the calls, meetings, notes and answers beside."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 
 from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Instant, Strict
-from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_entry, encode_cursor
 from api.rest.events import PersonReference
 from api.routing import Router
 from core.errors import InvalidError
@@ -208,7 +208,7 @@ async def find(  # noqa: PLR0913, PLR0917 - the filters of one list
         channel=channel,
         direction=direction,
     )
-    before = START if cursor is None else _entry_key(cursor)
+    before = START if cursor is None else decode_entry(cursor)
     return _page(await communication_log.page(session, wanted, limit=limit + 1, before=before), limit)
 
 
@@ -217,7 +217,7 @@ async def get_thread(
     thread_id: UUID, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
 ) -> Page[CommunicationOut]:
     """List what belongs together, oldest first: a message and its answers, or communications."""
-    after = None if cursor is None else _entry_key(cursor)
+    after = None if cursor is None else decode_entry(cursor)
     return _page(await communication_log.thread(session, thread_id, limit=limit + 1, after=after), limit)
 
 
@@ -254,11 +254,3 @@ def _page(rows: Sequence[RowMapping], limit: int) -> Page[CommunicationOut]:
         items=[CommunicationOut.of(row) for row in rows[:limit]],
         next_cursor=encode_cursor(rows[limit - 1]["at"], rows[limit - 1]["id"]) if len(rows) > limit else None,
     )
-
-
-def _entry_key(cursor: str) -> tuple[datetime, UUID]:
-    at, entry_id = decode_cursor(cursor, [datetime, UUID])
-    try:
-        return at.astimezone(UTC), entry_id
-    except OverflowError as error:
-        raise InvalidError.of("cursor", "is not a cursor of this list") from error

@@ -1,15 +1,14 @@
 """Consent of a person: where they stand, the ledger of how it came to that, and a link for them to choose."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
 from api.dependencies import SessionDep, SettingsDep, requires
 from api.fields import Strict
-from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_entry, encode_cursor
 from api.rest.person_shapes import ConsentOut
 from api.routing import Router
-from core.errors import InvalidError
 from core.tokens import NO_MESSAGE, ConsentRef, Tokens
 from models import ConsentChange
 from services.identity import confirming, consent, directory, people
@@ -63,7 +62,7 @@ async def get_consent(
 ) -> PersonConsent:
     """Return a person's consent for each channel and topic, and the ledger; `limit` and `cursor` are the ledger's."""
     (shown,) = await directory.show(session, [await people.get(session, person_id)])
-    before = None if cursor is None else _entry_key(cursor)
+    before = None if cursor is None else decode_entry(cursor)
     found = await confirming.history(session, shown.person.id, limit=limit + 1, before=before)
     return PersonConsent(
         current=[ConsentOut.model_validate(row) for row in shown.consent],
@@ -84,11 +83,3 @@ async def preference_link(person_id: UUID, session: SessionDep, settings: Settin
     ref = ConsentRef(session.tenant_id, person.id, NO_MESSAGE, "email", "")
     tokens = Tokens(settings.secret_key.get_secret_value())
     return PreferenceLink(url=links.preferences(ref, tokens=tokens, public_url=settings.public_url.rstrip("/")))
-
-
-def _entry_key(cursor: str) -> tuple[datetime, UUID]:
-    at, entry_id = decode_cursor(cursor, [datetime, UUID])
-    try:
-        return at.astimezone(UTC), entry_id
-    except OverflowError as error:
-        raise InvalidError.of("cursor", "is not a cursor of this list") from error

@@ -1,6 +1,6 @@
 """What happened to a deal."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, Self
 from uuid import UUID
 
@@ -9,9 +9,8 @@ from sqlalchemy import RowMapping
 
 from api.dependencies import SessionDep, requires
 from api.fields import Strict
-from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_entry, encode_cursor
 from api.routing import Router
-from core.errors import InvalidError
 from services.crm import timeline
 from services.identity.timeline import START
 
@@ -46,17 +45,9 @@ async def find(
     deal_id: UUID, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
 ) -> Page[DealEntryOut]:
     """List what happened to a deal, newest first: changes, tasks, and what was said."""
-    before = START if cursor is None else _entry_key(cursor)
+    before = START if cursor is None else decode_entry(cursor)
     rows = await timeline.page(session, deal_id, limit=limit + 1, before=before)
     return Page(
         items=[DealEntryOut.of(row) for row in rows[:limit]],
         next_cursor=encode_cursor(rows[limit - 1]["at"], rows[limit - 1]["id"]) if len(rows) > limit else None,
     )
-
-
-def _entry_key(cursor: str) -> tuple[datetime, UUID]:
-    at, entry_id = decode_cursor(cursor, [datetime, UUID])
-    try:
-        return at.astimezone(UTC), entry_id
-    except OverflowError as error:
-        raise InvalidError.of("cursor", "is not a cursor of this list") from error

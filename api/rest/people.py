@@ -1,6 +1,5 @@
 """People: created and changed by whoever knows them, and read with all that is known of them."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -8,7 +7,7 @@ from fastapi import Query, Response, status
 
 from api.dependencies import ActorDep, SessionDep, requires
 from api.hot import SECURITY, Caller, as_json, caller
-from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, decode_entry, encode_cursor
 from api.rest.person_shapes import (
     EntryOut,
     LifecycleOut,
@@ -22,7 +21,6 @@ from api.rest.person_shapes import (
 from api.rest.profile_shapes import ProfileOut
 from api.routing import Router
 from core.database import TenantSession
-from core.errors import InvalidError
 from models import Person
 from services.identity import directory, lifecycle, normalize, people, profile, reading, scoring, timeline
 
@@ -130,21 +128,13 @@ async def get_timeline(
     person_id: UUID, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
 ) -> Page[EntryOut]:
     """List what happened to a person, newest first: events, changes, messages and journeys."""
-    before = timeline.START if cursor is None else _entry_key(cursor)
+    before = timeline.START if cursor is None else decode_entry(cursor)
     person = await people.get(session, person_id)
     entries = await timeline.page(session, person.id, limit=limit + 1, before=before)
     return Page(
         items=EntryOut.list_of(entries[:limit]),
         next_cursor=encode_cursor(entries[limit - 1].at, entries[limit - 1].id) if len(entries) > limit else None,
     )
-
-
-def _entry_key(cursor: str) -> tuple[datetime, UUID]:
-    at, entry_id = decode_cursor(cursor, [datetime, UUID])
-    try:
-        return at.astimezone(UTC), entry_id
-    except OverflowError as error:
-        raise InvalidError.of("cursor", "is not a cursor of this list") from error
 
 
 async def _answer(session: TenantSession, person: Person) -> PersonOut:

@@ -1,6 +1,6 @@
 """Records of a tenant's own objects."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, cast
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Strict
 from api.hot import SECURITY, Caller, as_json, caller
-from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, decode_entry, encode_cursor
 from api.rest.objects import ObjectKey, ProblemOut, PropertyName
 from api.routing import Router
 from core.errors import InvalidError
@@ -182,7 +182,7 @@ async def get_timeline(
     cursor: CursorParam = None,
 ) -> Page[EntryOut]:
     """List what happened to a record, newest first: its changes, and other events about it."""
-    before = history.START if cursor is None else _entry_key(cursor)
+    before = history.START if cursor is None else decode_entry(cursor)
     await records.get(session, object_key, record_id)
     entries = await history.page(session, record_id, limit=limit + 1, before=before)
     return Page(
@@ -229,11 +229,3 @@ def _place(cursor: str, sort: str) -> Place:
     except ValueError:
         pass
     raise InvalidError.of("cursor", "is not a cursor of this list")
-
-
-def _entry_key(cursor: str) -> tuple[datetime, UUID]:
-    at, entry_id = decode_cursor(cursor, [datetime, UUID])
-    try:
-        return at.astimezone(UTC), entry_id
-    except OverflowError as error:
-        raise InvalidError.of("cursor", "is not a cursor of this list") from error

@@ -1,7 +1,7 @@
 """Tasks: what teammates are to do."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Instant, Strict
-from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, decode_entry, encode_cursor
 from api.routing import Router
 from core.errors import InvalidError
 from models import Task
@@ -153,8 +153,4 @@ def _urgency(cursor: str) -> tuple[datetime | None, UUID]:
     due, task_id = decode_cursor(cursor, [str, UUID])
     if due == _UNDATED:
         return None, task_id
-    at, task_id = decode_cursor(cursor, [datetime, UUID])
-    try:
-        return at.astimezone(UTC), task_id
-    except OverflowError as error:
-        raise InvalidError.of("cursor", "is not a cursor of this list") from error
+    return decode_entry(cursor)
