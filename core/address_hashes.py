@@ -1,6 +1,6 @@
 """Keyed hashes of addresses: what is left of a suppression once the person behind it was erased.
 
-The key is made from the deployment's `SECRET_KEY` for each tenant, by HKDF (RFC 5869) with SHA-256. Without it nobody
+The key is the tenant's own (`core.tenant_keys`). Without it nobody
 can try addresses against the hashes, and the same address in two tenants gives two hashes.
 """
 
@@ -9,8 +9,9 @@ import hmac
 from typing import Final
 from uuid import UUID
 
+from core.tenant_keys import TenantKeys
+
 _SALT: Final = b"throughline suppression"
-_FIRST_BLOCK: Final = b"\x01"
 
 
 class AddressHashes:
@@ -18,9 +19,8 @@ class AddressHashes:
 
     def __init__(self, secret: str) -> None:
         """Extract the key that the tenants' are made from; `secret` is `SECRET_KEY`, of any length."""
-        self._extracted = hmac.digest(_SALT, secret.encode(), hashlib.sha256)
+        self._keys = TenantKeys(_SALT, secret)
 
     def of(self, tenant_id: UUID, channel: str, address: str) -> bytes:
         """Return the HMAC-SHA256 (RFC 2104), 32 bytes, of a normalized address of a channel."""
-        key = hmac.digest(self._extracted, tenant_id.bytes + _FIRST_BLOCK, hashlib.sha256)
-        return hmac.digest(key, f"{channel}\0{address}".encode(), hashlib.sha256)
+        return hmac.digest(self._keys.of(tenant_id), f"{channel}\0{address}".encode(), hashlib.sha256)

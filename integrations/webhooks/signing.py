@@ -10,22 +10,22 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from core.tenant_keys import TenantKeys
+
 PREFIX: Final = "whsec_"
 _SALT: Final = b"throughline webhooks"
-_FIRST_BLOCK: Final = b"\x01"
 
 
 class WebhookSecrets:
-    """The secrets of a deployment's tenants, made from its `SECRET_KEY` by HKDF (RFC 5869) with SHA-256."""
+    """The secrets of a deployment's tenants."""
 
     def __init__(self, secret_key: str) -> None:
-        """Extract the key that the tenants' are made from."""
-        self._extracted = hmac.digest(_SALT, secret_key.encode(), hashlib.sha256)
+        """Make them from the deployment's `SECRET_KEY`."""
+        self._keys = TenantKeys(_SALT, secret_key)
 
     def of(self, tenant_id: UUID) -> str:
         """Return a tenant's secret as its receivers are given it: `whsec_` and 32 bytes in base64."""
-        key = hmac.digest(self._extracted, tenant_id.bytes + _FIRST_BLOCK, hashlib.sha256)
-        return PREFIX + base64.b64encode(key).decode()
+        return PREFIX + base64.b64encode(self._keys.of(tenant_id)).decode()
 
 
 def headers(message_id: str, at: datetime, body: bytes, secret: str) -> dict[str, str]:
