@@ -118,17 +118,7 @@ async def create_many(session: TenantSession, wanted: Sequence[NewTask], *, by: 
     await activity.record_all(session, entries, by=by)
     await publish(session, [_event(TASK_CREATED, task_id, new.person_id, _properties(new)) for task_id, new in made])
     await touch(session, {new.deal_id for _, new in made if new.deal_id is not None})
-    given = [
-        NewNotification(
-            user_id=new.owner_id,
-            title=f"Task: {new.title}"[: notifications.MAX_TITLE],
-            person_id=new.person_id,
-            deal_id=new.deal_id,
-        )
-        for _, new in made
-        if new.owner_id is not None and by.name != f"user:{new.owner_id}"
-    ]
-    await notifications.create_many(session, given)
+    await _tell_owners(session, [new for _, new in made], by=by)
     return [task_id for task_id, _ in made]
 
 
@@ -173,14 +163,8 @@ async def update(session: TenantSession, task_id: UUID, fields: Mapping[str, Any
     await session.flush()
     await session.refresh(task)
     await _log(session, task, verb, changes, by=by)
-    if "owner_id" in changes and task.owner_id is not None and by.name != f"user:{task.owner_id}":
-        told = NewNotification(
-            user_id=task.owner_id,
-            title=f"Task: {task.title}"[: notifications.MAX_TITLE],
-            person_id=task.person_id,
-            deal_id=task.deal_id,
-        )
-        await notifications.create_many(session, [told])
+    if "owner_id" in changes:
+        await _tell_owners(session, [task], by=by)
     return task
 
 
@@ -194,6 +178,21 @@ async def delete(session: TenantSession, task_id: UUID, *, by: Actor) -> None:
     await session.delete(task)
     await session.flush()
     await _log(session, task, TASK_DELETED, {"status": (task.status, None)}, by=by)
+
+
+async def _tell_owners(session: TenantSession, given: Sequence[NewTask | Task], *, by: Actor) -> None:
+    """Notify who is to do these tasks, but of those they give themselves."""
+    told = [
+        NewNotification(
+            user_id=task.owner_id,
+            title=f"Task: {task.title}"[: notifications.MAX_TITLE],
+            person_id=task.person_id,
+            deal_id=task.deal_id,
+        )
+        for task in given
+        if task.owner_id is not None and by.name != f"user:{task.owner_id}"
+    ]
+    await notifications.create_many(session, told)
 
 
 async def _log(session: TenantSession, task: Task, verb: str, changes: activity.Changes, *, by: Actor) -> None:
