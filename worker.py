@@ -95,17 +95,23 @@ def identity_activities(database: Database, configuration: Settings) -> list[Cal
     ]
 
 
-def identity_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
-    """Return the Temporal worker of the identity domain."""
+def _worker(client: Client, queue: str, workflows: list[type], activities: Sequence[Callable[..., Any]]) -> Worker:
     return Worker(
         client,
-        task_queue=IDENTITY_QUEUE,
-        workflows=IDENTITY_WORKFLOWS,
+        task_queue=queue,
+        workflows=workflows,
         activities=activities,
+        # The workflow names what passes through; datetime.now() and the like still raise in its own module.
         workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
         max_concurrent_activities=STEPS_AT_ONCE,
+        max_concurrent_local_activities=8,
         graceful_shutdown_timeout=GRACE,
     )
+
+
+def identity_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+    """Return the Temporal worker of the identity domain."""
+    return _worker(client, IDENTITY_QUEUE, IDENTITY_WORKFLOWS, activities)
 
 
 def marketing_activities(
@@ -127,31 +133,12 @@ def crm_activities(database: Database, wake_sender: Callable[[], None]) -> list[
 
 def crm_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
     """Return the Temporal worker of the sales domain."""
-    return Worker(
-        client,
-        task_queue=CRM_QUEUE,
-        workflows=CRM_WORKFLOWS,
-        activities=activities,
-        workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
-        max_concurrent_activities=STEPS_AT_ONCE,
-        max_concurrent_local_activities=8,
-        graceful_shutdown_timeout=GRACE,
-    )
+    return _worker(client, CRM_QUEUE, CRM_WORKFLOWS, activities)
 
 
 def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
     """Return the Temporal worker of the marketing domain."""
-    return Worker(
-        client,
-        task_queue=MARKETING_QUEUE,
-        workflows=MARKETING_WORKFLOWS,
-        activities=activities,
-        # The workflow names what passes through; datetime.now() and the like still raise in its own module.
-        workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
-        max_concurrent_activities=STEPS_AT_ONCE,
-        max_concurrent_local_activities=8,
-        graceful_shutdown_timeout=GRACE,
-    )
+    return _worker(client, MARKETING_QUEUE, MARKETING_WORKFLOWS, activities)
 
 
 async def run(configuration: Settings, stop: asyncio.Event) -> None:
