@@ -43,10 +43,11 @@ async def test_deals_of_a_stage_s_automation_are_walked_by_sales(running: Platfo
     marketing = running.marketing
     selling = Selling(marketing.database, marketing.tenant_id)
     stages = await selling.pipeline()
-    left = {"event": "deal.stage_left", "where": {"field": "event.properties.stage", "op": "=", "value": "new"}}
+    here = {"field": "event.properties.stage", "op": "=", "value": "new"}
+    left = {"event": "deal.stage_left", "where": here}
     definition = {
         "subject": "deal",
-        "entry": {"event": "deal.stage_entered", "again": {"mode": "when_not_active"}},
+        "entry": {"event": "deal.stage_entered", "where": here, "again": {"mode": "when_not_active"}},
         "start": "task",
         "nodes": {
             "task": {"type": "create_task", "title": "Call", "next": "wait"},
