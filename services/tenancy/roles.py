@@ -35,11 +35,23 @@ SCOPES_OF: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
             "campaigns",
             "messages",
             "communications",
+            "products",
+            "discounts",
             "tasks",
         ),
         "sales": _READ_DAILY
         | _scopes(
-            "write", "people", "organizations", "events", "objects", "messages", "communications", "deals", "tasks"
+            "write",
+            "people",
+            "organizations",
+            "events",
+            "objects",
+            "messages",
+            "communications",
+            "deals",
+            "carts",
+            "orders",
+            "tasks",
         ),
         "read_only": _scopes("read", *NOUNS),
     }
