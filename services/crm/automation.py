@@ -68,15 +68,7 @@ def definition_of(rule: Rule, stage: Stage) -> dict[str, Any]:
     Raises:
         InvalidError: naming `on`, `after` or `then`: it makes no sense.
     """
-    if not rule.then:
-        raise InvalidError.of("then", "needs at least one action")
-    if (rule.after is None) == (rule.on == "after"):
-        raise InvalidError.of("after", "is needed where on is after, and there alone")
-    if rule.on == "rotting" and stage.rotting_days is None:
-        raise InvalidError.of("on", "rotting needs a stage with rotting_days")
-    for number, action in enumerate(rule.then):
-        if "next" in action or action.get("type") in {"branch", "exit", "wait_for_event"}:
-            raise InvalidError.of(f"then.{number}", "must be a node that acts or waits, without next")
+    _check(rule, stage)
     names = [f"a{number}" for number in range(len(rule.then))]
     nodes: dict[str, Any] = {
         name: {**action, "next": following}
@@ -106,6 +98,22 @@ def definition_of(rule: Rule, stage: Stage) -> dict[str, Any]:
         "nodes": nodes,
         "exit_when": exits,
     }
+
+
+def _check(rule: Rule, stage: Stage) -> None:
+    if not rule.then:
+        raise InvalidError.of("then", "needs at least one action")
+    if (rule.after is None) == (rule.on == "after"):
+        raise InvalidError.of("after", "is needed where on is after, and there alone")
+    if rule.on == "rotting" and stage.rotting_days is None:
+        raise InvalidError.of("on", "rotting needs a stage with rotting_days")
+    for number, action in enumerate(rule.then):
+        if "next" in action or action.get("type") in {"branch", "exit", "wait_for_event"}:
+            raise InvalidError.of(f"then.{number}", "must be a node that acts or waits, without next")
+        if action.get("type") == "move_deal" and rule.on != "leave" and number < len(rule.then) - 1:
+            raise InvalidError.of(
+                f"then.{number}", "move_deal must be the last action: the deal leaves the rule with it"
+            )
 
 
 async def save(

@@ -105,6 +105,8 @@ async def test_a_rule_that_rests_on_its_stage_follows_it(marketing: Marketing) -
         ({"then": [CALL, {"type": "create_task"}]}, "then.1.title"),
         ({"then": [{"type": "send", "channel": "email", "template": "none"}]}, "then.0.template"),
         ({"then": [{"type": "move_deal", "stage": "nowhere"}]}, "then.0"),
+        ({"then": [CALL, {"type": "move_deal", "stage": "won"}, CALL]}, "then.1"),
+        ({"on": "after", "after": "P3D", "then": [{"type": "move_deal", "stage": "won"}, CALL]}, "then.0"),
         ({"when": {"field": "deal.nothing", "op": "=", "value": 1}}, "when"),
     ],
 )
@@ -114,6 +116,14 @@ async def test_what_is_wrong_is_named_where_it_was_written(
     with pytest.raises(InvalidError) as refused:
         await make(marketing, stage(automation=[rule("fine"), rule(**wrong)]))
     assert refused.value.errors[0].field.startswith(f"stages.0.automation.1.{place}"), refused.value.errors
+
+
+async def test_what_follows_a_move_is_done_where_the_deal_has_left_already(marketing: Marketing) -> None:
+    move = {"type": "move_deal", "stage": "won"}
+    made = await make(
+        marketing, stage(automation=[rule(then=[CALL, move]), rule("back", on="leave", then=[move, CALL])])
+    )
+    assert list(rules_of(made)) == ["call", "back"]
 
 
 async def test_a_key_stands_once(marketing: Marketing) -> None:
