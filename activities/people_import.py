@@ -15,6 +15,7 @@ from contracts.people_import import CHECK, FAIL, RUN, ImportFailure, ImportProgr
 from core.database import Database, TenantSession
 from core.errors import NotFoundError, PlatformError, UnavailableError
 from services.identity import import_files, import_run, imports
+from services.identity.import_kinds import KINDS, Kinds
 from services.identity.import_run import Check, Job, ParsedPage, StalePageError
 from services.identity.import_write import RETRIED, VanishedError
 
@@ -29,9 +30,10 @@ Take = Callable[[TenantSession, Job, ParsedPage], Awaitable[bool]]
 class ImportActivities:
     """The store's side of imports, for one process."""
 
-    def __init__(self, database: Database) -> None:
-        """Use `database`."""
+    def __init__(self, database: Database, kinds: Kinds = KINDS) -> None:
+        """Take in files of these kinds."""
         self._database = database
+        self._kinds = kinds
 
     def all(self) -> list[Callable[..., Any]]:
         """The activities to register."""
@@ -58,7 +60,7 @@ class ImportActivities:
             async with alive():
                 while True:
                     async with self._database.tenant(ref.tenant_id) as session:
-                        job = await import_run.load(session, ref.import_id, whole=whole)
+                        job = await import_run.load(session, ref.import_id, kinds=self._kinds, whole=whole)
                     if job is None:
                         return ImportProgress(done=True)
                     try:

@@ -1,4 +1,4 @@
-"""Files of people and of records on their way into the store."""
+"""Files on their way into the store: of people, of records, of what other domains have."""
 
 from datetime import datetime
 from typing import Any
@@ -35,11 +35,14 @@ class PeopleImport(Created, TenantRow):
         ),
         CheckConstraint(one_of("status", IMPORT_STATUSES), name="status"),
         CheckConstraint(one_of("format", ("csv", "ndjson")), name="format"),
+        CheckConstraint("(kind = 'record') = (object_id IS NOT NULL)", name="object"),
         {"info": system("SELECT, UPDATE")},
     )
 
+    kind: Mapped[str] = mapped_column(server_default="people")
+    """What its rows become: `people`, `record`, or a kind of another domain; see `services.identity.import_kinds`."""
     object_id: Mapped[UUID | None]
-    """Of whose records the file is; null where it is of people."""
+    """Of whose records the file is; null where it is of another kind."""
     file_name: Mapped[str | None]
     format: Mapped[str]
     status: Mapped[str] = mapped_column(server_default="uploaded")

@@ -17,6 +17,7 @@ from services.identity import exports, import_upload, imports
 from services.identity.directory import Filter
 from services.identity.exports import FileFormat
 from services.identity.import_files import CHUNK
+from services.identity.import_kinds import of_records
 from services.identity.import_upload import Upload
 from services.objects import definitions
 from services.objects import exports as record_exports
@@ -71,12 +72,12 @@ async def import_file(
 
         if of is not None:
             async with database.tenant(tenant_id) as session:
-                upload = replace(upload, object_id=(await definitions.get(session, of)).id)
+                upload = replace(upload, contents=of_records((await definitions.get(session, of)).id))
         found = await import_upload.receive(lambda: database.tenant(tenant_id), content(), upload, by=CLI)
         while follow and upload.start and found.status in {"queued", "running"}:
             await asyncio.sleep(LOOK_SECONDS)
             async with database.tenant(tenant_id) as session:
-                found = await imports.get(session, found.id, object_id=upload.object_id)
+                found = await imports.get(session, found.id, contents=upload.contents)
             progress(described(found))
         if found.status in {"failed", "cancelled"}:
             raise ConflictError(f"The import {found.id} is {found.status}: {found.error or 'by somebody'}.")

@@ -1,4 +1,4 @@
-"""What imports of people and of records share at the edge: their shapes, how a file arrives, and what was refused."""
+"""What imports share at the edge, whatever they are of: their shapes, how a file arrives, and what was refused."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -21,6 +21,7 @@ from models import ImportReject, PeopleImport
 from services.identity import import_upload
 from services.identity.exports import reject_lines
 from services.identity.import_files import CHUNK, Detected
+from services.identity.import_kinds import KINDS, OF_PEOPLE, Contents, Kinds
 from services.identity.import_upload import Upload, parsed_object
 
 Status = Literal["uploading", "uploaded", "checking", "checked", "queued", "running", "finished", "failed", "cancelled"]
@@ -153,8 +154,8 @@ class Arriving:
         claimed: TenantSession | None = getattr(self.request.state, "claimed_session", None)
         return self.database.tenant(self.tenant_id) if claimed is None else nullcontext(claimed)
 
-    async def receive(self, *, object_id: UUID | None = None) -> ImportOut:
-        """Keep the file, of people or of an object's records; return its import."""
+    async def receive(self, contents: Contents = OF_PEOPLE, kinds: Kinds = KINDS) -> ImportOut:
+        """Keep the file, with such rows; return its import."""
         content_type = self.request.headers.get("content-type")
         if content_type is not None and content_type.startswith("multipart/form-data"):
             async with form_data(self.request, max_files=1, max_fields=_FORM_FIELDS) as form:
@@ -164,7 +165,8 @@ class Arriving:
                 given = Upload(
                     file_name=file.filename,
                     content_type=file.content_type,
-                    object_id=object_id,
+                    contents=contents,
+                    kinds=kinds,
                     mapping=_mapping(_text(form.get("mapping"), self.mapping)),
                     options=parsed_object(_text(form.get("options"), self.options), "options") or {},
                     start=_flag(form.get("start"), otherwise=self.start),
@@ -174,7 +176,8 @@ class Arriving:
             given = Upload(
                 file_name=self.file_name,
                 content_type=content_type,
-                object_id=object_id,
+                contents=contents,
+                kinds=kinds,
                 mapping=_mapping(self.mapping),
                 options=parsed_object(self.options, "options") or {},
                 start=self.start,

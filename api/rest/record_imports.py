@@ -24,6 +24,7 @@ from api.rest.objects import ObjectKey
 from api.routing import Router
 from services.identity import imports
 from services.identity.exports import FileFormat
+from services.identity.import_kinds import Contents, of_records
 from services.objects import definitions, exports
 
 router = Router(prefix="/objects/{object_key}", tags=["objects"])
@@ -32,11 +33,11 @@ READ = [requires("objects:read")]
 WRITE = [requires("objects:write")]
 
 
-async def _object_id(object_key: ObjectKey, session: SessionDep) -> UUID:
-    return (await definitions.get(session, object_key)).id
+async def _contents(object_key: ObjectKey, session: SessionDep) -> Contents:
+    return of_records((await definitions.get(session, object_key)).id)
 
 
-ObjectIdDep = Annotated[UUID, Depends(_object_id, scope="function")]
+ContentsDep = Annotated[Contents, Depends(_contents, scope="function")]
 
 
 @router.post("/imports", status_code=status.HTTP_201_CREATED, dependencies=WRITE, openapi_extra=BODY)
@@ -48,17 +49,17 @@ async def upload(object_key: ObjectKey, arriving: ArrivingDep) -> ImportOut:
     2 MiB.
     """
     async with arriving.begin() as session:
-        object_id = (await definitions.get(session, object_key)).id
-    return await arriving.receive(object_id=object_id)
+        contents = of_records((await definitions.get(session, object_key)).id)
+    return await arriving.receive(contents)
 
 
 @router.get("/imports", dependencies=READ)
 async def find(
-    object_id: ObjectIdDep, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
+    contents: ContentsDep, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
 ) -> Page[ImportOut]:
     """List imports of the object's records, newest first."""
     before: UUID | None = None if cursor is None else decode_cursor(cursor, [UUID])[0]
-    found = await imports.page(session, object_id=object_id, limit=limit + 1, before=before)
+    found = await imports.page(session, contents=contents, limit=limit + 1, before=before)
     return Page(
         items=[ImportOut.of(each) for each in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
@@ -66,51 +67,51 @@ async def find(
 
 
 @router.get("/imports/{record_import_id}", dependencies=READ)
-async def get(record_import_id: UUID, object_id: ObjectIdDep, session: SessionDep) -> ImportWithRejectsOut:
+async def get(record_import_id: UUID, contents: ContentsDep, session: SessionDep) -> ImportWithRejectsOut:
     """Return an import, how far it has come, and the first rows that were not taken, with the reasons."""
-    found = await imports.get(session, record_import_id, object_id=object_id)
+    found = await imports.get(session, record_import_id, contents=contents)
     return with_rejects(found, await imports.rejects(session, found.id, limit=SHOWN_REJECTS, after=0))
 
 
 @router.post("/imports/{record_import_id}/check", status_code=status.HTTP_202_ACCEPTED, dependencies=WRITE)
 async def check(
-    record_import_id: UUID, object_id: ObjectIdDep, body: StartIn, session: SessionDep, actor: ActorDep
+    record_import_id: UUID, contents: ContentsDep, body: StartIn, session: SessionDep, actor: ActorDep
 ) -> ImportOut:
     """Have the whole file read and compared with what is there, changing nothing; `report` then says what would be."""
     found = await imports.check(
-        session, record_import_id, object_id=object_id, mapping=body.mapping, options=body.options, by=actor
+        session, record_import_id, contents=contents, mapping=body.mapping, options=body.options, by=actor
     )
     return ImportOut.of(found)
 
 
 @router.post("/imports/{record_import_id}/start", status_code=status.HTTP_202_ACCEPTED, dependencies=WRITE)
 async def start(
-    record_import_id: UUID, object_id: ObjectIdDep, body: StartIn, session: SessionDep, actor: ActorDep
+    record_import_id: UUID, contents: ContentsDep, body: StartIn, session: SessionDep, actor: ActorDep
 ) -> ImportOut:
     """Begin, or go on where an import that failed had stopped."""
     found = await imports.start(
-        session, record_import_id, object_id=object_id, mapping=body.mapping, options=body.options, by=actor
+        session, record_import_id, contents=contents, mapping=body.mapping, options=body.options, by=actor
     )
     return ImportOut.of(found)
 
 
 @router.post("/imports/{record_import_id}/cancel", dependencies=WRITE)
-async def cancel(record_import_id: UUID, object_id: ObjectIdDep, session: SessionDep, actor: ActorDep) -> ImportOut:
+async def cancel(record_import_id: UUID, contents: ContentsDep, session: SessionDep, actor: ActorDep) -> ImportOut:
     """Stop for good. Records taken in so far stay; the file is deleted."""
-    return ImportOut.of(await imports.cancel(session, record_import_id, object_id=object_id, by=actor))
+    return ImportOut.of(await imports.cancel(session, record_import_id, contents=contents, by=actor))
 
 
 @router.get("/imports/{record_import_id}/rejects", dependencies=READ)
 async def list_rejects(
     record_import_id: UUID,
-    object_id: ObjectIdDep,
+    contents: ContentsDep,
     session: SessionDep,
     limit: LimitParam = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[RejectOut]:
     """List the rows that were not taken, in the file's order; they are kept for 30 days."""
     after: int = 0 if cursor is None else decode_cursor(cursor, [int])[0]
-    await imports.get(session, record_import_id, object_id=object_id)
+    await imports.get(session, record_import_id, contents=contents)
     found = await imports.rejects(session, record_import_id, limit=limit + 1, after=after)
     return Page(
         items=[RejectOut.model_validate(each) for each in found[:limit]],
@@ -124,8 +125,8 @@ async def download_rejects(
 ) -> StreamingResponse:
     """Return the same as a CSV file: `line,field,reason`, and the row's own cells to mend and upload again."""
     async with database.tenant(principal.tenant_id) as session:
-        object_id = (await definitions.get(session, object_key)).id
-        found = await imports.get(session, record_import_id, object_id=object_id)
+        contents = of_records((await definitions.get(session, object_key)).id)
+        found = await imports.get(session, record_import_id, contents=contents)
     return rejects_file(database, found)
 
 

@@ -18,7 +18,7 @@ from core.errors import InvalidError, PlatformError, UnavailableError
 from models import ImportReject, PeopleImport
 from services.identity import imports
 from services.identity.import_files import Detected
-from services.identity.import_kinds import kind_of
+from services.identity.import_kinds import KINDS, Kinds, kind_of
 from services.identity.import_rows import MAX_ROW_BYTES, Format, RawRow, endless, read
 from services.identity.import_target import Refused, Tally, Target
 from services.shared import activity
@@ -74,7 +74,7 @@ class ParsedPage:
         return self.position + self.size
 
 
-async def load(session: TenantSession, import_id: UUID, *, whole: bool = False) -> Job | None:
+async def load(session: TenantSession, import_id: UUID, *, kinds: Kinds = KINDS, whole: bool = False) -> Job | None:
     """Return what is to be done, from where it stopped, or with `whole` from the beginning; None where nothing is.
 
     Sets a queued import running.
@@ -87,11 +87,12 @@ async def load(session: TenantSession, import_id: UUID, *, whole: bool = False) 
         found.status = "running"
         found.started_at = found.started_at or func.now()
         await session.flush()
-    kind = await kind_of(session, found.object_id)
+    contents = imports.contents_of(found)
+    kind = await kind_of(session, kinds, contents)
     return Job(
         session.tenant_id,
         import_id,
-        imports.noun(found),
+        contents.noun,
         detected.how(),
         await kind.target(session, detected, found.mapping, kind.options(found.options)),
         found.size_bytes,

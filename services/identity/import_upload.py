@@ -12,6 +12,7 @@ from core.database import TenantSession
 from core.errors import InvalidError
 from models import PeopleImport
 from services.identity import import_files, imports
+from services.identity.import_kinds import KINDS, OF_PEOPLE, Contents, Kinds
 from services.identity.import_rows import storable
 
 Begin = Callable[[], AbstractAsyncContextManager[TenantSession]]
@@ -24,8 +25,9 @@ class Upload:
 
     file_name: str | None = None
     content_type: str | None = None
-    object_id: UUID | None = None
-    """Of whose records the file is; None where it is of people."""
+    contents: Contents = OF_PEOPLE
+    kinds: Kinds = field(default_factory=lambda: KINDS)
+    """Among which that of the contents is."""
     mapping: Mapping[str, str | None] | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     start: bool = False
@@ -40,7 +42,12 @@ async def receive(begin: Begin, content: AsyncIterable[bytes], upload: Upload, *
     """
     async with begin() as session:
         made = await imports.create(
-            session, options=upload.options, file_name=upload.file_name, object_id=upload.object_id, by=by
+            session,
+            options=upload.options,
+            file_name=upload.file_name,
+            contents=upload.contents,
+            kinds=upload.kinds,
+            by=by,
         )
     try:
         return await _keep(begin, made.id, content, upload, by=by)
@@ -76,10 +83,11 @@ async def _keep(
             head=head,
             content_type=upload.content_type,
             mapping=upload.mapping,
+            kinds=upload.kinds,
             by=by,
         )
         if upload.start:
-            found = await imports.start(session, import_id, object_id=upload.object_id, by=by)
+            found = await imports.start(session, import_id, contents=upload.contents, kinds=upload.kinds, by=by)
         return found
 
 

@@ -1,4 +1,4 @@
-"""Imports of people and of records: a file that was uploaded, what is to be done with it, and how far that has come.
+"""Imports of people, records and what other domains have: a file, what is to be done with it, how far that has come.
 
 `uploading` -> `uploaded` -> (`checking` -> `checked`) -> `queued` -> `running` -> `finished`, or `failed` (it can be
 started again, and goes on where it was) or `cancelled`.
@@ -19,7 +19,7 @@ from core.ids import new_id
 from models import ImportChunk, ImportReject, PeopleImport
 from services.identity import import_options
 from services.identity.import_files import Detected, Reading, detect
-from services.identity.import_kinds import kind_of
+from services.identity.import_kinds import KINDS, OF_PEOPLE, Contents, Kinds, kind_of
 from services.identity.import_target import Kind
 from services.shared import activity, starts
 
@@ -36,21 +36,23 @@ async def create(
     *,
     options: Mapping[str, Any],
     file_name: str | None,
-    object_id: UUID | None = None,
+    contents: Contents = OF_PEOPLE,
+    kinds: Kinds = KINDS,
     by: Actor,
 ) -> PeopleImport:
-    """Make an import whose file is to follow: of an object's records, or of people where no object is named.
+    """Make an import whose file is to follow.
 
     Raises:
         NotFoundError: there is no such object.
         InvalidError: an option is not acceptable.
     """
-    chosen = (await kind_of(session, object_id)).options(options)
+    chosen = (await kind_of(session, kinds, contents)).options(options)
     await import_options.check_segment(session, chosen)
     made = PeopleImport(
         tenant_id=session.tenant_id,
         id=new_id(),
-        object_id=object_id,
+        kind=contents.kind,
+        object_id=contents.object_id,
         file_name=file_name[:200] if file_name else None,
         format="csv",
         status="uploading",
@@ -64,7 +66,7 @@ async def create(
     return made
 
 
-async def uploaded(
+async def uploaded(  # noqa: PLR0913 - what is known of a file that has arrived
     session: TenantSession,
     import_id: UUID,
     *,
@@ -72,6 +74,7 @@ async def uploaded(
     head: bytes,
     content_type: str | None,
     mapping: Mapping[str, str | None] | None,
+    kinds: Kinds = KINDS,
     by: Actor,
 ) -> PeopleImport:
     """Note that the file is there, and propose what each column is; `mapping` has the last word.
@@ -80,7 +83,7 @@ async def uploaded(
         InvalidError: the file's beginning cannot be read, or the mapping does not fit it.
     """
     found = await locked(session, import_id)
-    kind = await kind_of(session, found.object_id)
+    kind = await kind_of(session, kinds, contents_of(found))
     options = kind.options(found.options)
     detected = detect(head, options, recognized=kind.recognized, file_name=found.file_name, content_type=content_type)
     found.format = detected.format
@@ -95,24 +98,26 @@ async def uploaded(
     return found
 
 
-async def get(session: TenantSession, import_id: UUID, *, object_id: UUID | None = None) -> PeopleImport:
+async def get(session: TenantSession, import_id: UUID, *, contents: Contents = OF_PEOPLE) -> PeopleImport:
     """Return the import.
 
     Raises:
-        NotFoundError: no such import of people, or of this object's records, in this tenant.
+        NotFoundError: no such import of such rows in this tenant.
     """
     found = await session.get(PeopleImport, (session.tenant_id, import_id))
-    if found is None or found.object_id != object_id:
+    if found is None or contents_of(found) != contents:
         raise NotFoundError("No such import.")
     return found
 
 
 async def page(
-    session: TenantSession, *, object_id: UUID | None = None, limit: int, before: UUID | None
+    session: TenantSession, *, contents: Contents = OF_PEOPLE, limit: int, before: UUID | None
 ) -> list[PeopleImport]:
-    """Return up to `limit` imports of people, or of an object's records, newest first."""
+    """Return up to `limit` imports of such rows, newest first."""
     statement = select(PeopleImport).where(
-        PeopleImport.tenant_id == session.tenant_id, PeopleImport.object_id == object_id
+        PeopleImport.tenant_id == session.tenant_id,
+        PeopleImport.kind == contents.kind,
+        PeopleImport.object_id == contents.object_id,
     )
     if before is not None:
         statement = statement.where(PeopleImport.id < before)
@@ -139,7 +144,8 @@ async def check(
     session: TenantSession,
     import_id: UUID,
     *,
-    object_id: UUID | None = None,
+    contents: Contents = OF_PEOPLE,
+    kinds: Kinds = KINDS,
     mapping: Mapping[str, str | None] | None = None,
     options: Mapping[str, Any] | None = None,
     by: Actor,
@@ -151,16 +157,22 @@ async def check(
         ConflictError: it has been started, or is over.
         InvalidError: the mapping does not fit the file, or an option is not acceptable.
     """
-    found = await _own(session, import_id, object_id)
+    found = await _own(session, import_id, contents)
     _allow(found, CHECKABLE, "checked")
-    kind = await kind_of(session, found.object_id)
+    kind = await kind_of(session, kinds, contents_of(found))
     await import_options.check_segment(session, configure(found, kind, mapping=mapping, options=options))
     found.status = "checking"
     found.report = None
     found.error = None
     found.updated_at = func.now()
     await _log(session, found, "check_started", by=by)
-    await starts.owe(session, workflow=CHECK_WORKFLOW, entity_id=new_id(), input=_ref(session, found))
+    await starts.owe(
+        session,
+        workflow=CHECK_WORKFLOW,
+        entity_id=new_id(),
+        input=_ref(session, found),
+        domain=kinds[found.kind].domain,
+    )
     return found
 
 
@@ -168,21 +180,22 @@ async def start(
     session: TenantSession,
     import_id: UUID,
     *,
-    object_id: UUID | None = None,
+    contents: Contents = OF_PEOPLE,
+    kinds: Kinds = KINDS,
     mapping: Mapping[str, str | None] | None = None,
     options: Mapping[str, Any] | None = None,
     by: Actor,
 ) -> PeopleImport:
-    """Have the people taken in, from where it stopped if it failed before.
+    """Have the rows taken in, from where it stopped if it failed before.
 
     Raises:
         NotFoundError: no such import.
         ConflictError: it is running, or is over.
         InvalidError: the mapping does not fit the file, or an option is not acceptable.
     """
-    found = await _own(session, import_id, object_id)
+    found = await _own(session, import_id, contents)
     _allow(found, STARTABLE, "started")
-    kind = await kind_of(session, found.object_id)
+    kind = await kind_of(session, kinds, contents_of(found))
     await import_options.check_segment(session, configure(found, kind, mapping=mapping, options=options))
     if found.format == "csv":
         kind.check_startable(found.mapping)
@@ -193,7 +206,9 @@ async def start(
     await _log(session, found, "started", by=by)
     # A workflow's id starts once: an import that failed goes on under another.
     entity_id = found.id if first else new_id()
-    await starts.owe(session, workflow=WORKFLOW, entity_id=entity_id, input=_ref(session, found))
+    await starts.owe(
+        session, workflow=WORKFLOW, entity_id=entity_id, input=_ref(session, found), domain=kinds[found.kind].domain
+    )
     return found
 
 
@@ -219,14 +234,14 @@ def configure(
     return chosen
 
 
-async def cancel(session: TenantSession, import_id: UUID, *, object_id: UUID | None = None, by: Actor) -> PeopleImport:
+async def cancel(session: TenantSession, import_id: UUID, *, contents: Contents = OF_PEOPLE, by: Actor) -> PeopleImport:
     """Stop an import for good after the page it is at; what was taken stays, and its file is deleted.
 
     Raises:
         NotFoundError: no such import.
         ConflictError: it is over.
     """
-    found = await _own(session, import_id, object_id)
+    found = await _own(session, import_id, contents)
     if found.status == "cancelled":
         return found
     if found.status in ENDED:
@@ -313,17 +328,17 @@ async def locked(session: TenantSession, import_id: UUID) -> PeopleImport:
     return found
 
 
-async def _own(session: TenantSession, import_id: UUID, object_id: UUID | None) -> PeopleImport:
-    """Return the import of people, or of the object's records, as `locked` does."""
+async def _own(session: TenantSession, import_id: UUID, contents: Contents) -> PeopleImport:
+    """Return the import of such rows as `locked` does."""
     found = await locked(session, import_id)
-    if found.object_id != object_id:
+    if contents_of(found) != contents:
         raise NotFoundError("No such import.")
     return found
 
 
-def noun(found: PeopleImport) -> str:
-    """Return what the log calls it."""
-    return "people_import" if found.object_id is None else "record_import"
+def contents_of(found: PeopleImport) -> Contents:
+    """Return what the rows of an import's file are."""
+    return Contents(found.kind, found.object_id)
 
 
 def _allow(found: PeopleImport, statuses: frozenset[str], verb: str) -> None:
@@ -337,12 +352,13 @@ def _ref(session: TenantSession, found: PeopleImport) -> ImportRef:
 
 async def _log(session: TenantSession, found: PeopleImport, verb: str, *, by: Actor, **changes: list[Any]) -> None:
     await session.flush()
+    noun = contents_of(found).noun
     await activity.record(
         session,
         by=by,
-        subject_type=noun(found),
+        subject_type=noun,
         subject_id=found.id,
-        type=f"{noun(found)}.{verb}",
+        type=f"{noun}.{verb}",
         changes={name: (pair[0], pair[1]) for name, pair in changes.items()} | {"status": (None, found.status)},
     )
     await session.refresh(found)

@@ -14,6 +14,7 @@ from core.actor import CLI
 from core.database import Database
 from core.ids import new_id
 from services.identity import import_upload, imports
+from services.identity.import_kinds import of_records
 from services.identity.import_upload import Upload
 from services.objects import definitions, exports
 from services.objects.wanted import Wanted
@@ -31,12 +32,12 @@ async def take(database: Database, tenant_id: UUID, object_id: UUID, rows: int, 
         yield b"sku,note,owner\n"
         yield b"".join(b"%d,%s,ann@shop.example\n" % (n, note.encode()) for n in range(first, first + rows))
 
-    upload = Upload(object_id=object_id, options={"match": "sku", "associate": associate}, start=True)
+    upload = Upload(contents=of_records(object_id), options={"match": "sku", "associate": associate}, start=True)
     made = await import_upload.receive(lambda: database.tenant(tenant_id), content(), upload, by=CLI)
     ref = ImportRef(tenant_id=tenant_id, import_id=made.id)
     assert (await ActivityEnvironment().run(ImportActivities(database).run, ref)).done
     async with database.tenant(tenant_id) as session:
-        found = await imports.get(session, made.id, object_id=object_id)
+        found = await imports.get(session, made.id, contents=of_records(object_id))
         assert (found.created + found.updated + found.unchanged, found.rejected) == (rows, 0)
 
 
@@ -71,8 +72,8 @@ async def test_imports_and_pages_of_records_are_read_off_their_indexes(
             ("record", "object_id, properties, version", "'{}', 1"),
             (
                 "people_import",
-                "object_id, format, size_bytes, mapping, options, created_by",
-                "'csv', 0, '{}', '{}', ''",
+                "object_id, kind, format, size_bytes, mapping, options, created_by",
+                "'record', 'csv', 0, '{}', '{}', ''",
             ),
         ):
             await session.execute(
@@ -88,7 +89,9 @@ async def test_imports_and_pages_of_records_are_read_off_their_indexes(
     await connection.execute("ANALYZE record, people_import")
     await connection.close()
     (listed,) = await plans(
-        database, tenant_id, lambda session: imports.page(session, object_id=object_id, limit=50, before=None)
+        database,
+        tenant_id,
+        lambda session: imports.page(session, contents=of_records(object_id), limit=50, before=None),
     )
     assert "people_import_object_idx" in indexes(listed), json.dumps(listed, indent=1)
     (paged,) = await plans(database, tenant_id, lambda session: exports.page(session, object_id, after=None))
