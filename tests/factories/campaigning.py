@@ -9,10 +9,11 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, select, update
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError
 from temporalio.worker import Interceptor, Worker
 
 from activities.campaigns import CampaignActivities
-from contracts.campaigns import OCCURRENCE_WORKFLOW, WAKE, WORKFLOW, CampaignInput, OccurrenceInput
+from contracts.campaigns import OCCURRENCE_WORKFLOW, WAKE, WORKFLOW, CampaignInput, OccurrenceInput, Outlook
 from core.actor import CLI
 from models import Campaign, CampaignRun, Message, MessagePage, Person, Tenant, WorkflowStart
 from services.marketing import templates
@@ -172,6 +173,18 @@ class Campaigning:
             return (await self.run(campaign_id)).frozen_at is not None
 
         await eventually(done)
+
+    async def idle(self, campaign_id: UUID) -> None:
+        """Return when its workflow waits for a moment: nothing of it is under way in a worker that is stopped."""
+
+        async def waits() -> bool:
+            try:
+                outlook = await (await self.handle(campaign_id)).query(CampaignWorkflow.progress)
+            except RPCError:  # not started yet
+                return False
+            return isinstance(outlook, Outlook) and outlook.next == "wait" and outlook.at is not None
+
+        await eventually(waits)
 
     # Temporal
 

@@ -30,6 +30,7 @@ class Twilio:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     """Of refusals."""
     silent: set[str] = field(default_factory=set[str])
+    over: asyncio.Event = field(default_factory=asyncio.Event)
     """Recipients whose message is taken and not answered."""
     sent: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     times: list[float] = field(default_factory=list[float])
@@ -71,7 +72,7 @@ class Twilio:
         self.sent.append({**form, "sid": sid})
         self.times.append(time.monotonic())
         if to in self.silent:
-            await asyncio.sleep(30)
+            await self.over.wait()
         answer = {"sid": sid, "status": "queued", "to": to, "body": form["Body"], "error_code": None}
         return JSONResponse(answer, status_code=201)
 
@@ -105,4 +106,7 @@ async def twilio() -> AsyncGenerator[Twilio]:
     """Run a server while the block runs."""
     server = Twilio()
     async with serving(server.app()) as server.url:
-        yield server
+        try:
+            yield server
+        finally:
+            server.over.set()

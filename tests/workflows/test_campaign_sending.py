@@ -103,9 +103,15 @@ async def test_the_rest_gets_the_winner_and_the_holdout_nothing(
             pages = [page for message, page in (await desk.messages()).values() if message.tested]
             return all(page is not None and page.finished_at is not None for page in pages)
 
+        async def chosen() -> bool:
+            return (await desk.run(campaign)).winner is not None
+
         await eventually(sampled)
         await desk.click(1)
         ahead = timedelta(hours=4)
+        await desk.wake(campaign)
+        await eventually(chosen)
+        ahead = timedelta()  # the workflow's timers are in real time
         await desk.wake(campaign)
         assert await (await desk.handle(campaign)).result() == "finished"
     run = await desk.run(campaign)
