@@ -38,6 +38,7 @@ _NOUNS: Final = {
     "communication": "communications",
     "pipeline": "pipelines",
     "deal": "deals",
+    "order": "orders",
     "task": "tasks",
     "outgoing_call": "journeys",
     "sender_domain": "channels",

@@ -35,6 +35,10 @@ _OVERDUE = text("""
 """)
 
 
+class CreditLimitError(ConflictError):
+    """A charge goes beyond the credit limit; `extra` says what is available."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEntry:
     """Something to book."""
@@ -76,7 +80,8 @@ async def book(
     Raises:
         NotFoundError: no such organization in this tenant.
         InvalidError: a value is not acceptable, or the currency is not the organization's.
-        ConflictError: the reference was booked with other values, or a charge goes beyond the credit limit.
+        ConflictError: the reference was booked with other values.
+        CreditLimitError: a charge goes beyond the credit limit.
     """
     reference, note = _checked(entry)
     organization = await organizations.locked(session, organization_id)
@@ -199,7 +204,7 @@ def _check_limit(organization: Organization, amount: int) -> None:
     if available is None or amount <= available:
         return
     left = str(currency.from_minor(available, organization.currency))
-    raise ConflictError(
+    raise CreditLimitError(
         f"The charge goes beyond the credit limit: {left} {organization.currency} is available.",
         errors=[FieldProblem("amount.amount", f"is more than the {left} {organization.currency} available")],
         extra={"available": {"amount": left, "currency": organization.currency}},

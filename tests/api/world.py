@@ -40,6 +40,7 @@ from services.tenancy import api_keys, sessions, tenants
 from services.tenancy.sessions import Origin
 from tests.api.conftest import serving
 from tests.factories.marketing import EXIT
+from tests.factories.ordering import Ordering
 from tests.factories.teammates import PASSWORD, add_user, address, token_of
 
 MARK: Final = "Xyzzy"
@@ -559,6 +560,12 @@ async def _task(world: World) -> str:
     return (await world.post("/v1/tasks", {"title": MARK}))["id"]
 
 
+async def _order(world: World) -> str:
+    shop = Ordering(world.database, world.tenant_id)
+    person = UUID(await world.get("person_id"))
+    return str(await shop.order({await shop.variant(): 2}, person_id=person, note=MARK))
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -611,6 +618,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "device_id": _device,
     "task_id": _task,
     "call_id": _call,
+    "order_id": _order,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {

@@ -1,0 +1,76 @@
+"""Orders: found, and their history."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query, Response
+
+from api.dependencies import SessionDep, requires
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, decode_entry, encode_cursor
+from api.rest.audit import ActivityOut
+from api.rest.order_shapes import FulfilmentStatus, OrderOut, OrderStatus, PaymentStatus, WholeOrderOut
+from api.routing import Router
+from core.database import TenantSession
+from services.commerce import order_directory, orders
+from services.commerce.order_directory import Filter
+from services.identity import aliases
+from services.shared import audit
+
+router = Router(prefix="/orders", tags=["orders"])
+
+READ = [requires("orders:read")]
+
+
+@router.get("", dependencies=READ)
+async def find(  # noqa: PLR0913, PLR0917 - the filters of one list
+    session: SessionDep,
+    status: OrderStatus | None = None,
+    payment_status: PaymentStatus | None = None,
+    fulfilment_status: FulfilmentStatus | None = None,
+    person_id: UUID | None = None,
+    organization_id: UUID | None = None,
+    number: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    limit: LimitParam = DEFAULT_LIMIT,
+    cursor: CursorParam = None,
+) -> Page[OrderOut]:
+    """List orders, newest first; every filter given must hold."""
+    wanted = Filter(
+        status=status,
+        payment_status=payment_status,
+        fulfilment_status=fulfilment_status,
+        person_id=None if person_id is None else await aliases.living(session, person_id),
+        organization_id=organization_id,
+        number=number,
+    )
+    before: UUID | None = None if cursor is None else decode_cursor(cursor, [UUID])[0]
+    found = await order_directory.page(session, wanted, limit=limit + 1, before=before)
+    return Page(
+        items=[OrderOut.of(order) for order in found[:limit]],
+        next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
+    )
+
+
+@router.get("/{order_id}", dependencies=READ)
+async def get(order_id: UUID, session: SessionDep, response: Response) -> WholeOrderOut:
+    """Return an order with its lines and parcels; the header `ETag` names its version."""
+    return await _whole(session, order_id, response)
+
+
+@router.get("/{order_id}/history", dependencies=READ)
+async def get_history(
+    order_id: UUID, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
+) -> Page[ActivityOut]:
+    """List what was done to an order, newest first, and who did it."""
+    await orders.get(session, order_id)
+    before = None if cursor is None else decode_entry(cursor)
+    found = await audit.history(session, orders.SUBJECT, order_id, limit=limit + 1, before=before)
+    return Page(
+        items=[ActivityOut.model_validate(row) for row in found[:limit]],
+        next_cursor=encode_cursor(found[limit - 1].at, found[limit - 1].id) if len(found) > limit else None,
+    )
+
+
+async def _whole(session: TenantSession, order_id: UUID, response: Response) -> WholeOrderOut:
+    whole = await order_directory.whole(session, order_id)
+    response.headers["ETag"] = f'"{whole.order.version}"'
+    return WholeOrderOut.whole(whole)

@@ -1,0 +1,73 @@
+"""Orders by the API."""
+
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+from httpx import AsyncClient
+
+from core.database import Database
+from tests.factories.ordering import Ordering
+
+
+@pytest.fixture
+def shop(database: Database, tenant_id: UUID) -> Ordering:
+    return Ordering(database, tenant_id)
+
+
+async def test_an_order_is_shown_whole(client: AsyncClient, shop: Ordering) -> None:
+    ann, shirt = await shop.person(), await shop.variant()
+    order = await shop.order({shirt: 3}, person_id=ann, shipping_minor=490)
+    answer = await client.get(f"/v1/orders/{order}")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["ETag"] == '"1"'
+    body = answer.json()
+    assert {name: body[name] for name in ("number", "status", "person_id", "total", "captured", "refunded", "tax")} == {
+        "number": 1,
+        "status": "placed",
+        "person_id": str(ann),
+        "total": {"amount": "34.90", "currency": "EUR"},
+        "captured": {"amount": "34.90", "currency": "EUR"},
+        "refunded": {"amount": "0.00", "currency": "EUR"},
+        "tax": {"amount": "5.00", "currency": "EUR"},
+    }
+    (line,) = body["lines"]
+    assert (line["sku"], line["quantity"], line["fulfilled"], Decimal(line["total"]["amount"])) == (
+        shirt.hex,
+        3,
+        0,
+        Decimal(30),
+    )
+    assert body["fulfilments"] == []
+    history = (await client.get(f"/v1/orders/{order}/history")).json()["items"]
+    assert [(entry["type"], entry["changes"]["total"]) for entry in history] == [("order.placed", [None, "34.90 EUR"])]
+    for path in ("", "/history"):
+        assert (await client.get(f"/v1/orders/{uuid4()}{path}")).status_code == 404
+
+
+async def test_orders_are_listed_newest_first_by_what_is_asked(client: AsyncClient, shop: Ordering) -> None:
+    ann, bob, shirt = await shop.person(), await shop.person("bob@shop.example"), await shop.variant()
+    company = await shop.company()
+    for person, of in ((ann, None), (bob, None), (ann, company)):
+        await shop.order({shirt: 1}, person_id=person, organization_id=of, on_account=of is not None)
+
+    async def numbers(**asked: object) -> list[int]:
+        found: list[int] = []
+        cursor: dict[str, str] = {}
+        while True:
+            parameters = {name: str(value) for name, value in asked.items()} | cursor | {"limit": "2"}
+            answer = await client.get("/v1/orders", params=parameters)
+            assert answer.status_code == 200, answer.text
+            found += [item["number"] for item in answer.json()["items"]]
+            if answer.json()["next_cursor"] is None:
+                return found
+            cursor = {"cursor": answer.json()["next_cursor"]}
+
+    assert await numbers() == [3, 2, 1]
+    assert await numbers(person_id=ann) == [3, 1]
+    assert await numbers(organization_id=company, status="placed") == [3]
+    assert await numbers(payment_status="paid", fulfilment_status="unfulfilled") == [2, 1]
+    assert await numbers(number=2) == [2]
+    assert await numbers(person_id=uuid4()) == []
+    for wrong in ({"status": "open"}, {"number": "0"}, {"number": str(2**63)}, {"person_id": "x"}, {"cursor": "x"}):
+        assert (await client.get("/v1/orders", params=wrong)).status_code == 422, wrong
