@@ -32,6 +32,7 @@ from api.rest import (
     erasures,
     events,
     exchange_rates,
+    forecasts,
     forms,
     health,
     identifiers,
@@ -115,6 +116,7 @@ V1: tuple[APIRouter, ...] = (
     messages.router,
     communications.router,
     pipelines.router,
+    forecasts.router,  # before deals, whose ids stand in the same place as `forecast`
     deals.router,
     deal_timeline.router,
     exchange_rates.router,

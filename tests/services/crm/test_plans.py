@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator
-from datetime import date
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import asyncpg
@@ -14,6 +14,9 @@ from core.ids import new_id
 from models import Tenant
 from services.crm import board, deal_directory
 from services.crm.deal_directory import Filter
+from services.crm.reports import forecast
+from services.crm.reports.periods import Months
+from services.crm.reports.scope import Scope
 from tests.factories.selling import Selling
 from tests.services.identity.statements import indexes, nodes
 from tests.services.identity.test_plans import plans
@@ -78,6 +81,21 @@ async def test_a_board_reads_open_deals_by_status_and_cards_by_stage(
     (plan,) = await plans(database, tenant, lambda session: board.read(session, pipeline, limit=20))
     # which of them counts the closed ones, statistics of other tests' deals may decide
     assert "deal_stage_idx" in indexes(plan), json.dumps(plan, indent=1)
+    assert not any(node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "deal" for node in nodes(plan)), (
+        json.dumps(plan, indent=1)
+    )
+
+
+async def test_a_forecast_reads_open_deals_by_status_and_won_ones_by_the_day_they_closed(
+    database: Database, sold: tuple[UUID, UUID, UUID]
+) -> None:
+    tenant, _, _ = sold
+    today = datetime.now(UTC).date()
+    months = Months.of(today, None, today=today)
+    (plan,) = await plans(
+        database, tenant, lambda session: forecast.read(session, months, Scope(), by=["month", "owner"], today=today)
+    )
+    assert {"deal_status_idx", "deal_closed_idx"} <= indexes(plan), json.dumps(plan, indent=1)
     assert not any(node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "deal" for node in nodes(plan)), (
         json.dumps(plan, indent=1)
     )
