@@ -96,6 +96,14 @@ TASK_DELETED: Final = "task.deleted"
 NOTIFICATION_CREATED: Final = "notification.created"
 """A teammate has something to read."""
 
+PAYMENT_AUTHORIZED: Final = "payment.authorized"
+"""The gateway holds the money; written, as the others of payments, once for each."""
+PAYMENT_CAPTURED: Final = "payment.captured"
+PAYMENT_VOIDED: Final = "payment.voided"
+PAYMENT_FAILED: Final = "payment.failed"
+PAYMENT_REFUNDED: Final = "payment.refunded"
+"""What was taken for a checkout that made no order was given back; refunds of orders are `order.refunded`."""
+
 STOCK_BOOKED: Final = "stock.booked"
 """Pieces of a variant came, went or were counted."""
 STOCK_BACK: Final = "stock.back"
@@ -131,6 +139,7 @@ RESERVED: Final = frozenset(
         "message",
         "notification",
         "organization",
+        "payment",
         "person",
         "pipeline",
         "push",

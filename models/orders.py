@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, set_null
+from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, set_null, system
 from models.identity import one_of
 
 ORDER_STATUSES = ("placed", "completed", "cancelled")
@@ -181,8 +181,15 @@ class Payment(Created, TenantRow):
         CheckConstraint("amount_minor > 0", name="amount"),
         CheckConstraint("captured_minor BETWEEN 0 AND amount_minor", name="captured"),
         CheckConstraint("refunded_minor BETWEEN 0 AND captured_minor", name="refunded"),
+        belongs_to("payment_account", "account_id"),
         UniqueConstraint("tenant_id", "cart_id", "attempt"),
         Index(None, "tenant_id", "order_id"),
+        Index(None, "tenant_id", "account_id"),
+        Index(
+            "payment_stray_idx",
+            "updated_at",
+            postgresql_where=text("order_id IS NULL AND status IN ('authorized', 'captured') AND refunded_minor = 0"),
+        ),
         Index(
             "payment_gateway_id_idx",
             "tenant_id",
@@ -191,12 +198,15 @@ class Payment(Created, TenantRow):
             unique=True,
             postgresql_where=text("gateway_id IS NOT NULL"),
         ),
+        {"info": system("SELECT")},
     )
 
     cart_id: Mapped[UUID]
     attempt: Mapped[int] = mapped_column(Integer)
     """Of the cart's checkouts; with the cart it is the key that makes a repeated request the same."""
     order_id: Mapped[UUID | None]
+    account_id: Mapped[UUID | None]
+    """Whose money it moved by, whichever is active now; null of the local gateway without one."""
     gateway: Mapped[str]
     gateway_id: Mapped[str | None] = mapped_column(Text(collation="C"))
     status: Mapped[str] = mapped_column(server_default="pending")
@@ -227,6 +237,8 @@ class Refund(Created, TenantRow):
             unique=True,
             postgresql_where=text("gateway_id IS NOT NULL"),
         ),
+        Index("refund_pending_idx", "updated_at", postgresql_where=text("status = 'pending'")),
+        {"info": system("SELECT")},
     )
 
     order_id: Mapped[UUID]
