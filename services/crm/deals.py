@@ -232,9 +232,8 @@ async def _write(session: TenantSession, made: Sequence[_Made], *, by: Actor) ->
         [NewActivity("deal", one.row["id"], DEAL_CREATED, telling.changes(_EMPTY, one.row)) for one in there],
         by=by,
     )
-    await publish(
-        session, [event for one in there for event in telling.made(one.row, one.stage, at=one.new.created_at)]
-    )
+    made_of = [telling.made(one.row, one.stage, at=one.new.created_at) for one in there]
+    await publish(session, telling.in_waves(made_of))
     people = deal_rows.given(one.row["person_id"] for one in there) | {contact.person_id for _, contact in contacts}
     await lifecycle.recompute(session, sorted(people))
     return written

@@ -229,7 +229,7 @@ async def _carry_out(
         ],
         by=by,
     )
-    await publish(session, [event for one in good for event in telling.moved(one.after, one.left, stage)])
+    await publish(session, telling.in_waves([telling.moved(one.after, one.left, stage) for one in good]))
     turned = [one.after["id"] for one in good if one.before["status"] != stage.kind]
     if turned:
         people = deal_rows.given(one.after["person_id"] for one in good if one.before["status"] != stage.kind)

@@ -1,7 +1,8 @@
 """What is told of deals: events on the bus, and how values look in the activity log."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from itertools import zip_longest
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -83,6 +84,16 @@ def moved(deal: Row, left: Stage, stage: Stage) -> list[NewEvent]:
         events += _closed(deal, stage, at=None) if stage.closed else [event(DEAL_REOPENED, deal, stage)]
     entered: dict[str, Any] = {"stage_id": str(stage.id), "from": left.key}
     return [*events, event(DEAL_STAGE_ENTERED, deal, stage, **entered)]
+
+
+def in_waves(of_deals: Sequence[Sequence[NewEvent]]) -> list[NewEvent]:
+    """Return the events of many deals, each deal's in their order, and such as are of one type side by side.
+
+    So readers of the bus, who read page by page, meet many of a type at once: deals that entered a stage together are
+    few cohorts.
+    """
+    waves = zip_longest(*of_deals)
+    return [event for wave in waves for event in wave if event is not None]
 
 
 def deleted(deal: Row, stage: Stage) -> list[NewEvent]:

@@ -1,17 +1,23 @@
 """The activity log: who changed what, from what to what. Written in the transaction of the change."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import insert
+from sqlalchemy import text
 
 from core.actor import Actor
 from core.database import TenantSession
-from core.ids import new_id
-from models import Activity
+from core.ids import new_ids
 
+_INSERT: Final = text("""
+    INSERT INTO activity (tenant_id, id, subject_type, subject_id, type, actor, changes, request_id)
+    SELECT :tenant AS tenant_id, a.id, a.subject_type, a.subject_id, a.type, :actor, a.changes::jsonb, :request
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:subject_types AS text[]), CAST(:subject_ids AS uuid[]),
+                CAST(:types AS text[]), CAST(:changes AS text[])) AS a(id, subject_type, subject_id, type, changes)
+""")
 Changes = Mapping[str, tuple[Any, Any]]
 """Field to (before, after), as JSON values."""
 
@@ -45,18 +51,15 @@ async def record_all(session: TenantSession, activities: Sequence[NewActivity], 
     if not activities:
         return
     await session.execute(
-        insert(Activity),
-        [
-            {
-                "tenant_id": session.tenant_id,
-                "id": new_id(),
-                "subject_type": activity.subject_type,
-                "subject_id": activity.subject_id,
-                "type": activity.type,
-                "actor": by.name,
-                "changes": {name: list(pair) for name, pair in activity.changes.items()},
-                "request_id": by.request_id,
-            }
-            for activity in activities
-        ],
+        _INSERT,
+        {
+            "tenant": session.tenant_id,
+            "actor": by.name,
+            "request": by.request_id,
+            "ids": new_ids(len(activities)),
+            "subject_types": [activity.subject_type for activity in activities],
+            "subject_ids": [activity.subject_id for activity in activities],
+            "types": [activity.type for activity in activities],
+            "changes": [json.dumps(activity.changes) for activity in activities],
+        },
     )

@@ -67,6 +67,13 @@ class Selling:
         async with self.session() as session:
             return await deals.create(session, replace(new, **fields), by=CLI)
 
+    async def deals(self, stage: Stage, count: int) -> list[UUID]:
+        """Make so many deals in a stage at once."""
+        new = [NewDeal(title=f"Shelves {n}", pipeline_id=stage.pipeline_id, stage_id=stage.id) for n in range(count)]
+        async with self.session() as session:
+            made = await deals.create_many(session, new, by=CLI)
+        return [deal_id for deal_id in made.ids if deal_id is not None]
+
     async def move(self, deal_ids: Sequence[UUID], stage: Stage, **options: Any) -> Moved:  # noqa: ANN401 - of moving.move
         """Move deals to a stage."""
         async with self.session() as session:

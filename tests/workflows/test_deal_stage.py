@@ -1,9 +1,11 @@
 """Journeys that command sales, and cohorts of deals, on real servers: each domain's worker does its own nodes."""
 
+from collections import Counter
+
 from sqlalchemy import select
 
 from core.actor import CLI
-from models import Deal, Enrollment, Task
+from models import Deal, Enrollment, Journey, Task
 from services.crm import pipelines
 from services.crm.automation import Rule
 from services.crm.pipelines import NewPipeline
@@ -78,6 +80,42 @@ async def test_deals_of_a_stage_s_automation_are_walked_by_sales(running: Platfo
     async with marketing.session() as session:
         made = (await session.scalars(select(Task.deal_id).where(Task.tenant_id == marketing.tenant_id))).all()
     assert sorted(deal_id for deal_id in made if deal_id) == sorted(deals)
+
+
+async def test_thousands_of_deals_moved_at_once_are_a_few_cohorts_and_leave_no_timer(running: Platform) -> None:
+    marketing = running.marketing
+    selling = Selling(marketing.database, marketing.tenant_id)
+    late = Rule(key="late", on="after", after="P3D", then=[{"type": "create_task", "title": "Late"}])
+    stages = await selling.pipeline(
+        stages=[
+            NewStage(key="new", name="New"),
+            NewStage(key="offer", name="Offer", automation=[late]),
+            NewStage(key="next", name="Next"),
+        ]
+    )
+    deals = await selling.deals(stages["new"], 2_000)
+    async with running.crm_worker():
+        await running.relay()
+        assert len((await selling.move(deals, stages["offer"])).moved) == len(deals)
+        await running.relay()
+        async with marketing.session() as session:
+            published = await session.scalar(
+                select(Journey.active_version_id).where(Journey.tenant_id == marketing.tenant_id)
+            )
+            assert published is not None
+            cohorts = await marketing.cohorts(await versions.load(session, published))
+        assert sum(cohort.size for cohort in cohorts) == len(deals)
+        assert len(cohorts) <= 2
+        for cohort in cohorts:
+            await running.settled(cohort, wait={"waiting": cohort.size})
+        assert len((await selling.move(deals, stages["next"])).moved) == len(deals)
+        await running.relay()
+        for cohort in cohorts:
+            await running.finished(cohort)
+            history = (await running.handle(cohort).fetch_history()).events
+            timers = Counter(event.WhichOneof("attributes") for event in history)
+            assert timers["timer_started_event_attributes"] == timers["timer_canceled_event_attributes"] == 1
+            assert {row.reason for row in await cohort.rows()} == {"exit_when: deal.stage_left"}
 
 
 async def test_a_stage_acts_by_itself_until_the_deal_moves_on(running: Platform) -> None:
