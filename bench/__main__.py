@@ -18,6 +18,7 @@ from bench import (
     realtime,
     records,
     segment,
+    stages,
     stock,
     trigger,
 )
@@ -40,6 +41,7 @@ BENCHES: dict[str, Bench] = {
     "queue": queue.run,
     "campaign": campaign.run,
     "stock": stock.run,
+    "stages": stages.run,
 }
 ALIASES = {"journeys": "journey"}
 

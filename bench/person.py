@@ -1,4 +1,4 @@
-"""The reference of `journey`: one workflow for one person, an activity per node."""
+"""The reference of `journey` and `stages`: one workflow for one person, or one deal, an activity per node."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -12,20 +12,21 @@ PATH = ("hello", "pause", "odd", "offer", "mark")
 
 
 class PersonInput(Contract):
-    """One person's passage."""
+    """One passage, by nodes that have one way for all; one named `pause` is a wait."""
 
     cohort: CohortRef
     version_id: UUID
+    path: tuple[str, ...] = PATH
 
 
 @workflow.defn
 class PersonWorkflow:
-    """The reference: one workflow for one person, an activity per node."""
+    """The reference: one workflow for one passage, an activity per node."""
 
     @workflow.run
     async def run(self, person: PersonInput) -> None:
-        """Go through the five nodes."""
-        for node in PATH:
+        """Go through the nodes."""
+        for node in person.path:
             if node == "pause":
                 await workflow.sleep(timedelta(milliseconds=1))
             await workflow.execute_activity(

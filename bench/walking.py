@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,6 +22,7 @@ from relay.cohorts import CohortStarter
 from services.journeys import enrollments, steps
 from services.journeys.enrollments import Candidate
 from services.journeys.members import CohortMembers
+from services.journeys.steps import Actions
 from services.journeys.versions import LoadedVersion
 from services.marketing import journey_sends
 from worker import marketing_worker
@@ -130,20 +131,33 @@ async def started(database: Database) -> None:
         await session.execute(update(Cohort).values(started_at=func.now()).where(Cohort.started_at.is_(None)))
 
 
-async def one_by_one(tenant: Tenant, version: LoadedVersion, people: Sequence[UUID]) -> float:
-    """Seconds for one workflow per person, rows and durability the same; started 20 at a time."""
+async def _nothing(_: UUID) -> None:
+    pass
+
+
+async def one_by_one(
+    tenant: Tenant,
+    version: LoadedVersion,
+    subjects: Sequence[UUID],
+    *,
+    path: Sequence[str] = PATH,
+    actions: Actions = journey_sends.ACTIONS,
+    first: Callable[[UUID], Awaitable[None]] = _nothing,
+) -> float:
+    """Seconds for one workflow per subject, rows and durability the same, `first` done before; 20 at a time."""
     queue = f"bench-{uuid4().hex[:8]}"
-    activities = JourneyActivities(tenant.database, journey_sends.ACTIONS, lambda: None)
+    activities = JourneyActivities(tenant.database, actions, lambda: None)
     places = asyncio.Semaphore(20)
 
-    async def one(client: Client, person_id: UUID) -> None:
+    async def one(client: Client, subject_id: UUID) -> None:
         async with places:
-            await enroll(tenant, version, [person_id])
+            await first(subject_id)
+            await enroll(tenant, version, [subject_id])
             async with tenant.database.tenant(tenant.id) as session:
                 cohort_id = (
                     await session.scalars(
                         select(Enrollment.cohort_id)
-                        .where(Enrollment.tenant_id == tenant.id, Enrollment.subject_id == person_id)
+                        .where(Enrollment.tenant_id == tenant.id, Enrollment.subject_id == subject_id)
                         .order_by(Enrollment.entered_at.desc())
                         .limit(1)
                     )
@@ -151,8 +165,8 @@ async def one_by_one(tenant: Tenant, version: LoadedVersion, people: Sequence[UU
             cohort = CohortRef(tenant_id=tenant.id, journey_id=version.journey_id, cohort_id=cohort_id)
             handle = await client.start_workflow(
                 PersonWorkflow.run,
-                PersonInput(cohort=cohort, version_id=version.id),
-                id=f"person/{person_id}/{uuid4().hex}",
+                PersonInput(cohort=cohort, version_id=version.id, path=tuple(path)),
+                id=f"person/{subject_id}/{uuid4().hex}",
                 task_queue=queue,
                 request_eager_start=True,
             )
@@ -166,7 +180,7 @@ async def one_by_one(tenant: Tenant, version: LoadedVersion, people: Sequence[UU
         max_concurrent_activities=20,
     ):
         began = time.perf_counter()
-        await asyncio.gather(*(one(tenant.client, person_id) for person_id in people))
+        await asyncio.gather(*(one(tenant.client, subject_id) for subject_id in subjects))
         seconds = time.perf_counter() - began
     await started(tenant.database)
     return seconds
