@@ -7,6 +7,7 @@ from models.campaigns import Campaign, CampaignRun, Conversion
 from models.carts import Cart, CartLine, Discount, DiscountUse
 from models.catalogue import Category, Price, Product, ProductCategory, Variant, VariantWatch
 from models.channels import ChannelAccount, Communication, Device, RateBucket, SenderDomain, ShortLink
+from models.charges import ShippingMethod, TaxRate
 from models.commerce import OrderFact
 from models.consent import Consent, ConsentChange, Topic
 from models.crm import (
@@ -151,6 +152,7 @@ __all__ = [
     "SegmentMember",
     "SegmentRefresh",
     "SenderDomain",
+    "ShippingMethod",
     "ShortLink",
     "SignInAttempts",
     "StageAutomation",
@@ -160,6 +162,7 @@ __all__ = [
     "Suppression",
     "SuppressionHash",
     "Task",
+    "TaxRate",
     "Template",
     "TemplatePartial",
     "TemplateVersion",

@@ -36,6 +36,7 @@ class Cart(Created, TenantRow):
         belongs_to("organization", "organization_id"),
         CheckConstraint(one_of("status", CART_STATUSES), name="status"),
         Index(None, "tenant_id", "person_id", "id"),
+        Index(None, "tenant_id", "status", "id"),
         Index(None, "tenant_id", "organization_id"),
         {
             "info": of_person(
@@ -142,6 +143,7 @@ class DiscountUse(Base):
         belongs_to("discount", "discount_id", ondelete="CASCADE"),
         belongs_to("person", "person_id"),
         Index(None, "tenant_id", "person_id"),
+        Index(None, "tenant_id", "cart_id"),
         {"info": of_person(OfPerson(column="person_id", merge="move", erase="detach"))},
     )
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CHAR, CheckConstraint, Index, Integer, LargeBinary, PrimaryKeyConstraint, Text, text
+from sqlalchemy import CHAR, Boolean, CheckConstraint, Index, Integer, LargeBinary, PrimaryKeyConstraint, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -44,6 +44,8 @@ class Tenant(Created, Base):
     """Websites whose pages may send events and forms, such as `https://shop.example`."""
     qualify_at_score: Mapped[int | None]
     """Who has at least this score is qualified; null leaves it to people."""
+    prices_include_tax: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """Of goods and shipping."""
 
 
 class ApiKey(Created, TenantRow):
