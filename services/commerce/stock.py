@@ -176,9 +176,14 @@ def _check(movements: Sequence[NewMovement]) -> None:
             raise InvalidError.of(_field(number), "must be less than zero, as a ship takes pieces away")
 
 
+async def known_locations(session: TenantSession, ids: set[UUID]) -> set[UUID]:
+    """Return which are there, and stay until the transaction ends."""
+    return await _known(session, StockLocation, ids)
+
+
 async def _check_known(session: TenantSession, movements: Sequence[NewMovement]) -> None:
     variants = await _known(session, Variant, {one.variant_id for one in movements})
-    locations = await _known(session, StockLocation, {one.location_id for one in movements})
+    locations = await known_locations(session, {one.location_id for one in movements})
     errors = [
         FieldProblem(f"movements.{number}.{name}", "is not known")
         for number, one in enumerate(movements)
