@@ -213,6 +213,11 @@ class Enrollment(TenantRow):
     problem: Mapped[dict[str, Any] | None]
     """Why the member is parked (status `failed`): `{"error": ..., "attempt": n}`."""
 
+    @property
+    def deal_id(self) -> UUID | None:
+        """The deal that passes; None where a person does."""
+        return self.subject_id if self.subject_type == "deal" else None
+
 
 class EnrollmentStep(Base):
     """One node passed: written once, in the transaction of the node's effect."""

@@ -23,6 +23,8 @@ class Enrollment(Strict):
     subject_type: str
     subject_id: UUID
     person_id: UUID | None
+    deal_id: UUID | None
+    """The deal that passes, in a journey of deals."""
     status: Literal["active", "waiting", "completed", "exited", "failed"]
     node: str
     visit: int

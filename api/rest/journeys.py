@@ -1,7 +1,7 @@
 """Journeys: drafts, versions, switches, counts, and letting people in."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import Path, status
@@ -23,8 +23,12 @@ from services.marketing.segments import definitions
 router = Router(prefix="/journeys", tags=["journeys"])
 
 MAX_ENROLLED = 10_000
-"""People one request may enroll."""
+"""People or deals one request may enroll."""
 SHOWN_IDS = 1_000
+
+_NAMED: Final = ("person_id", "person_ids", "deal_ids", "segment_id")
+_OF_DEALS: Final = "is for journeys of people: deals walk this one, and deal_ids names them"
+_OF_PEOPLE: Final = "is for journeys of deals: people walk this one"
 
 JourneyPath = Annotated[str, Path(max_length=100, description="The journey's id or key")]
 
@@ -83,6 +87,8 @@ class Enrolling(Strict):
 
     person_id: UUID | None = None
     person_ids: Annotated[list[UUID] | None, Field(min_length=1, max_length=MAX_ENROLLED)] = None
+    deal_ids: Annotated[list[UUID] | None, Field(min_length=1, max_length=MAX_ENROLLED)] = None
+    """Of a journey with subject `deal`, which takes nobody else."""
     segment_id: Annotated[str | None, Field(min_length=1, max_length=100)] = None
     """The id or key of a segment: everybody who is in it now. Send an `Idempotency-Key` with it: they enter page by
     page, and only so does the request, sent again after a failure, know whom it let in before."""
@@ -97,7 +103,7 @@ class EnrollingResult(Strict):
     skipped: dict[str, int]
     """Count by reason: not_found, already_active, already_entered, too_soon, repeated, not_open."""
     enrollment_ids: list[UUID]
-    """The first 1,000; of people named in the request in the order given."""
+    """The first 1,000; of people or deals named in the request in the order given."""
 
 
 class NodeStats(Strict):
@@ -208,13 +214,18 @@ async def enroll(
     actor: ActorDep,
     claim: ClaimDep,
 ) -> EnrollingResult:
-    """Let people in. Whoever may not enter (again) is counted with the reason."""
-    if sum(given is not None for given in (body.person_id, body.person_ids, body.segment_id)) != 1:
-        raise InvalidError.of("person_id", "give one of person_id, person_ids and segment_id")
+    """Let people, or deals, in. Whoever may not enter (again) is counted with the reason."""
+    named = [name for name in _NAMED if getattr(body, name) is not None]
+    if len(named) != 1:
+        raise InvalidError.of("person_id", "give one of person_id, person_ids, deal_ids and segment_id")
     found = await journeys.find(session, journey)
+    if found.domain == "crm":
+        raise ConflictError("the journey is what a pipeline's stage does: deals enter it by their stage alone")
     if found.active_version_id is None or found.status != "active":
         raise ConflictError(f"the journey is {found.status}: only an active one takes people in")
     version = await versions.load(session, found.active_version_id)
+    if (version.definition.subject == "deal") != (named == ["deal_ids"]):
+        raise InvalidError.of(named[0], _OF_DEALS if version.definition.subject == "deal" else _OF_PEOPLE)
     entrance = version.definition.by_api
     key = enrollments.key_of(entrance, body.entry)
     if key is None:
@@ -224,9 +235,9 @@ async def enroll(
         asked = enrolling_segments.Asked(body.entry, key, actor, claim)
         totals = await enrolling_segments.enroll(session, database, version, segment, asked, shown=SHOWN_IDS)
         return EnrollingResult(enrolled=totals.enrolled, skipped=dict(totals.skipped), enrollment_ids=totals.first_ids)
-    person_ids = body.person_ids or [body.person_id] if body.person_id else body.person_ids or []
+    subjects = [body.person_id] if body.person_id is not None else body.person_ids or body.deal_ids or []
     candidates = [
-        enrollments.Candidate(subject_id=person_id, entry=body.entry, entry_key=key) for person_id in person_ids
+        enrollments.Candidate(subject_id=subject_id, entry=body.entry, entry_key=key) for subject_id in subjects
     ]
     done = await enrollments.enroll_by_api(session, version, candidates, by=actor)
     if body.person_id is not None and done.skipped["not_found"]:
@@ -246,12 +257,13 @@ async def _segment(session: TenantSession, id_or_key: str) -> Segment:
 
 
 @router.get("/{journey}/enrollments", dependencies=[requires("journeys:read")])
-async def list_enrollments(
+async def list_enrollments(  # noqa: PLR0913, PLR0917 - the filters of one list
     journey: JourneyPath,
     session: SessionDep,
     status: Literal["active", "waiting", "completed", "exited", "failed"] | None = None,
     node: str | None = None,
     person_id: UUID | None = None,
+    deal_id: UUID | None = None,
     limit: LimitParam = DEFAULT_LIMIT,
     cursor: CursorParam = None,
 ) -> Page[Enrollment]:
@@ -262,7 +274,14 @@ async def list_enrollments(
         cohort_id, slot = decode_cursor(cursor, [UUID, int])
         after = cohort_id, slot
     rows = await passages.page(
-        session, found.id, status=status, node=node, person_id=person_id, after=after, limit=limit + 1
+        session,
+        found.id,
+        status=status,
+        node=node,
+        person_id=person_id,
+        deal_id=deal_id,
+        after=after,
+        limit=limit + 1,
     )
     items = [Enrollment.model_validate(row) for row in rows[:limit]]
     last = rows[limit - 1] if len(rows) > limit else None

@@ -85,13 +85,14 @@ async def steps_of(session: TenantSession, enrollment: Enrollment) -> list[StepT
     return [*passed, last]
 
 
-async def page(
+async def page(  # noqa: PLR0913 - the filters of one list
     session: TenantSession,
     journey_id: UUID,
     *,
     status: str | None = None,
     node: str | None = None,
     person_id: UUID | None = None,
+    deal_id: UUID | None = None,
     after: tuple[UUID, int] | None = None,
     limit: int,
 ) -> Sequence[Enrollment]:
@@ -102,9 +103,11 @@ async def page(
         .order_by(Enrollment.cohort_id, Enrollment.slot)
         .limit(limit)
     )
+    if deal_id is not None:
+        query = query.where(Enrollment.subject_type == "deal", Enrollment.subject_id == deal_id)
     if person_id is not None:
         query = query.where(Enrollment.subject_id == await aliases.living(session, person_id))
-    else:  # through the cohorts, whose index leads to the page without a sort
+    if person_id is None and deal_id is None:  # through the cohorts, whose index leads to the page without a sort
         cohorts = select(Cohort.id).where(Cohort.tenant_id == session.tenant_id, Cohort.journey_id == journey_id)
         query = query.where(Enrollment.cohort_id.in_(cohorts))
     if status is not None:
