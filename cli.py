@@ -15,6 +15,7 @@ import uvloop
 import worker as worker_process
 from core.actor import CLI
 from core.database import Database, TenantSession
+from core.domains import Domain
 from core.errors import NotFoundError, PlatformError
 from core.settings import settings
 from migrations.run import upgrade
@@ -73,28 +74,36 @@ def migrate() -> None:
     asyncio.run(upgrade(settings().database_url))
 
 
+DomainOption = Annotated[
+    Domain | None, typer.Option(envvar="DOMAIN", help="The one domain to run; all of them unless given.")
+]
+
+
 @app.command()
 def api(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="TCP port to listen on.")] = 8080,
     processes: Annotated[int, typer.Option(min=1, help="How many of it to run on this port.")] = 1,
+    domain: DomainOption = None,
 ) -> None:
     """Serve the API."""
+    if domain is not None:
+        os.environ["DOMAIN"] = domain  # for the processes that make the application
     uvicorn.run(
         "api.app:create_app", factory=True, host=host, port=port, workers=processes, loop="uvloop", http="httptools"
     )
 
 
 @app.command()
-def worker() -> None:
+def worker(domain: DomainOption = None) -> None:
     """Run workflows and activities, and beside them the relay and a sender, until SIGTERM."""
-    uvloop.run(worker_process.main())
+    uvloop.run(worker_process.main(domain=domain))
 
 
 @app.command()
-def relay() -> None:
+def relay(domain: DomainOption = None) -> None:
     """Run the relay alone, without workflows, activities or a sender, until SIGTERM."""
-    uvloop.run(worker_process.main(worker_process.run_relay))
+    uvloop.run(worker_process.main(worker_process.run_relay, domain=domain))
 
 
 @app.command()

@@ -4,6 +4,7 @@ Any number of copies may run. SIGTERM and SIGINT end it cleanly; `kill -9` loses
 Postgres and Temporal.
 """
 
+import argparse
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -27,6 +28,7 @@ from activities.scores import ScoreActivities
 from activities.segments import SegmentActivities
 from core import logging, memory
 from core.database import Database
+from core.domains import DOMAINS, Domain
 from core.settings import Settings, settings
 from core.temporal import CRM_QUEUE, IDENTITY_QUEUE, MARKETING_QUEUE, connect
 from integrations.geocoding.nominatim import NominatimGeocoder
@@ -142,25 +144,27 @@ def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]]) -
 
 
 async def run(configuration: Settings, stop: asyncio.Event) -> None:
-    """Work until `stop` is set."""
+    """Work until `stop` is set: for all domains, or for that which the settings name."""
     database = Database(configuration.database_url, pool_size=configuration.database_pool_size)
     client = await connect(configuration)
     sender = Sender(database, configuration)
-    workers = [
-        marketing_worker(
+    workers: dict[Domain, Callable[[], Worker]] = {
+        "marketing": lambda: marketing_worker(
             client,
             marketing_activities(database, sender, verified_senders=configuration.require_verified_domain),
         ),
-        identity_worker(client, identity_activities(database, configuration)),
-        crm_worker(client, crm_activities(database, sender.wake)),
-    ]
+        "identity": lambda: identity_worker(client, identity_activities(database, configuration)),
+        "crm": lambda: crm_worker(client, crm_activities(database, sender.wake)),
+    }
+    own = [make() for domain, make in workers.items() if configuration.domain in {None, domain}]
     try:
         async with AsyncExitStack() as running, asyncio.TaskGroup() as group:
-            for worker in workers:
+            for worker in own:
                 await running.enter_async_context(worker)
             group.create_task(relay.run(database, client, stop, eager=True, settings=configuration), name="relay")
-            group.create_task(sender.run(stop), name="sender")
-            log.info("worker.ready", task_queues=[worker.task_queue for worker in workers])
+            if configuration.domain in {None, "marketing"}:
+                group.create_task(sender.run(stop), name="sender")
+            log.info("worker.ready", task_queues=[worker.task_queue for worker in own])
             await stop.wait()
     finally:
         await database.close()
@@ -189,9 +193,13 @@ async def run_relay(configuration: Settings, stop: asyncio.Event) -> None:
         await database.close()
 
 
-async def main(work: Callable[[Settings, asyncio.Event], Awaitable[None]] = run) -> None:
-    """Do `work` with this process's settings until a signal comes."""
+async def main(
+    work: Callable[[Settings, asyncio.Event], Awaitable[None]] = run, *, domain: Domain | None = None
+) -> None:
+    """Do `work` with this process's settings, for `domain` where one is given, until a signal comes."""
     configuration = settings()
+    if domain is not None:
+        configuration = configuration.model_copy(update={"domain": domain})
     logging.configure(configuration.log_level)
     memory.settle()
     async with stopping_on_signals() as stop:
@@ -199,4 +207,6 @@ async def main(work: Callable[[Settings, asyncio.Event], Awaitable[None]] = run)
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    options = argparse.ArgumentParser(description="The worker process.")
+    options.add_argument("--domain", choices=DOMAINS, help="the one domain to work for; all unless given")
+    uvloop.run(main(domain=options.parse_args().domain))

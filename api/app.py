@@ -1,7 +1,8 @@
 """The API: every router in one place, the middleware around them, and what the process holds open."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 from fastapi import APIRouter, FastAPI
 
@@ -71,10 +72,11 @@ from api.tracking import choices, collect
 from api.tracking import forms as public_forms
 from api.tracking import routes as tracking
 from core import logging, memory
+from core.domains import DOMAINS, Domain
 from core.settings import Settings
 from core.settings import settings as process_settings
 
-V1: tuple[APIRouter, ...] = (
+IDENTITY: tuple[APIRouter, ...] = (
     tenant.router,
     api_keys.router,
     audit.router,
@@ -92,7 +94,6 @@ V1: tuple[APIRouter, ...] = (
     devices.router,
     erasures.router,
     organizations.router,
-    orders.router,
     association_definitions.router,
     associations.router,
     objects.router,
@@ -100,12 +101,16 @@ V1: tuple[APIRouter, ...] = (
     records.router,
     attributes.router,
     score_rules.router,
-    segments.router,
     consent.router,
     topics.router,
     addresses.router,
     events.router,
     dead_events.router,
+    write_keys.router,
+    forms.router,
+)
+MARKETING: tuple[APIRouter, ...] = (
+    segments.router,
     templates.router,
     template_partials.router,
     journeys.router,
@@ -115,6 +120,11 @@ V1: tuple[APIRouter, ...] = (
     enrollments.router,
     messages.router,
     communications.router,
+    inbound.router,
+    sender_domains.router,
+    channel_accounts.router,
+)
+CRM: tuple[APIRouter, ...] = (
     pipelines.router,
     forecasts.router,  # before deals, whose ids stand in the same place as `forecast`
     deals.router,
@@ -123,29 +133,31 @@ V1: tuple[APIRouter, ...] = (
     tasks.router,
     outgoing_calls.router,
     notifications.router,
-    inbound.router,
-    sender_domains.router,
-    channel_accounts.router,
-    write_keys.router,
-    forms.router,
 )
+COMMERCE: tuple[APIRouter, ...] = (orders.router,)
+
+V1: Final[Mapping[Domain, tuple[APIRouter, ...]]] = {
+    "identity": IDENTITY,
+    "marketing": MARKETING,
+    "crm": CRM,
+    "commerce": COMMERCE,
+}
 """Routers below `/v1`."""
 
-ROOT: tuple[APIRouter, ...] = (
-    health.router,
-    tracking.router,
-    choices.router,
-    collect.router,
-    public_forms.router,
-    join.router,
-    twilio_hooks.router,
-    mail_hooks.router,
-)
-"""Routers that need no key."""
+ROOT: Final[Mapping[Domain, tuple[APIRouter, ...]]] = {
+    "identity": (collect.router, public_forms.router, join.router),
+    "marketing": (tracking.router, choices.router, twilio_hooks.router, mail_hooks.router),
+    "crm": (),
+    "commerce": (),
+}
+"""Routers that need no key; besides them each process tells its health."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the API for these settings, the process's own where none are given; run its lifespan to open it."""
+    """Return the API for these settings, the process's own where none are given; run its lifespan to open it.
+
+    Of the domain that the settings name it has the routes of that alone.
+    """
     settings = settings or process_settings()
     logging.configure(settings.log_level)
     resources = Resources.of(settings)
@@ -169,10 +181,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.resources = resources
-    for router in V1:
-        app.include_router(router, prefix="/v1")
-    for router in ROOT:
-        app.include_router(router)
+    app.include_router(health.router)
+    for domain in DOMAINS if settings.domain is None else (settings.domain,):
+        for router in V1[domain]:
+            app.include_router(router, prefix="/v1")
+        for router in ROOT[domain]:
+            app.include_router(router)
     errors.install(app)
     # The last one added is the outermost.
     app.add_middleware(IdempotencyMiddleware, resources=resources)

@@ -7,11 +7,16 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.domains import Domain
+
 
 class Settings(BaseSettings):
     """What a process needs to know about its surroundings; each field is an environment variable of the same name."""
 
     model_config = SettingsConfigDict(env_prefix="", extra="ignore", frozen=True)
+
+    domain: Domain | None = None
+    """Of an API or a worker: the one domain that it serves; unset: all."""
 
     database_url: str
     """`postgresql://user:password@host:port/name`; the user is, or may become, tl_owner and the other `tl_` roles."""

@@ -1,5 +1,9 @@
 """Who reads the bus: every consumer in one place."""
 
+from collections.abc import Mapping
+from typing import Final
+
+from core.domains import Domain
 from services.commerce import order_facts
 from services.crm import touching
 from services.events.bus import Consumer
@@ -9,16 +13,21 @@ from services.marketing import confirmations
 from services.marketing.outcomes import attribution, breaker
 from services.marketing.segments import imported, realtime
 
-CONSUMERS: tuple[Consumer, ...] = (
-    realtime.CONSUMER,  # first, as it promises to be fresh
-    lifecycle.CONSUMER,
-    order_facts.CONSUMER,
-    scoring.CONSUMER,
-    imported.CONSUMER,
-    triggers.CONSUMER,
-    confirmations.CONSUMER,
-    touching.CONSUMER,
-    merged.CONSUMER,
-    attribution.CONSUMER,
-    breaker.CONSUMER,
+_ENGINE: Final = (triggers.CONSUMER, merged.CONSUMER)
+"""Of journeys, of people and of deals; each consumer is fed by one process at a time, whichever comes first."""
+OF_DOMAIN: Final[Mapping[Domain, tuple[Consumer, ...]]] = {
+    "marketing": (
+        realtime.CONSUMER,  # first, as it promises to be fresh
+        imported.CONSUMER,
+        *_ENGINE,
+        confirmations.CONSUMER,
+        attribution.CONSUMER,
+        breaker.CONSUMER,
+    ),
+    "identity": (lifecycle.CONSUMER, scoring.CONSUMER),
+    "crm": (touching.CONSUMER, *_ENGINE),
+    "commerce": (order_facts.CONSUMER,),
+}
+CONSUMERS: Final[tuple[Consumer, ...]] = tuple(
+    {consumer.name: consumer for domain in OF_DOMAIN.values() for consumer in domain}.values()
 )

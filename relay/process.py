@@ -1,19 +1,20 @@
 """What runs wherever a relay runs: the bus to its consumers, and what is owed to Temporal."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Final
 
 from temporalio.client import Client
 
 from core.database import Database
+from core.domains import DOMAINS, Domain
 from core.settings import Settings
 from integrations.dns.txt import Resolver
 from relay.calls import CallMaker
 from relay.cohorts import CohortStarter
-from relay.consumers import CONSUMERS
-from relay.loop import Relay
+from relay.consumers import CONSUMERS, OF_DOMAIN
+from relay.loop import Chore, Relay
 from relay.schedules import ScheduleKeeper
 from relay.starts import WorkflowStarter
 from relay.turns import SegmentClock
@@ -32,34 +33,47 @@ async def run(
     """Feed the consumers, start workflows, keep schedules and time, and deliver signals until `stop` is set.
 
     With `settings` calls of others' addresses are made, and the records of sender domains are looked for again each
-    day. `eager` where the worker runs in this
-    process and with this client: it gets the first task without polling.
+    day; of the domain that they name only its own consumers are fed and its own chores done, while workflows are
+    started whosever they are. `eager` where the worker runs in this process and with this client: it gets the first
+    task without polling.
     """
+    domain = None if settings is None else settings.domain
+    chores = _chores(settings)
     starter = CohortStarter(database, client, eager=eager)
     relay = Relay(
         database,
-        CONSUMERS,
+        CONSUMERS if domain is None else OF_DOMAIN[domain],
         on_committed=starter.wake,
-        chores=[
-            forget_answers,
-            forget_sessions,
-            forget_imports,
-            forget_computations,
-            let_go_of_stock,
-            runs.resume_stuck,
-            once_a_day(organization_people.follow_dates),
-            once_a_day(scoring.follow_time),
-            *([] if settings is None else [once_a_day(_sender_domains(settings))]),
-        ],
+        chores=[chore for each in DOMAINS if domain in {None, each} for chore in chores[each]],
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run(stop), name="relay")
         group.create_task(starter.run(stop), name="cohorts")
         group.create_task(WorkflowStarter(database, client).run(stop), name="starts")
         group.create_task(ScheduleKeeper(database, client).run(stop), name="schedules")
-        group.create_task(SegmentClock(database).run(stop), name="segment-clock")
-        if settings is not None:
+        if domain in {None, "marketing"}:
+            group.create_task(SegmentClock(database).run(stop), name="segment-clock")
+        if settings is not None and domain in {None, "crm"}:
             group.create_task(CallMaker(database, settings).run(stop), name="calls")
+
+
+def _chores(settings: Settings | None) -> Mapping[Domain, Sequence[Chore]]:
+    return {
+        "identity": (
+            forget_answers,
+            forget_sessions,
+            forget_imports,
+            once_a_day(organization_people.follow_dates),
+            once_a_day(scoring.follow_time),
+        ),
+        "crm": (),
+        "marketing": (
+            forget_computations,
+            runs.resume_stuck,
+            *(() if settings is None else (once_a_day(_sender_domains(settings)),)),
+        ),
+        "commerce": (let_go_of_stock,),
+    }
 
 
 def _sender_domains(settings: Settings) -> Callable[[Database], Awaitable[None]]:

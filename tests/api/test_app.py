@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from itertools import chain
 
 import pytest
 import uvicorn
@@ -15,6 +17,7 @@ from api.app import ROOT, V1, create_app
 from api.dependencies import requires
 from api.middleware import bodies
 from api.routing import StrictRoute
+from core.domains import DOMAINS, Domain
 from core.settings import Settings
 
 FOR_ANYBODY = {("POST", "/sessions"), ("POST", "/invitations/accept"), ("GET", "/me"), ("GET", "/activities")}
@@ -28,7 +31,7 @@ def calls(dependant: Dependant) -> Iterator[str]:
 
 
 def of_v1() -> list[APIRoute]:
-    return [route for router in V1 for route in router.routes if isinstance(route, APIRoute)]
+    return [route for router in chain(*V1.values()) for route in router.routes if isinstance(route, APIRoute)]
 
 
 @pytest.mark.parametrize("route", of_v1(), ids=str)
@@ -54,8 +57,19 @@ def test_every_session_commits_before_the_answer_is_sent(route: APIRoute) -> Non
     assert all(session.scope == "function" for session in sessions(route.dependant))
 
 
+def test_the_domains_apart_have_each_route_once(settings: Settings) -> None:
+    def paths(domain: Domain | None) -> Counter[str]:
+        listed: Mapping[str, Mapping[str, object]] = create_app(
+            settings.model_copy(update={"domain": domain})
+        ).openapi()["paths"]
+        return Counter(f"{method} {path}" for path, methods in listed.items() for method in methods)
+
+    health = Counter({"get /healthz": 3, "get /readyz": 3})
+    assert sum((paths(domain) for domain in DOMAINS), Counter[str]()) == paths(None) + health
+
+
 def test_routers_are_listed_once() -> None:
-    listed: list[APIRouter] = [*V1, *ROOT]
+    listed: list[APIRouter] = [*chain(*V1.values(), *ROOT.values())]
     assert len({id(router) for router in listed}) == len(listed)
 
 
