@@ -21,6 +21,7 @@ from api.rest import (
     audit,
     campaign_reports,
     campaigns,
+    carts,
     channel_accounts,
     communications,
     consent,
@@ -128,6 +129,7 @@ CRM: tuple[APIRouter, ...] = (
     pipelines.router,
     forecasts.router,  # before deals, whose ids stand in the same place as `forecast`
     deals.router,
+    carts.router,
     deal_timeline.router,
     exchange_rates.router,
     tasks.router,

@@ -120,6 +120,11 @@ LOCATION_CREATED: Final = "stock_location.created"
 LOCATION_UPDATED: Final = "stock_location.updated"
 LOCATION_DELETED: Final = "stock_location.deleted"
 
+CART_CREATED: Final = "cart.created"
+"""In the activity log alone: `cart.updated` tells of what is in it."""
+CART_JOINED: Final = "cart.joined"
+"""What was in it lies in another cart now."""
+
 STOCK_BOOKED: Final = "stock.booked"
 """Pieces of a variant came, went or were counted."""
 STOCK_BACK: Final = "stock.back"

@@ -38,6 +38,7 @@ _NOUNS: Final = {
     "communication": "communications",
     "pipeline": "pipelines",
     "deal": "deals",
+    "cart": "carts",
     "order": "orders",
     "task": "tasks",
     "outgoing_call": "journeys",

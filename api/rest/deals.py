@@ -4,13 +4,14 @@ from datetime import date
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Header, Query, Response, status
+from fastapi import Query, Response, status
 
 from api.dependencies import ActorDep, SessionDep, requires
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.rest.deal_answers import BulkMoveOut, ContactOut, DealOut, RefusedOut, StayOut, WholeDealOut
 from api.rest.deal_shapes import BULK, BulkMoveIn, ContactIn, DealIn, DealPatch, MoveIn, Status
 from api.routing import Router
+from api.versions import VersionDep, asked
 from core.database import TenantSession
 from core.errors import InvalidError
 from services.crm import contacts, deal_directory, deals, history, moving
@@ -22,25 +23,6 @@ router = Router(prefix="/deals", tags=["deals"])
 
 READ = [requires("deals:read")]
 WRITE = [requires("deals:write")]
-
-
-def _version(if_match: Annotated[str | None, Header(max_length=40)] = None) -> int | None:
-    """Return the version that `If-Match` names, as `"3"` or 3."""
-    if if_match is None:
-        return None
-    text = if_match.strip().removeprefix("W/").strip('"')
-    if not (text.isascii() and text.isdigit()) or len(text) > len(str(2**31)):
-        raise InvalidError.of("If-Match", "is not a deal's version")
-    return int(text)
-
-
-VersionDep = Annotated[int | None, Depends(_version)]
-
-
-def _asked(header: int | None, body: int | None) -> int | None:
-    if header is not None and body is not None and header != body:
-        raise InvalidError.of("version", "and the header If-Match name different versions")
-    return body if header is None else header
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
@@ -134,7 +116,7 @@ async def update(
 
     409 where the deal is in another version than the one named, or the external id is another deal's.
     """
-    await deals.update(session, deal_id, body.change(), by=actor, version=_asked(if_match, body.version))
+    await deals.update(session, deal_id, body.change(), by=actor, version=asked(if_match, body.version))
     return await _whole(session, deal_id, response)
 
 
@@ -153,7 +135,7 @@ async def move(
     422 where the stages do not allow it, naming what the deal lacks; 409 where it is in another version than the one
     named.
     """
-    version = _asked(if_match, body.version)
+    version = asked(if_match, body.version)
     await deals.get(session, deal_id)
     moved = await moving.move(
         session,

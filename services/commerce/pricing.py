@@ -15,9 +15,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from core.currency import MAX_MINOR
 from core.errors import InvalidError
 
+MAX_MINOR: Final = 10**18 - 1
+"""As many digits as amounts have at the edge."""
 WHOLE_BP: Final = 10_000
 """All of it, in hundredths of a percent."""
 WHOLE_PPM: Final = 1_000_000

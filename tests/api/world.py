@@ -39,6 +39,7 @@ from services.marketing.campaigns import control
 from services.tenancy import api_keys, sessions, tenants
 from services.tenancy.sessions import Origin
 from tests.api.conftest import serving
+from tests.factories.goods import goods
 from tests.factories.marketing import EXIT
 from tests.factories.ordering import Ordering
 from tests.factories.teammates import PASSWORD, add_user, address, token_of
@@ -566,6 +567,19 @@ async def _order(world: World) -> str:
     return str(await shop.order({await shop.variant(): 2}, person_id=person, note=MARK))
 
 
+async def _cart(world: World) -> str:
+    if "good" not in world.made:
+        async with world.database.tenant(world.tenant_id) as session:
+            world.made["good"] = str(await goods(session, "GOOD", name=MARK, pieces=5))
+    body = {"person_id": await world.get("person_id"), "attributes": {"mark": MARK}, "lines": [{"sku": "GOOD"}]}
+    return (await world.post("/v1/carts", body))["id"]
+
+
+async def _line(world: World) -> str:
+    cart = await world.client.get(f"/v1/carts/{await world.get('cart_id')}")
+    return cart.json()["lines"][0]["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -619,6 +633,9 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "task_id": _task,
     "call_id": _call,
     "order_id": _order,
+    "cart_id": _cart,
+    "line_id": _line,
+    "other_cart": _cart,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -758,6 +775,11 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/deals/move": {"deal_ids": ["{deal_id}"], "stage_id": "{stage_id}"},
     "POST /v1/deals/{deal_id}/move": {"stage_id": "{stage_id}"},
     "POST /v1/deals/{deal_id}/contacts": {"person_id": "{loser_id}", "role": "buyer"},
+    "POST /v1/carts": {"email": "new@shop.example"},
+    "PATCH /v1/carts/{cart_id}": {"attributes": {"gift": True}},
+    "POST /v1/carts/{cart_id}/lines": {"sku": "GOOD"},
+    "PATCH /v1/carts/{cart_id}/lines/{line_id}": {"quantity": 2},
+    "POST /v1/carts/{cart_id}/join": {"cart_id": "{other_cart}"},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
@@ -795,6 +817,7 @@ CONTENT_TYPES: Final[dict[str, str]] = {
 }
 """Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""
 QUERIES: Final[dict[str, str]] = {
+    "GET /v1/carts": "person_id={person_id}",
     "GET /v1/addresses": "subject_type=person&subject_id={person_id}",
     "GET /v1/activities": "subject_type=person&subject_id={person_id}",
     "GET /v1/messages": "person_id={person_id}&status=sent",

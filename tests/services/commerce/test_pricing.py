@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.currency import MAX_MINOR
 from core.errors import InvalidError
 from services.commerce.pricing import (
+    MAX_MINOR,
     Priced,
     PricingDiscount,
     PricingInput,
