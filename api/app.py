@@ -129,14 +129,13 @@ CRM: tuple[APIRouter, ...] = (
     pipelines.router,
     forecasts.router,  # before deals, whose ids stand in the same place as `forecast`
     deals.router,
-    carts.router,
     deal_timeline.router,
     exchange_rates.router,
     tasks.router,
     outgoing_calls.router,
     notifications.router,
 )
-COMMERCE: tuple[APIRouter, ...] = (orders.router,)
+COMMERCE: tuple[APIRouter, ...] = (carts.router, orders.router)
 
 V1: Final[Mapping[Domain, tuple[APIRouter, ...]]] = {
     "identity": IDENTITY,
