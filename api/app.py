@@ -135,7 +135,7 @@ CRM: tuple[APIRouter, ...] = (
     outgoing_calls.router,
     notifications.router,
 )
-COMMERCE: tuple[APIRouter, ...] = (carts.router, orders.router)
+COMMERCE: tuple[APIRouter, ...] = (carts.router, orders.router, orders.parcels)
 
 V1: Final[Mapping[Domain, tuple[APIRouter, ...]]] = {
     "identity": IDENTITY,

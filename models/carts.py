@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant
+from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, set_null
 from models.identity import one_of
 
 CART_STATUSES = ("open", "checking_out", "ordered", "joined")
@@ -33,7 +33,7 @@ class Cart(Created, TenantRow):
     __table_args__ = (
         of_tenant(),
         belongs_to("person", "person_id"),
-        belongs_to("organization", "organization_id"),
+        set_null("organization", "organization_id"),
         CheckConstraint(one_of("status", CART_STATUSES), name="status"),
         Index(None, "tenant_id", "person_id", "id"),
         Index(None, "tenant_id", "status", "id"),

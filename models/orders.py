@@ -121,7 +121,7 @@ class OrderLine(TenantRow):
         UniqueConstraint("tenant_id", "order_id", "number"),
         Index(None, "tenant_id", "variant_id"),
         CheckConstraint("quantity > 0", name="quantity"),
-        CheckConstraint("fulfilled BETWEEN 0 AND quantity", name="fulfilled"),
+        CheckConstraint("fulfilled >= 0 AND released >= 0 AND fulfilled + released <= quantity", name="fulfilled"),
         CheckConstraint("returned BETWEEN 0 AND quantity", name="returned"),
     )
 
@@ -138,6 +138,8 @@ class OrderLine(TenantRow):
     total_minor: Mapped[int]
     """What was paid for it, with tax."""
     fulfilled: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    released: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """Pieces that will not be sent: they were refunded before they were, or the order was cancelled."""
     returned: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     """Pieces that refunds were about."""
 

@@ -1,11 +1,16 @@
-"""What orders look like in answers."""
+"""What orders look like in requests and answers."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
+from pydantic import Field, JsonValue, StrictInt
+
 from api.fields import Money, Strict
+from core.errors import InvalidError
 from models import Fulfilment, Order, OrderLine
+from services.commerce.fulfilments import NewParcel
 from services.commerce.order_directory import Whole
 
 OrderStatus = Literal["placed", "completed", "cancelled"]
@@ -30,6 +35,8 @@ class OrderLineOut(Strict):
     """What was paid for it, with tax."""
     fulfilled: int
     """How many pieces were sent."""
+    released: int
+    """How many will not be sent: they were given back before they were, or the order was cancelled."""
     returned: int
     """How many pieces refunds were about."""
 
@@ -47,8 +54,69 @@ class OrderLineOut(Strict):
             tax=Money.of(line.tax_minor, currency),
             total=Money.of(line.total_minor, currency),
             fulfilled=line.fulfilled,
+            released=line.released,
             returned=line.returned,
         )
+
+
+class PiecesIn(Strict):
+    """Some pieces of a line."""
+
+    line_id: UUID
+    quantity: Annotated[StrictInt, Field(ge=1, le=1_000_000_000)]
+
+
+class FulfilmentIn(Strict):
+    """A parcel to send."""
+
+    lines: Annotated[list[PiecesIn] | None, Field(min_length=1, max_length=500)] = None
+    """All that is left of the order, unless given."""
+    carrier: Annotated[str | None, Field(examples=["DHL"])] = None
+    tracking_number: str | None = None
+    tracking_url: str | None = None
+    """Where its buyer can follow it."""
+
+    def new(self) -> NewParcel:
+        """Return the parcel.
+
+        Raises:
+            InvalidError: a line is named twice.
+        """
+        return NewParcel(
+            lines=None if self.lines is None else pieces(self.lines),
+            carrier=self.carrier,
+            tracking_number=self.tracking_number,
+            tracking_url=self.tracking_url,
+        )
+
+
+def pieces(lines: Sequence[PiecesIn]) -> dict[UUID, int]:
+    """Return how many pieces of each line.
+
+    Raises:
+        InvalidError: a line is named twice.
+    """
+    wanted: dict[UUID, int] = {}
+    for number, line in enumerate(lines):
+        if line.line_id in wanted:
+            raise InvalidError.of(f"lines.{number}.line_id", "is named twice")
+        wanted[line.line_id] = line.quantity
+    return wanted
+
+
+class OrderPatch(Strict):
+    """What to change of an order; what is left out stays, null clears."""
+
+    version: Annotated[StrictInt | None, Field(ge=1)] = None
+    """The version the change is meant for, as `If-Match`."""
+    note: str | None = None
+    purchase_order: str | None = None
+    attributes: Annotated[dict[str, JsonValue], Field(default_factory=dict[str, JsonValue])]
+    """Merged key by key; a null removes."""
+
+    def fields(self) -> dict[str, Any]:
+        """Return what is to be true of the order."""
+        return {name: getattr(self, name) for name in self.model_fields_set - {"version"}}
 
 
 class PiecesOut(Strict):

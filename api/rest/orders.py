@@ -1,24 +1,37 @@
-"""Orders: found, and their history."""
+"""Orders: found, changed and sent, and their history."""
 
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query, Response
 
-from api.dependencies import SessionDep, requires
+from api import versions
+from api.dependencies import ActorDep, SessionDep, requires
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, decode_entry, encode_cursor
 from api.rest.audit import ActivityOut
-from api.rest.order_shapes import FulfilmentStatus, OrderOut, OrderStatus, PaymentStatus, WholeOrderOut
+from api.rest.order_shapes import (
+    FulfilmentIn,
+    FulfilmentOut,
+    FulfilmentStatus,
+    OrderOut,
+    OrderPatch,
+    OrderStatus,
+    PaymentStatus,
+    WholeOrderOut,
+)
 from api.routing import Router
 from core.database import TenantSession
-from services.commerce import order_directory, orders
+from services.commerce import fulfilments, order_changes, order_directory, orders
 from services.commerce.order_directory import Filter
 from services.identity import aliases
 from services.shared import audit
 
 router = Router(prefix="/orders", tags=["orders"])
 
+parcels = Router(prefix="/fulfilments", tags=["orders"])
+
 READ = [requires("orders:read")]
+WRITE = [requires("orders:write")]
 
 
 @router.get("", dependencies=READ)
@@ -68,6 +81,39 @@ async def get_history(
         items=[ActivityOut.model_validate(row) for row in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].at, found[limit - 1].id) if len(found) > limit else None,
     )
+
+
+@router.patch("/{order_id}", dependencies=WRITE)
+async def update(
+    order_id: UUID,
+    body: OrderPatch,
+    session: SessionDep,
+    actor: ActorDep,
+    response: Response,
+    if_match: versions.VersionDep,
+) -> WholeOrderOut:
+    """Change what is noted of an order.
+
+    409 where it is in another version than the one named.
+    """
+    version = versions.asked(if_match, body.version)
+    await order_changes.update(session, order_id, body.fields(), by=actor, version=version)
+    return await _whole(session, order_id, response)
+
+
+@router.post("/{order_id}/fulfilments", status_code=201, dependencies=WRITE)
+async def ship(order_id: UUID, body: FulfilmentIn, session: SessionDep, actor: ActorDep) -> FulfilmentOut:
+    """Send a parcel: some pieces of the order, or all that are left. They leave the stock.
+
+    409 where the order was cancelled, or less than that is left to be sent or on hand.
+    """
+    return FulfilmentOut.of(await fulfilments.ship(session, order_id, body.new(), by=actor))
+
+
+@parcels.post("/{fulfilment_id}/deliver", dependencies=WRITE)
+async def deliver(fulfilment_id: UUID, session: SessionDep, actor: ActorDep) -> FulfilmentOut:
+    """Note that a parcel arrived; a second time it changes nothing."""
+    return FulfilmentOut.of(await fulfilments.deliver(session, fulfilment_id, by=actor))
 
 
 async def _whole(session: TenantSession, order_id: UUID, response: Response) -> WholeOrderOut:

@@ -155,6 +155,12 @@ async def lines_of(session: TenantSession, order_id: UUID) -> list[OrderLine]:
     return list(rows)
 
 
+def touch(order: Order) -> None:
+    """Have a change of the order be seen; the caller flushes."""
+    order.version += 1
+    order.updated_at = func.now()
+
+
 async def record(session: TenantSession, order: Order, verb: str, changes: activity.Changes, by: Actor) -> None:
     """Log a change of an order. Nothing that tells who bought it belongs into the log: it outlives an erasure."""
     await activity.record(session, by=by, subject_type=SUBJECT, subject_id=order.id, type=verb, changes=changes)
@@ -186,8 +192,9 @@ async def _held_payment(session: TenantSession, payment_id: UUID) -> Payment:
 def _check_paid(payment: Payment, cart: Cart, priced: Priced) -> None:
     if payment.cart_id != cart.id or payment.order_id is not None:
         raise ConflictError("The payment is of another cart or order.")
-    if (payment.captured_minor, payment.currency) != (priced.total_minor, priced.currency):
-        raise ConflictError("The payment is not captured in full.")
+    kept = payment.captured_minor - payment.refunded_minor
+    if (kept, payment.currency) != (priced.total_minor, priced.currency):
+        raise ConflictError("The payment is not captured in full, or was given back.")
 
 
 async def _charged(

@@ -90,11 +90,10 @@ async def reserve(
         InvalidError: a variant is not known, or a quantity is not more than zero.
         ConflictError: this attempt was reserved and let go before.
     """
-    wanted: dict[UUID, int] = {}
     for number, line in enumerate(lines):
         if not 0 < line.quantity <= stock.MAX_PIECES:
             raise InvalidError.of(f"lines.{number}.quantity", f"must be from 1 to {stock.MAX_PIECES}")
-        wanted[line.variant_id] = wanted.get(line.variant_id, 0) + line.quantity
+    wanted = _summed(lines)
     if len(wanted) == 1:
         ((variant_id, quantity),) = wanted.items()
         values = {"tenant": session.tenant_id, "id": new_id(), "cart": cart_id, "attempt": attempt}
@@ -140,6 +139,34 @@ async def release_order(session: TenantSession, order_id: UUID) -> int:
     return await _let_go(session, rows, "released")
 
 
+async def held_for(session: TenantSession, order_id: UUID) -> set[UUID]:
+    """Return the variants of which pieces are, or were, held for an order."""
+    rows = await session.scalars(
+        select(Reservation.variant_id)
+        .where(Reservation.tenant_id == session.tenant_id, Reservation.order_id == order_id)
+        .distinct()
+    )
+    return set(rows)
+
+
+async def release_pieces(session: TenantSession, order_id: UUID, lines: Sequence[Line]) -> None:
+    """Let go some of the pieces that are held for an order, as far as they are held."""
+    wanted = _summed(lines)
+    rows = await _locked(session, _all(session).where(Reservation.order_id == order_id))
+    mine = [row for row in rows if row.status == "held" and row.variant_id in wanted]
+    if not mine:
+        return
+    held = await levels.lock(session, [row.variant_id for row in mine])
+    for row in mine:
+        part = min(wanted[row.variant_id], row.quantity)
+        if part:
+            wanted[row.variant_id] -= part
+            held.at(row.variant_id, row.location_id).reserved -= part
+            _take_off(row, part, "released")
+    await session.flush()
+    await held.save(session)
+
+
 async def confirm(session: TenantSession, *, cart_id: UUID, attempt: int, order_id: UUID) -> None:
     """Keep what an attempt holds for its order, without end; a second time it changes nothing.
 
@@ -169,9 +196,7 @@ async def ship(
     if before:
         return before
     held = await levels.lock(session, [row.variant_id for row in rows])
-    wanted: dict[UUID, int] = {}
-    for line in lines:
-        wanted[line.variant_id] = wanted.get(line.variant_id, 0) + line.quantity
+    wanted = _summed(lines)
     moves: list[NewMovement] = []
     for row in rows:
         part = min(wanted.get(row.variant_id, 0), row.quantity) if row.status == "held" else 0
@@ -179,11 +204,7 @@ async def ship(
             continue
         wanted[row.variant_id] -= part
         held.at(row.variant_id, row.location_id).reserved -= part
-        if part == row.quantity:
-            row.status = "shipped"
-        else:
-            row.quantity -= part
-        row.updated_at = func.now()
+        _take_off(row, part, "shipped")
         key: dict[str, Any] = {"variant_id": row.variant_id, "location_id": row.location_id}
         moves.append(NewMovement(**key, kind="ship", quantity=-part, reference=reference))
     if any(wanted.values()):
@@ -273,6 +294,22 @@ def _parts(held: Levels, variant_id: UUID, quantity: int, *, beyond: bool) -> li
         parts[places[0].location_id] = parts.get(places[0].location_id, 0) + left
         left = 0
     return [] if left else [Held(variant_id, location, part) for location, part in parts.items()]
+
+
+def _summed(lines: Sequence[Line]) -> dict[UUID, int]:
+    wanted: dict[UUID, int] = {}
+    for line in lines:
+        wanted[line.variant_id] = wanted.get(line.variant_id, 0) + line.quantity
+    return wanted
+
+
+def _take_off(row: Reservation, part: int, status: str) -> None:
+    """Hold so many pieces less; `status` is what becomes of it where none are left."""
+    if part == row.quantity:
+        row.status = status
+    else:
+        row.quantity -= part
+    row.updated_at = func.now()
 
 
 def _all(session: TenantSession) -> Select[Reservation]:

@@ -71,3 +71,48 @@ async def test_orders_are_listed_newest_first_by_what_is_asked(client: AsyncClie
     assert await numbers(person_id=uuid4()) == []
     for wrong in ({"status": "open"}, {"number": "0"}, {"number": str(2**63)}, {"person_id": "x"}, {"cursor": "x"}):
         assert (await client.get("/v1/orders", params=wrong)).status_code == 422, wrong
+
+
+async def test_an_order_is_sent_in_parcels_and_changed(client: AsyncClient, shop: Ordering) -> None:
+    shirt = await shop.variant()
+    order = await shop.order({shirt: 3})
+    path = f"/v1/orders/{order}"
+    (line,) = (await client.get(path)).json()["lines"]
+    piece = {"line_id": line["id"], "quantity": 1}
+    sent = await client.post(
+        f"{path}/fulfilments", json={"lines": [piece], "carrier": "DHL", "tracking_url": "https://dhl.example/1"}
+    )
+    assert sent.status_code == 201, sent.text
+    assert (sent.json()["lines"], sent.json()["delivered_at"]) == ([piece], None)
+    delivered = await client.post(f"/v1/fulfilments/{sent.json()['id']}/deliver")
+    assert delivered.status_code == 200
+    assert delivered.json()["delivered_at"] is not None
+    for wrong, field in (
+        ({"lines": [piece, piece]}, "lines.1.line_id"),
+        ({"lines": [piece | {"quantity": 0}]}, "lines.0.quantity"),
+        ({"lines": [piece | {"line_id": str(uuid4())}]}, "lines.0.line_id"),
+        ({"tracking_url": "javascript:alert(1)"}, "tracking_url"),
+        ({"carrier": "x" * 300}, "carrier"),
+    ):
+        answer = await client.post(f"{path}/fulfilments", json=wrong)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field), answer.text
+    many = await client.post(f"{path}/fulfilments", json={"lines": [piece | {"quantity": 3}]})
+    assert (many.status_code, many.json()["errors"][0]["field"]) == (409, "lines.0.quantity")
+    assert (await client.post(f"/v1/fulfilments/{uuid4()}/deliver")).status_code == 404
+
+    shown = await client.get(path)
+    assert [parcel["carrier"] for parcel in shown.json()["fulfilments"]] == ["DHL"]
+    changed = await client.patch(
+        path, json={"note": " Ring twice ", "attributes": {"gift": True}}, headers={"If-Match": shown.headers["ETag"]}
+    )
+    assert changed.status_code == 200, changed.text
+    body = changed.json()
+    assert (body["note"], body["attributes"], body["version"]) == ("Ring twice", {"gift": True}, 4)
+    stale = await client.patch(path, json={"note": None, "version": 3})
+    assert (stale.status_code, stale.json()["version"]) == (409, 4)
+    again = (await client.patch(path, json={"note": "Ring twice", "attributes": {"size": None}})).json()
+    assert again["version"] == 4
+    cleared = (await client.patch(path, json={"note": None, "attributes": {"gift": None}})).json()
+    assert (cleared["note"], cleared["attributes"]) == (None, {})
+    for wrong in ({"note": "x" * 2_001}, {"attributes": {"1": 1}}, {"number": 2}, {"purchase_order": 7}):
+        assert (await client.patch(path, json=wrong)).status_code == 422, wrong

@@ -580,6 +580,10 @@ async def _line(world: World) -> str:
     return cart.json()["lines"][0]["id"]
 
 
+async def _fulfilment(world: World) -> str:
+    return (await world.post(f"/v1/orders/{await world.get('order_id')}/fulfilments", {"carrier": MARK}))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -636,6 +640,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "cart_id": _cart,
     "line_id": _line,
     "other_cart": _cart,
+    "fulfilment_id": _fulfilment,
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
@@ -780,6 +785,8 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/carts/{cart_id}/lines": {"sku": "GOOD"},
     "PATCH /v1/carts/{cart_id}/lines/{line_id}": {"quantity": 2},
     "POST /v1/carts/{cart_id}/join": {"cart_id": "{other_cart}"},
+    "PATCH /v1/orders/{order_id}": {"note": "Ring twice"},
+    "POST /v1/orders/{order_id}/fulfilments": {"carrier": "DHL"},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
