@@ -1,6 +1,7 @@
 """What is known of each order, ours or an outside shop's, folded from its events.
 
 Placed again, the latest placement (by when it occurred) wins. Refunds add up; one may come before its placement.
+What will never be paid of a cancelled order counts as given back.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger, DateTime, Text, Uuid
 
-from contracts.events import ORDER_PLACED, ORDER_REFUNDED, PERSON_ORDERS_CHANGED, PERSON_UNMERGED
+from contracts.events import ORDER_CANCELLED, ORDER_PLACED, ORDER_REFUNDED, PERSON_ORDERS_CHANGED, PERSON_UNMERGED
 from core.database import TenantSession
 from models import OrderFact
 from services.events.bus import Consumer, EventRow
@@ -82,12 +83,12 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     keyed = [
         (order_id(event.properties) or str(event.id), event.person_id, event)
         for event in events
-        if event.person_id is not None and event.type != PERSON_UNMERGED
+        if event.person_id is not None and event.type != PERSON_UNMERGED and _tells(event)
     ]
     orders = await _load(session, {key for key, _, _ in keyed})
     touched = {order.person_id for order in orders.values() if order.person_id is not None}
     for key, person_id, event in keyed:
-        minor, currency = amount(event.properties)
+        minor, currency = _amount(event)
         order = orders.setdefault(key, _Order(person_id, currency))
         if event.type == ORDER_PLACED:
             order.place(event, person_id, minor, currency)
@@ -104,7 +105,20 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     await _give_back(session, [event for event in events if event.type == PERSON_UNMERGED])
 
 
-CONSUMER: Final = Consumer("orders", handle, frozenset({ORDER_PLACED, ORDER_REFUNDED, PERSON_UNMERGED}))
+def _tells(event: EventRow) -> bool:
+    """Whether an event says something of what is paid: a shop may cancel orders without."""
+    return event.type != ORDER_CANCELLED or "unpaid" in event.properties
+
+
+def _amount(event: EventRow) -> tuple[int, str]:
+    if event.type != ORDER_CANCELLED:
+        return amount(event.properties)
+    return amount({**event.properties, "total": event.properties["unpaid"]})
+
+
+CONSUMER: Final = Consumer(
+    "orders", handle, frozenset({ORDER_PLACED, ORDER_REFUNDED, ORDER_CANCELLED, PERSON_UNMERGED})
+)
 
 
 async def _give_back(session: TenantSession, events: Sequence[EventRow]) -> None:

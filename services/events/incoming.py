@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, cast
 from uuid import UUID
 
-from contracts.events import ORDER_PLACED, ORDER_REFUNDED, problem_with_type
+from contracts.events import ORDER_CANCELLED, ORDER_PLACED, ORDER_REFUNDED, problem_with_type
 from core import currency
 from core.errors import FieldProblem, InvalidError
 from services.events.publish import PLATFORM_KEYS
@@ -201,7 +201,17 @@ def _check_order(properties: Mapping[str, Any], problems: list[FieldProblem]) ->
             problems.extend(error.errors)
 
 
+def _check_cancelled(properties: Mapping[str, Any], problems: list[FieldProblem]) -> None:
+    if "unpaid" not in properties:
+        return
+    found: list[FieldProblem] = []
+    _check_order({**properties, "total": properties["unpaid"]}, found)
+    renamed = {"properties.total": "properties.unpaid"}
+    problems += [FieldProblem(renamed.get(one.field, one.field), one.reason) for one in found]
+
+
 _PROPERTY_CHECKS: Final[Mapping[str, Callable[[Mapping[str, Any], list[FieldProblem]], None]]] = {
     ORDER_PLACED: _check_order,
     ORDER_REFUNDED: _check_order,
+    ORDER_CANCELLED: _check_cancelled,
 }

@@ -142,6 +142,22 @@ async def test_more_than_the_total_cannot_be_refunded(shop: Shop) -> None:
     assert (totals.order_count, totals.spent_minor) == (1, 100)
 
 
+async def test_what_will_never_be_paid_of_a_cancelled_order_counts_as_given_back(shop: Shop) -> None:
+    ann = await shop.person()
+    await shop.handle(
+        shop.event("placed", ann, "5.00", order_id="A1"),
+        shop.event("placed", ann, "5.00", order_id="A2"),
+        # was paid: its refund is told by itself
+        shop.event("cancelled", ann, "5.00", order_id="A1", unpaid="0.00"),
+        shop.event("cancelled", ann, "5.00", order_id="A2", unpaid="5.00"),
+        # of a shop that says no more
+        shop.event("cancelled", ann, None, order_id="A1"),
+    )
+    assert await shop.orders() == {"A1": (500, 0, True), "A2": (500, 500, False)}
+    await shop.handle(shop.event("refunded", ann, "5.00", order_id="A1"))
+    assert await shop.stage(ann) == (False, "visitor")
+
+
 async def test_orders_without_an_id_are_each_their_own(shop: Shop) -> None:
     ann = await shop.person()
     await shop.handle(*[shop.event("placed", ann, 1) for _ in range(3)], shop.event("placed", ann, 1, order_id=7))

@@ -63,6 +63,7 @@ def event(**fields: object) -> IncomingEvent:
         ({"event_type": "order.placed", "properties": {"total": "1", "currency": 978}}, "properties.currency"),
         ({"event_type": "order.placed", "properties": {"total": "1", "currency": ["EUR"]}}, "properties.currency"),
         ({"event_type": "order.placed", "properties": {"currency": "EUR"}}, "properties.total"),
+        ({"event_type": "order.cancelled", "properties": {"unpaid": "x", "currency": "EUR"}}, "properties.unpaid"),
         ({"event_type": "order.placed", "properties": {"total": "1.234", "currency": "EUR"}}, "properties.total"),
         ({"event_type": "order.placed", "properties": {"total": 1.5, "currency": "JPY"}}, "properties.total"),
         ({"event_type": "order.placed", "properties": {"total": "-1", "currency": "EUR"}}, "properties.total"),
