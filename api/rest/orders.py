@@ -5,7 +5,6 @@ from uuid import UUID
 
 from fastapi import Query, Response
 
-from api import versions
 from api.dependencies import ActorDep, SessionDep, requires
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, decode_entry, encode_cursor
 from api.rest.audit import ActivityOut
@@ -20,6 +19,7 @@ from api.rest.order_shapes import (
     WholeOrderOut,
 )
 from api.routing import Router
+from api.versions import VersionDep, asked
 from core.database import TenantSession
 from services.commerce import fulfilments, order_changes, order_directory, orders
 from services.commerce.order_directory import Filter
@@ -90,13 +90,13 @@ async def update(
     session: SessionDep,
     actor: ActorDep,
     response: Response,
-    if_match: versions.VersionDep,
+    if_match: VersionDep,
 ) -> WholeOrderOut:
     """Change what is noted of an order.
 
     409 where it is in another version than the one named.
     """
-    version = versions.asked(if_match, body.version)
+    version = asked(if_match, body.version)
     await order_changes.update(session, order_id, body.fields(), by=actor, version=version)
     return await _whole(session, order_id, response)
 

@@ -28,6 +28,7 @@ ATTEMPTS: Final = 5
 KEYS: Final = ("external_id", "domain")
 """What an organization is known by, the stronger first."""
 _DEALS: Final = table("crm_deal_facts", column("tenant_id", Uuid), column("organization_id", Uuid))
+_ORDERS: Final = table("commerce_orders", column("tenant_id", Uuid), column("organization_id", Uuid))
 
 
 async def upsert(session: TenantSession, change: OrganizationChange, *, by: Actor) -> tuple[Organization, bool]:
@@ -105,7 +106,8 @@ async def remove(session: TenantSession, organization_id: UUID, *, by: Actor) ->
 
     Raises:
         NotFoundError: no such organization in this tenant.
-        ConflictError: others are below it, deals are with it, or its ledger has entries, which are never deleted.
+        ConflictError: others are below it, deals are with it, it has orders, or its ledger has entries, which are never
+            deleted.
     """
     tenant = session.tenant_id
     await organization_tree.lock(session)
@@ -124,6 +126,7 @@ async def remove(session: TenantSession, organization_id: UUID, *, by: Actor) ->
             "its ledger has entries, which are never deleted",
         ),
         ((_DEALS.c.tenant_id == tenant, _DEALS.c.organization_id == organization_id), "deals are with it"),
+        ((_ORDERS.c.tenant_id == tenant, _ORDERS.c.organization_id == organization_id), "it has orders"),
     ):
         if await session.scalar(select(exists().where(*kept))):
             raise ConflictError(f"The organization cannot be deleted: {reason}.")

@@ -116,3 +116,56 @@ async def test_an_order_is_sent_in_parcels_and_changed(client: AsyncClient, shop
     assert (cleared["note"], cleared["attributes"]) == (None, {})
     for wrong in ({"note": "x" * 2_001}, {"attributes": {"1": 1}}, {"number": 2}, {"purchase_order": 7}):
         assert (await client.patch(path, json=wrong)).status_code == 422, wrong
+
+
+async def test_timelines_show_orders(client: AsyncClient, shop: Ordering) -> None:
+    ann, shirt, company = await shop.person(), await shop.variant(), await shop.company()
+    order = str(await shop.order({shirt: 2}, person_id=ann, organization_id=company, on_account=True))
+    await shop.order({shirt: 1}, person_id=ann)
+    deal = {"name": "Sales", "stages": [{"name": "New"}]}
+    pipeline = (await client.post("/v1/pipelines", json=deal)).json()["id"]
+    body = {"title": "Shelves", "pipeline_id": pipeline, "organization_id": str(company)}
+    assert (await client.post("/v1/deals", json=body)).status_code == 201
+    note = {"channel": "note", "organization_id": str(company), "body": "They like shirts."}
+    assert (await client.post("/v1/communications", json=note)).status_code == 201
+    await client.post(f"/v1/orders/{order}/fulfilments", json={})
+
+    kinds: list[str] = []
+    shown: dict[str, object] = {}
+    cursor: dict[str, str] = {}
+    while True:
+        answer = await client.get(f"/v1/organizations/{company}/timeline", params={"limit": "2"} | cursor)
+        assert answer.status_code == 200, answer.text
+        kinds += [item["type"] for item in answer.json()["items"]]
+        for item in answer.json()["items"]:
+            shown |= item if item["kind"] == "order" else {}
+        if answer.json()["next_cursor"] is None:
+            break
+        cursor = {"cursor": answer.json()["next_cursor"]}
+    assert kinds[-1] == "organization.created"
+    assert {*kinds} >= {"communication", "deal", "organization.entry_booked"}
+    assert kinds.count("order") == 1
+    names = ("order_id", "number", "status", "payment_status", "fulfilment_status", "total", "person_id")
+    assert {name: shown[name] for name in names} == {
+        "order_id": order,
+        "number": 1,
+        "status": "completed",
+        "payment_status": "on_account",
+        "fulfilment_status": "fulfilled",
+        "total": {"amount": "20.00", "currency": "EUR"},
+        "person_id": str(ann),
+    }
+    history = (await client.get(f"/v1/people/{ann}/timeline")).json()["items"]
+    told = [(item["type"], item["properties"]["number"]) for item in history if item["type"].startswith("order.")]
+    assert told == [("order.completed", 1), ("order.fulfilled", 1), ("order.placed", 2), ("order.placed", 1)]
+    assert (await client.get(f"/v1/organizations/{uuid4()}/timeline")).status_code == 404
+
+
+async def test_an_organization_with_orders_stays(client: AsyncClient, shop: Ordering) -> None:
+    company, other, shirt = await shop.company(), await shop.company(), await shop.variant()
+    await shop.order({shirt: 1}, organization_id=company)
+    await shop.cart({shirt: 1}, organization_id=other)
+    refused = await client.delete(f"/v1/organizations/{company}")
+    assert refused.status_code == 409
+    assert "it has orders" in refused.json()["detail"]
+    assert (await client.delete(f"/v1/organizations/{other}")).status_code == 204
