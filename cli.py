@@ -54,7 +54,8 @@ def run_dev(
 def run_demo() -> None:
     """Run everything, do the main job through the public API, and leave the stack running."""
     try:
-        Demo(dev.run_detached(typer.echo), typer.echo).run()
+        with Demo(dev.run_detached(typer.echo), typer.echo) as demo:
+            demo.run()
     except StackError as error:
         raise _failure(error) from error
 

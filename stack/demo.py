@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from email import message_from_bytes, policy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import httpx
@@ -33,7 +33,7 @@ _PIXEL = re.compile(r"""src=["']([^"']+/t/o/[^"']+)["']""")
 
 
 class Demo:
-    """One run of the demo against a running stack."""
+    """One run of the demo against a running stack; a context that closes its connections."""
 
     def __init__(self, info: DevInfo, report: Report) -> None:
         """Speak to the stack that `info` describes; tell each step by `report`."""
@@ -51,6 +51,13 @@ class Demo:
         self._run = uuid4().hex[:6]
         self._email = f"john.{self._run}@example.com"
         self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._api.close()
+        self._site.close()
 
     def run(self) -> dict[str, Any]:
         """Do everything once; return the final profile.

@@ -1,0 +1,123 @@
+"""Identity, crm, marketing and commerce as four APIs and four workers: the brief's whole journey over them."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from core.domains import DOMAINS, Domain
+from stack import demo_access
+from stack.demo import Demo
+from stack.dev import ROOT, DevInfo
+from stack.processes import ChildProcess, free_port
+from tests.eventually import eventually
+from tests.factories.gateway import Gateway, GatewayApp
+from tests.providers.serving import serving
+
+READY_SECONDS = 90
+"""Eight processes start at once."""
+
+
+class Apart:
+    """The processes, and what stands in front of them."""
+
+    def __init__(self, folder: Path, database_url: str, temporal_address: str) -> None:
+        self._folder = folder
+        self.mail_dir = folder / "mail"
+        self._environment = {
+            **os.environ,
+            "DATABASE_URL": database_url,
+            "TEMPORAL_ADDRESS": temporal_address,
+            "SECRET_KEY": "only for these domains, thirty-two letters and more",
+            "MAIL_DIR": str(self.mail_dir),
+            "DATA_DIR": str(folder / "data"),
+        }
+        self.bases: dict[str, str] = {domain: f"http://127.0.0.1:{free_port()}" for domain in DOMAINS}
+        self._running = AsyncExitStack()
+
+    def start(self, public_url: str) -> None:
+        """Start all eight."""
+        self._environment["PUBLIC_URL"] = public_url
+        for domain in DOMAINS:
+            port = self.bases[domain].rpartition(":")[2]
+            self._process(f"api-{domain}", "-m", "cli", "api", "--domain", domain, "--port", port)
+            self._process(f"worker-{domain}", "worker.py", "--domain", domain)
+
+    def _process(self, name: str, *arguments: str) -> None:
+        log = self._folder / f"{name}.log"
+        child = ChildProcess(name, [sys.executable, *arguments], log_path=log, env=self._environment, cwd=ROOT).start()
+        self._running.callback(child.stop)
+
+    async def ready(self) -> None:
+        """Return once all can be asked."""
+        async with httpx.AsyncClient() as client:
+            for domain in DOMAINS:
+                await eventually(lambda domain=domain: self._answers(client, domain), seconds=READY_SECONDS)
+
+    async def _answers(self, client: httpx.AsyncClient, domain: Domain) -> bool:
+        try:
+            answer = await client.get(f"{self.bases[domain]}/readyz")
+        except httpx.HTTPError:
+            return False
+        return answer.is_success and "worker.ready" in (self._folder / f"worker-{domain}.log").read_text()
+
+    def queues(self, domain: Domain) -> list[str]:
+        """What a domain's worker polls, as it says."""
+        log = (self._folder / f"worker-{domain}.log").read_text().splitlines()
+        return next(json.loads(line)["task_queues"] for line in log if "worker.ready" in line)
+
+    async def stop(self) -> None:
+        """Stop all."""
+        await self._running.aclose()
+
+
+@pytest.fixture
+async def apart(
+    empty_database_url: str, temporal_address: str, tmp_path: Path
+) -> AsyncGenerator[tuple[Apart, DevInfo]]:
+    access = await demo_access.prepare(empty_database_url, None)
+    domains = Apart(tmp_path, empty_database_url, temporal_address)
+    async with (
+        httpx.AsyncClient(timeout=60) as client,
+        serving(GatewayApp(Gateway.documented(), domains.bases, client)) as base_url,
+    ):
+        domains.start(base_url)
+        try:
+            await domains.ready()
+            yield (
+                domains,
+                DevInfo(
+                    pid=os.getpid(),
+                    base_url=base_url,
+                    api_key=access.api_key,
+                    user_email=demo_access.OWNER_EMAIL,
+                    user_password=access.user_password,
+                    database_url=empty_database_url,
+                    temporal_address=temporal_address,
+                    temporal_ui_url=None,
+                    mail_dir=str(domains.mail_dir),
+                ),
+            )
+        finally:
+            await domains.stop()
+
+
+@pytest.mark.timeout(300)  # eight processes start, and the demo waits for real clocks
+async def test_the_whole_journey_over_four_domains_apart(apart: tuple[Apart, DevInfo]) -> None:
+    domains, info = apart
+    assert domains.queues("crm") == ["crm"]
+    lines: list[str] = []
+    with Demo(info, lines.append) as demo:
+        profile = await asyncio.to_thread(demo.run)
+    assert profile["identity"]["is_customer"]
+    assert profile["deals"][0]["status"] == "won"
+    assert profile["campaigns"]["enrolled"]
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{domains.bases['identity']}/v1/deals")
+    assert answer.status_code == 404
