@@ -131,24 +131,26 @@ def inbound(
 
 
 ObjectOption = Annotated[
-    str | None, typer.Option("--object", help="The key of the object whose records they are; people unless given.")
+    str | None, typer.Option("--object", help="The key of the object whose records they are, in place of --kind.")
 ]
+KindOption = Annotated[str, typer.Option("--kind", help=f"What they are: {' or '.join(people_files.NOUNS)}.")]
 
 
 @app.command("import")
-def import_people(
+def import_people(  # noqa: PLR0913 - the options of one command
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or NDJSON.")],
     tenant: Annotated[str, typer.Option(help="The tenant's key.")],
     preset: Annotated[str | None, typer.Option(help="hubspot, mautic, listmonk or mailchimp.")] = None,
     mapping: Annotated[str | None, typer.Option(help="JSON: column to field, null to leave it out.")] = None,
     options: Annotated[str | None, typer.Option(help="JSON, as the API takes them.")] = None,
     object_key: ObjectOption = None,
+    kind: KindOption = "people",
     *,
     follow: Annotated[bool, typer.Option(help="Show how far it has come, until it is over.")] = True,
 ) -> None:
-    """Import people, or records, from FILE; a worker must be running. See docs/imports.md."""
+    """Import people, deals or records from FILE; a worker must be running. See docs/imports.md."""
     chosen = {} if preset is None else {"preset": preset}
-    typer.echo(_run(_import_file(file, tenant, mapping, options, chosen, object_key, follow=follow)))
+    typer.echo(_run(_import_file(file, tenant, mapping, options, chosen, (kind, object_key), follow=follow)))
 
 
 @app.command("export")
@@ -156,9 +158,10 @@ def export_people(
     tenant: Annotated[str, typer.Option(help="The tenant's key.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write; .ndjson for NDJSON, else CSV.")],
     object_key: ObjectOption = None,
+    kind: KindOption = "people",
 ) -> None:
-    """Write all people of a tenant, or all records of an object, to a file."""
-    typer.echo(_run(_export_file(tenant, output, object_key)))
+    """Write all people or deals of a tenant, or all records of an object, to a file."""
+    typer.echo(_run(_export_file(tenant, output, object_key, kind)))
 
 
 @tenant_app.command("create")
@@ -281,7 +284,7 @@ async def _import_file(
     mapping: str | None,
     options: str | None,
     chosen: dict[str, str],
-    object_key: str | None,
+    of: tuple[str, str | None],
     *,
     follow: bool,
 ) -> str:
@@ -291,20 +294,21 @@ async def _import_file(
         options={**(parsed_object(options, "options") or {}), **chosen},
         start=True,
     )
+    noun, object_key = of
     url = settings().database_url
     found = await people_files.import_file(
-        url, tenant, file, upload, of=object_key, follow=follow, progress=_show_progress
+        url, tenant, file, upload, noun=noun, of=object_key, follow=follow, progress=_show_progress
     )
     typer.echo("", err=True)
     return f"{found.id} {people_files.described(found)}"
 
 
-async def _export_file(tenant: str, output: Path, object_key: str | None) -> str:
+async def _export_file(tenant: str, output: Path, object_key: str | None, noun: str) -> str:
     kind = "ndjson" if output.suffix in {".ndjson", ".jsonl"} else "csv"
     url = settings().database_url
-    count = await people_files.export_file(url, tenant, output, kind, of=object_key, progress=_show_progress)
+    count = await people_files.export_file(url, tenant, output, kind, noun=noun, of=object_key, progress=_show_progress)
     typer.echo("", err=True)
-    return f"{count} {'people' if object_key is None else 'records'} in {output}"
+    return f"{count} {noun if object_key is None else 'records'} in {output}"
 
 
 def _show_progress(line: str) -> None:

@@ -36,7 +36,7 @@ from integrations.geocoding.offline import OfflineGeocoder
 from integrations.geocoding.port import Geocoder
 from relay import process as relay
 from sender.loop import Sender
-from services.crm import journey_nodes
+from services.crm import deal_import, journey_nodes
 from services.marketing import journey_sends
 from workflows.attribution import RecomputeAttributionWorkflow
 from workflows.campaign import CampaignOccurrenceWorkflow, CampaignWorkflow
@@ -74,7 +74,7 @@ MARKETING_WORKFLOWS: list[type] = [
     RecomputeAttributionWorkflow,
 ]
 """Workflows on what is sent, and what it brought."""
-CRM_WORKFLOWS: list[type] = [DealStageWorkflow]
+CRM_WORKFLOWS: list[type] = [DealStageWorkflow, PeopleImportWorkflow, PeopleImportCheckWorkflow]
 """Workflows on deals."""
 
 
@@ -130,7 +130,10 @@ def marketing_activities(
 
 def crm_activities(database: Database, wake_sender: Callable[[], None]) -> list[Callable[..., Any]]:
     """Return the activities of the sales domain."""
-    return JourneyActivities(database, journey_nodes.ACTIONS, wake_sender).all()
+    return [
+        *JourneyActivities(database, journey_nodes.ACTIONS, wake_sender).all(),
+        *ImportActivities(database, deal_import.KINDS).all(),
+    ]
 
 
 def crm_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:

@@ -75,7 +75,8 @@ class ImportActivities:
     async def _walk(self, job: Job, take: Take, *, seconds: float | None) -> ImportProgress:
         ends = None if seconds is None else time.monotonic() + seconds
         reader = _Reader(self._database, job)
-        page = await reader.next()
+        # a file that has a header and no rows is over, and somebody has to say so
+        page: ParsedPage | None = await reader.next() or ParsedPage(job.position, 0, 0)
         while page is not None:
             ahead = asyncio.create_task(reader.next(), name="parse-ahead")
             try:

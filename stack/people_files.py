@@ -1,24 +1,26 @@
-"""Files of people and records in and out of the store, for the command line: the API's services, without an API."""
+"""Files in and out of the store, for the command line: the API's services, without an API."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from core.actor import CLI
 from core.database import Database
-from core.errors import ConflictError
+from core.errors import ConflictError, InvalidError
 from models import PeopleImport
+from services.crm import deal_exports, deal_import
+from services.crm.deal_directory import Filter as DealFilter
 from services.identity import exports, import_upload, imports
 from services.identity.directory import Filter
 from services.identity.exports import FileFormat
 from services.identity.import_files import CHUNK
-from services.identity.import_kinds import of_records
-from services.identity.import_upload import Upload
+from services.identity.import_kinds import KINDS, OF_PEOPLE, Contents, Kinds, of_records
+from services.identity.import_upload import Begin, Upload
 from services.objects import definitions
 from services.objects import exports as record_exports
 from services.tenancy import tenants
@@ -28,6 +30,36 @@ LOOK_SECONDS: Final = 0.5
 
 Progress = Callable[[str], None]
 """Shows a line in place of the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Things:
+    """What files can be of."""
+
+    contents: Contents
+    kinds: Kinds
+    parts: Callable[[Begin, FileFormat], AsyncGenerator[tuple[str, int]]]
+    """The file of all there are, a part at a time with how many it holds."""
+
+
+_THINGS: Final[Mapping[str, _Things]] = {
+    "people": _Things(OF_PEOPLE, KINDS, lambda begin, form: exports.texts(begin, Filter(), form)),
+    "deals": _Things(
+        deal_import.OF_DEALS, deal_import.KINDS, lambda begin, form: deal_exports.texts(begin, DealFilter(), form)
+    ),
+}
+NOUNS: Final = tuple(_THINGS)
+"""What files can be of, records beside them."""
+
+
+async def _things(begin: Begin, noun: str, of: str | None) -> _Things:
+    if of is None:
+        if noun not in _THINGS:
+            raise InvalidError.of("kind", f"must be one of {', '.join(NOUNS)}")
+        return _THINGS[noun]
+    async with begin() as session:
+        found = await definitions.get(session, of)
+    return _Things(of_records(found.id), KINDS, lambda begin, form: record_exports.texts(begin, found, form))
 
 
 @asynccontextmanager
@@ -41,23 +73,24 @@ async def _tenant(database_url: str, key: str) -> AsyncGenerator[tuple[Database,
         await database.close()
 
 
-async def import_file(
+async def import_file(  # noqa: PLR0913 - what the command line can say
     database_url: str,
     tenant_key: str,
     path: Path,
     upload: Upload,
     *,
+    noun: str = "people",
     of: str | None = None,
     follow: bool,
     progress: Progress,
 ) -> PeopleImport:
-    """Upload a file of people, or of records of the object with the key `of`.
+    """Upload a file of what `noun` says, one of `NOUNS`, or of records of the object with the key `of`.
 
     It begins where `upload` says so; with `follow` return when it is over.
 
     Raises:
         NotFoundError: there is no such tenant, or no such object.
-        InvalidError: the file, the mapping or an option is not acceptable.
+        InvalidError: there is no such noun, or the file, the mapping or an option is not acceptable.
         ConflictError: the import ended, but not at the end of the file.
     """
     async with _tenant(database_url, tenant_key) as (database, tenant_id):
@@ -70,9 +103,8 @@ async def import_file(
                     progress(f"uploading {100 * done // size} %")
                     yield piece
 
-        if of is not None:
-            async with database.tenant(tenant_id) as session:
-                upload = replace(upload, contents=of_records((await definitions.get(session, of)).id))
+        things = await _things(lambda: database.tenant(tenant_id), noun, of)
+        upload = replace(upload, contents=things.contents, kinds=things.kinds)
         found = await import_upload.receive(lambda: database.tenant(tenant_id), content(), upload, by=CLI)
         while follow and upload.start and found.status in {"queued", "running"}:
             await asyncio.sleep(LOOK_SECONDS)
@@ -99,28 +131,29 @@ async def export_file(
     path: Path,
     file_format: FileFormat,
     *,
+    noun: str = "people",
     of: str | None = None,
     progress: Progress,
 ) -> int:
-    """Write all people, or all records of the object with the key `of`, to a file; return how many there are.
+    """Write all of what `noun` says, one of `NOUNS`, or all records of the object with the key `of`, to a file.
+
+    Return how many there are.
 
     Raises:
         NotFoundError: there is no such tenant, or no such object.
+        InvalidError: there is no such noun.
     """
     written, shown = 0, 0.0
-    noun = "people" if of is None else "records"
+    shown_as = noun if of is None else "records"
     async with _tenant(database_url, tenant_key) as (database, tenant_id):
-        parts = exports.texts(lambda: database.tenant(tenant_id), Filter(), file_format)
-        if of is not None:
-            async with database.tenant(tenant_id) as session:
-                found = await definitions.get(session, of)
-            parts = record_exports.texts(lambda: database.tenant(tenant_id), found, file_format)
+        things = await _things(lambda: database.tenant(tenant_id), noun, of)
+        parts = things.parts(lambda: database.tenant(tenant_id), file_format)
         with path.open("w", encoding="utf-8", newline="") as file:
             async for text, count in parts:
                 await asyncio.to_thread(file.write, text)
                 written += count
                 if time.monotonic() - shown > LOOK_SECONDS:
                     shown = time.monotonic()
-                    progress(f"{written} {noun}")
-    progress(f"{written} {noun}")
+                    progress(f"{written} {shown_as}")
+    progress(f"{written} {shown_as}")
     return written

@@ -62,7 +62,7 @@ async def _until_done(activity: str, ref: ImportRef, *, within: timedelta) -> No
 
 @workflow.defn(name=WORKFLOW)
 class PeopleImportWorkflow:
-    """Takes a file of people in."""
+    """Takes a file in, of people or of what another domain has, on that domain's queue."""
 
     @workflow.run
     async def run(self, ref: ImportRef) -> None:
@@ -72,7 +72,7 @@ class PeopleImportWorkflow:
 
 @workflow.defn(name=CHECK_WORKFLOW)
 class PeopleImportCheckWorkflow:
-    """Reads a file of people and reports what it would do."""
+    """Reads a file and reports what it would do."""
 
     @workflow.run
     async def run(self, ref: ImportRef) -> None:

@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy.exc import IntegrityError
+
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError, PlatformError
-from services.crm import deal_rows, rates
+from services.crm import deal_rows, rates, requirements, stages
 from services.crm.deal_fields import DealChange, Line, Recurring, merged, total_of
 from services.crm.rates import Amount
+from services.crm.requirements import Beside
+from services.crm.stages import Stage
 from services.objects.telling import same
 
 _PLAIN: Final = (
@@ -45,6 +49,12 @@ class Written:
     """None: they stay."""
 
     @property
+    def external_id(self) -> str | None:
+        """The one it gets; None where it keeps what it has, or has none from now on."""
+        was, now = self.before["external_id"], self.after["external_id"]
+        return None if was == now else now
+
+    @property
     def people(self) -> set[UUID]:
         """Whose facts change: who was the primary person and who is, where that is another."""
         was, now = self.before["person_id"], self.after["person_id"]
@@ -56,6 +66,7 @@ class Judged:
     """What to write, and what becomes of each."""
 
     written: list[Written]
+    """Those that are judged good; their fields are what `write_fields` writes."""
     result: Changed
 
 
@@ -68,6 +79,32 @@ class _Known:
     owners: set[UUID]
     taken: Mapping[str, UUID]
     totals: Mapping[UUID, tuple[int, int]]
+    lines: Mapping[UUID, Sequence[Line]]
+    stages: Mapping[UUID, Stage]
+    contacts: Mapping[UUID, Sequence[UUID]]
+
+
+async def write_fields(session: TenantSession, judged: Judged) -> list[Written]:
+    """Write the deals back; refuse those whose external id another took since they were judged. Return the others."""
+    written = judged.written
+    claimed = {one.external_id: one.after["id"] for one in written if one.external_id is not None}
+    while written and claimed:
+        try:
+            async with session.begin_nested():
+                await deal_rows.write_all(session, [one.after for one in written])
+        except IntegrityError:
+            owners = await deal_rows.external_ids(session, claimed)
+            lost = {claimed[name]: owner for name, owner in owners.items() if owner != claimed[name]}
+            if not lost:
+                raise
+            judged.result.refused.update({deal_id: taken(owner) for deal_id, owner in lost.items()})
+            written = [one for one in written if one.after["id"] not in lost]
+            judged.result.changed[:] = [one.after["id"] for one in written]
+        else:
+            return written
+    if written:
+        await deal_rows.write_all(session, [one.after for one in written])
+    return written
 
 
 def stale(version: int) -> ConflictError:
@@ -93,9 +130,14 @@ async def judge(
     rows = await deal_rows.locked(session, wanted)
     known = await _known(session, wanted, rows)
     written: list[Written] = []
+    claimed: dict[str, UUID] = {}
     for deal_id, fields in wanted.items():
         try:
             one = _apply(rows.get(deal_id), fields, known, versions.get(deal_id))
+            if one is not None and one.external_id is not None:
+                owner = claimed.setdefault(one.external_id, deal_id)
+                if owner != deal_id:
+                    raise taken(owner)
         except PlatformError as error:
             result.refused[deal_id] = error
             continue
@@ -126,7 +168,25 @@ async def _known(
         if deal_id in rows and not {"lines", "currency", "amount_minor", "recurring"}.isdisjoint(fields)
     ]
     totals = await deal_rows.totals(session, priced) if priced else {}
-    return _Known(people, organizations, owners, taken, totals)
+    listed = [deal_id for deal_id, fields in wanted.items() if deal_id in rows and "lines" in fields]
+    standing = await stages.known(session, {row["stage_id"] for row in rows.values()})
+    with_contacts = [
+        deal_id
+        for deal_id, fields in wanted.items()
+        if deal_id in rows
+        and "person_id" in fields
+        and "contacts" in standing[rows[deal_id]["stage_id"]].required_fields
+    ]
+    return _Known(
+        people,
+        organizations,
+        owners,
+        taken,
+        totals,
+        lines=await deal_rows.lines_of(session, listed) if listed else {},
+        stages=standing,
+        contacts=await deal_rows.contacts_of(session, with_contacts) if with_contacts else {},
+    )
 
 
 def _apply(
@@ -146,9 +206,29 @@ def _apply(
     after["attributes"] = merged(row["attributes"], fields["attributes"])
     _price(row, after, fields, known.totals.get(row["id"]))
     lines: Sequence[Line] | None = fields.get("lines")
+    if lines is not None and list(lines) == list(known.lines.get(row["id"], ())):
+        lines = None
     if lines is None and all(same(after[name], value) for name, value in row.items()):
         return None
+    _check_emptied(row, after, lines, known)
     return Written(row, after, lines)
+
+
+def _check_emptied(row: deal_rows.Values, after: deal_rows.Values, lines: Sequence[Line] | None, known: _Known) -> None:
+    """Refuse to take from a deal what the stage requires that it stands in.
+
+    Raises:
+        InvalidError: naming the fields.
+    """
+    # what was not looked up does not change
+    contacts = set(known.contacts.get(row["id"], ()))
+    before = Beside(products=row["id"] in known.lines, contacts=bool(contacts))
+    now = Beside(
+        products=before.products if lines is None else bool(lines), contacts=bool(contacts - {after["person_id"]})
+    )
+    problem = requirements.emptied(known.stages[row["stage_id"]], (row, before), (after, now))
+    if problem is not None:
+        raise problem
 
 
 def _check_names(row: deal_rows.Values, fields: Mapping[str, Any], known: _Known) -> None:

@@ -9,9 +9,10 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, InvalidError, NotFoundError
 from models import Deal, DealContact
-from services.crm import deal_rows, stages, telling
+from services.crm import deal_rows, requirements, stages, telling
 from services.crm.deal_fields import MAX_CONTACTS, Contact, role_of
 from services.crm.deal_rows import Values
+from services.crm.requirements import Beside
 from services.events.publish import NewEvent, publish
 from services.identity import aliases, lifecycle
 from services.shared import activity
@@ -66,6 +67,7 @@ async def remove(session: TenantSession, deal_id: UUID, person_id: UUID, *, by: 
 
     Raises:
         NotFoundError: no such deal in this tenant, or the person is no contact of it.
+        InvalidError: it is the last one, and the stage that the deal stands in requires contacts.
     """
     row = await _locked(session, deal_id)
     person_id = await aliases.living(session, person_id)
@@ -83,6 +85,11 @@ async def remove(session: TenantSession, deal_id: UUID, person_id: UUID, *, by: 
     ).all()
     if not gone:
         raise NotFoundError("The person is no contact of the deal.")
+    stage = (await stages.known(session, [row["stage_id"]]))[row["stage_id"]]
+    left = bool(await deal_rows.contacts_of(session, [deal_id]))
+    problem = requirements.emptied(stage, (row, Beside(contacts=True)), (row, Beside(contacts=left)))
+    if problem is not None:
+        raise problem
     changes = {"person_id": (str(person_id), None), "role": (gone[0].role, None)}
     await _report(session, row, DEAL_CONTACT_REMOVED, person_id, changes, by=by)
 

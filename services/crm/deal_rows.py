@@ -189,6 +189,28 @@ async def totals(session: TenantSession, deal_ids: Collection[UUID]) -> dict[UUI
     return {row.deal_id: (row.minor, row.recurring_minor) for row in rows}
 
 
+async def lines_of(session: TenantSession, deal_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
+    """Return the products of deals, in their order; deals without are left out."""
+    found: dict[UUID, list[Line]] = {}
+    rows = await session.execute(
+        select(DealLine.__table__)
+        .where(DealLine.tenant_id == session.tenant_id, DealLine.deal_id.in_(sorted(deal_ids)))
+        .order_by(DealLine.deal_id, DealLine.number)
+    )
+    for row in rows:
+        found.setdefault(row.deal_id, []).append(
+            Line(
+                name=row.name,
+                quantity=row.quantity,
+                unit_minor=row.unit_minor,
+                sku=row.sku,
+                discount_minor=row.discount_minor,
+                recurring=row.recurring,
+            )
+        )
+    return found
+
+
 async def contacts_of(session: TenantSession, deal_ids: Collection[UUID]) -> dict[UUID, list[UUID]]:
     """Return the people beside the primary one, by deal."""
     found: dict[UUID, list[UUID]] = {}

@@ -17,7 +17,7 @@ from core.errors import FieldProblem, InvalidError, NotFoundError, PlatformError
 from core.ids import new_ids
 from models import Deal
 from services.crm import deal_rows, rates, requirements, stages, telling
-from services.crm.applying import Changed, Judged, judge, stale, taken
+from services.crm.applying import Changed, Judged, judge, stale, taken, write_fields
 from services.crm.deal_fields import Contact, DealChange, NewDeal, merged, total_of
 from services.crm.rates import Amount
 from services.crm.requirements import Beside
@@ -79,8 +79,11 @@ async def create(session: TenantSession, deal: NewDeal, *, by: Actor) -> UUID:
     return deal_id
 
 
-async def create_many(session: TenantSession, deals: Sequence[NewDeal], *, by: Actor) -> Created:
-    """Make deals, in as many statements as one takes; those that cannot be are refused, each by itself."""
+async def create_many(session: TenantSession, deals: Sequence[NewDeal], *, by: Actor, live: bool = True) -> Created:
+    """Make deals, in as many statements as one takes; those that cannot be are refused, each by itself.
+
+    Without `live` they are old: nothing starts because of them.
+    """
     created = Created([None] * len(deals), {})
     base = await rates.hold(session)
     before = await deal_rows.source_keys(session, deal_rows.given(deal.source_key for deal in deals))
@@ -101,7 +104,7 @@ async def create_many(session: TenantSession, deals: Sequence[NewDeal], *, by: A
         except PlatformError as error:
             created.refused[number] = error
     made = await _valued(session, made, base, created)
-    written = await _write(session, made, by=by)
+    written = await _write(session, made, by=by, live=live)
     for one in made:
         if one.row["id"] in written:
             created.ids[one.number] = one.row["id"]
@@ -219,7 +222,7 @@ async def _valued(session: TenantSession, made: Sequence[_Made], base: str, crea
     return good
 
 
-async def _write(session: TenantSession, made: Sequence[_Made], *, by: Actor) -> set[UUID]:
+async def _write(session: TenantSession, made: Sequence[_Made], *, by: Actor, live: bool) -> set[UUID]:
     if not made:
         return set()
     written = await deal_rows.insert_all(session, [one.row for one in made], actor=by.name)
@@ -232,10 +235,10 @@ async def _write(session: TenantSession, made: Sequence[_Made], *, by: Actor) ->
         [NewActivity("deal", one.row["id"], DEAL_CREATED, telling.changes(_EMPTY, one.row)) for one in there],
         by=by,
     )
-    made_of = [telling.made(one.row, one.stage, at=one.new.created_at) for one in there]
+    made_of = [telling.made(one.row, one.stage, at=one.new.created_at, live=live) for one in there]
     await publish(session, telling.in_waves(made_of))
     people = deal_rows.given(one.row["person_id"] for one in there) | {contact.person_id for _, contact in contacts}
-    await lifecycle.recompute(session, sorted(people))
+    await lifecycle.recompute(session, sorted(people), quiet=() if live else people)
     return written
 
 
@@ -303,8 +306,9 @@ async def update_many(
 
 
 async def _write_back(session: TenantSession, judged: Judged, *, by: Actor) -> None:
-    written = judged.written
-    await deal_rows.write_all(session, [one.after for one in written])
+    written = await write_fields(session, judged)
+    if not written:
+        return
     await deal_rows.replace_lines(session, [(one.after["id"], one.lines) for one in written if one.lines is not None])
     # whoever became the primary person is no further contact any more
     await deal_rows.drop_primary_contacts(session, [one.after["id"] for one in written if one.people])

@@ -91,7 +91,7 @@ async def move(
     by: Actor,
     pipeline_id: UUID | None = None,
     versions: Mapping[UUID, int] | None = None,
-    lost_reason: str | None = None,
+    lost_reason: str | Mapping[UUID, str] | None = None,
 ) -> Moved:
     """Move deals to a stage, in as many statements as one takes; those that may not go are refused, each by itself.
 
@@ -102,7 +102,7 @@ async def move(
         by: who moves them.
         pipeline_id: the stage's; needed for deals of another pipeline.
         versions: by the deal's id: the move is refused where the deal is in another version by now.
-        lost_reason: why they are lost; for a lost stage alone.
+        lost_reason: why they are lost, or by the deal's id why each is; for a lost stage alone.
 
     Raises:
         InvalidError: there is no such stage, it is of another pipeline than `pipeline_id`, or the reason is not
@@ -112,9 +112,10 @@ async def move(
     stage = await stages.find(session, stage_id)
     if pipeline_id is not None and stage.pipeline_id != pipeline_id:
         raise InvalidError.of("stage_id", "is no stage of this pipeline")
-    reason = normalized_reason(lost_reason)
-    if reason is not None and stage.kind != "lost":
+    if lost_reason and stage.kind != "lost":
         raise InvalidError.of("lost_reason", f"is for lost deals alone; the stage {stage.key} is {stage.kind}")
+    reasons: Mapping[UUID, str] = lost_reason if isinstance(lost_reason, Mapping) else {}
+    reason = None if isinstance(lost_reason, Mapping) else normalized_reason(lost_reason)
     moved = Moved()
     rows = await deal_rows.locked(session, deal_ids)
     left = await stages.known(session, {row["stage_id"] for row in rows.values()})
@@ -131,7 +132,8 @@ async def move(
             if row["stage_id"] == stage.id:
                 moved.unchanged.append(deal_id)
                 continue
-            one = _Going(row, _after(row, stage, reason), left[row["stage_id"]])
+            own = normalized_reason(reasons.get(deal_id)) or reason
+            one = _Going(row, _after(row, stage, own), left[row["stage_id"]])
             _check(one, stage, pipeline_id, beside.get(deal_id, Beside()))
         except PlatformError as error:
             moved.refused[deal_id] = error

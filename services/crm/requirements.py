@@ -1,6 +1,6 @@
 """What a stage requires of a deal that is to enter it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,7 +28,25 @@ _OWN: Final[Mapping[str, Callable[[Mapping[str, Any], Beside], bool]]] = {
 
 def refusal(stage: Stage, row: Mapping[str, Any], beside: Beside) -> InvalidError | None:
     """Return why a deal as it will be cannot enter the stage, naming every field it lacks; None where it can."""
-    missing = [field for field in stage.required_fields if not _has(field, row, beside)]
+    return _refusal(stage, _missing(stage, row, beside))
+
+
+def emptied(
+    stage: Stage, before: tuple[Mapping[str, Any], Beside], after: tuple[Mapping[str, Any], Beside]
+) -> InvalidError | None:
+    """Return why a deal that stands in the stage cannot lose what it has, naming the fields; None where it can.
+
+    What it never had, as the stage did not require it when it came, is not asked for.
+    """
+    had = _missing(stage, *before)
+    return _refusal(stage, [field for field in _missing(stage, *after) if field not in had])
+
+
+def _missing(stage: Stage, row: Mapping[str, Any], beside: Beside) -> list[str]:
+    return [field for field in stage.required_fields if not _has(field, row, beside)]
+
+
+def _refusal(stage: Stage, missing: Sequence[str]) -> InvalidError | None:
     if not missing:
         return None
     return InvalidError(

@@ -1,6 +1,7 @@
 """What is told of deals: events on the bus, and how values look in the activity log."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from itertools import zip_longest
 from typing import Any, Final, cast
@@ -59,13 +60,14 @@ def event(kind: str, deal: Row, stage: Stage, *, at: datetime | None = None, **p
     )
 
 
-def made(deal: Row, stage: Stage, *, at: datetime | None) -> list[NewEvent]:
-    """Return the events of a deal that was made in a stage."""
+def made(deal: Row, stage: Stage, *, at: datetime | None, live: bool = True) -> list[NewEvent]:
+    """Return the events of a deal that was made in a stage; unless `live` they start nothing."""
     events = [
         event(DEAL_CREATED, deal, stage, at=at),
         event(DEAL_STAGE_ENTERED, deal, stage, at=at, stage_id=str(stage.id)),
     ]
-    return events + _closed(deal, stage, at=at)
+    events += _closed(deal, stage, at=at)
+    return events if live else [replace(each, live=False) for each in events]
 
 
 def moved(deal: Row, left: Stage, stage: Stage) -> list[NewEvent]:

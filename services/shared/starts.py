@@ -13,6 +13,7 @@ from models import WorkflowStart
 
 IDENTITY: Final = "identity"
 MARKETING: Final = "marketing"
+CRM: Final = "crm"
 """Domains, and names of their task queues."""
 
 

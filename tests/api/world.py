@@ -515,6 +515,14 @@ async def _stage(world: World) -> str:
     return pipeline["stages"][1]["id"]
 
 
+async def _deal_import(world: World) -> str:
+    await world.get("pipeline_id")
+    answer = await world.client.post(
+        "/v1/deals/imports?start=false", content=f"title\n{MARK}\n".encode(), headers={"Content-Type": "text/csv"}
+    )
+    return answer.json()["id"]
+
+
 async def _deal(world: World) -> str:
     people = {
         "primary_person_id": await world.get("person_id"),
@@ -623,6 +631,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "object_key": _object,
     "record_id": _record,
     "record_import_id": _record_import,
+    "deal_import_id": _deal_import,
     "communication_id": _communication,
     "pipeline_id": _pipeline,
     "stage_id": _stage,
@@ -777,6 +786,9 @@ BODIES: Final[dict[str, Any]] = {
     "PUT /v1/exchange-rates": {"rates": [{"currency": "CHF", "valid_from": "2026-01-01", "rate": "1.05"}]},
     "POST /v1/deals": {"title": "New", "pipeline_id": "{pipeline_id}", "primary_person_id": "{person_id}"},
     "PATCH /v1/deals/{deal_id}": {"title": "Shelves"},
+    "POST /v1/deals/imports": b"title,pipeline\nFrom file,sales\n",
+    "POST /v1/deals/imports/{deal_import_id}/check": {},
+    "POST /v1/deals/imports/{deal_import_id}/start": {},
     "POST /v1/deals/move": {"deal_ids": ["{deal_id}"], "stage_id": "{stage_id}"},
     "POST /v1/deals/{deal_id}/move": {"stage_id": "{stage_id}"},
     "POST /v1/deals/{deal_id}/contacts": {"person_id": "{loser_id}", "role": "buyer"},
@@ -820,6 +832,7 @@ BY_USERS: Final = frozenset(
 CONTENT_TYPES: Final[dict[str, str]] = {
     "POST /v1/people/imports": "text/csv",
     "POST /v1/objects/{object_key}/imports": "text/csv",
+    "POST /v1/deals/imports": "text/csv",
     "POST /v1/inbound/mail": "message/rfc822",
 }
 """Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""

@@ -11,10 +11,12 @@ from temporalio.testing import ActivityEnvironment
 from activities.people_import import ImportActivities
 from contracts.people_import import ImportProgress, ImportRef
 from core.database import Database
+from services.crm import deal_import
+from services.identity.import_kinds import KINDS
 
 
 class Importing:
-    """The imports of one tenant: of people, or of the records of the object whose path is given."""
+    """The imports of one tenant: of people, or of what the path says."""
 
     def __init__(self, client: AsyncClient, database: Database, tenant_id: UUID, of: str = "/people") -> None:
         self.of = of
@@ -48,13 +50,13 @@ class Importing:
     async def work(self, import_id: str) -> ImportProgress:
         """Do what the worker does with an import that was started."""
         ref = ImportRef(tenant_id=self.tenant_id, import_id=UUID(import_id))
-        return await ActivityEnvironment().run(ImportActivities(self.database).run, ref)
+        return await ActivityEnvironment().run(ImportActivities(self.database, {**KINDS, **deal_import.KINDS}).run, ref)
 
     async def check(self, import_id: str) -> Any:  # noqa: ANN401 - JSON
         """Check an import as the worker does; its report."""
         await self.call("POST", f"/imports/{import_id}/check", 202, json={})
         ref = ImportRef(tenant_id=self.tenant_id, import_id=UUID(import_id))
-        await ActivityEnvironment().run(ImportActivities(self.database).check, ref)
+        await ActivityEnvironment().run(ImportActivities(self.database, {**KINDS, **deal_import.KINDS}).check, ref)
         return (await self.call("GET", f"/imports/{import_id}"))["report"]
 
     async def take(self, content: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - JSON
