@@ -80,6 +80,7 @@ class Deployment:
             "PUBLIC_URL": self.base_url,
             "SMTP_URL": self.sink.url,
             "DATA_DIR": str(self._folder / "data"),
+            "ALLOW_PRIVATE_HOSTS": "true",  # tests listen on this machine
         }
         uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--host", "127.0.0.1"]
         self.api = self._process("api", [*uvicorn, "--port", str(port)], {**environment, "LOG_LEVEL": "WARNING"})

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from tests.chaos.deployment import Deployment, say
+from tests.chaos.leftovers import assert_nothing_is_left
 from tests.chaos.shop import Shop
 from tests.chaos.walk import (
     ANSWER,
@@ -205,23 +206,3 @@ def assert_messages_are_right(shop: Shop) -> None:
     known = {str(row["id"]) for row in rows if row["status"] != "excluded"}
     stray = accepted.keys() - known
     assert not stray, f"{len(stray)} mails came of no message that was to be sent"
-
-
-def assert_nothing_is_left(shop: Shop) -> None:
-    running = shop.deployment
-    for what, query in {
-        "dead events": "SELECT count(*) FROM dead_event WHERE tenant_id = $1",
-        "waiters": "SELECT count(*) FROM waiter WHERE tenant_id = $1",
-        "cohorts not started": "SELECT count(*) FROM cohort WHERE tenant_id = $1 AND started_at IS NULL",
-        "signals not delivered": "SELECT count(*) FROM cohort_signal WHERE tenant_id = $1",
-        "pages not finished": "SELECT count(*) FROM message_page WHERE tenant_id = $1 AND finished_at IS NULL",
-    }.items():
-        running.wait_for(f"no {what}", lambda query=query: not running.count(query, shop.tenant_id), seconds=30)
-    ours = f"TenantId = '{shop.tenant_id}'"
-    running.wait_for(
-        "every workflow has ended", lambda: not running.workflows(f"{ours} AND ExecutionStatus = 'Running'"), seconds=60
-    )
-    cohorts = running.count("SELECT count(*) FROM cohort WHERE tenant_id = $1", shop.tenant_id)
-    completed = f"{ours} AND ExecutionStatus = 'Completed'"
-    running.wait_for("each was one", lambda: len(running.workflows(completed)) == cohorts, seconds=30)
-    assert running.logs("Nondeterminism") == []
