@@ -23,7 +23,17 @@ _WAITS: list[dict[str, str]] = [
     {"until_time": "09:00"},
     {"for": "PT1H", "until_time": "10:00", "zone": "person"},
 ]
-_TYPES = ["send", "update_person", "branch", "wait", "wait", "wait_for_event", "wait_for_event", "exit"]
+_COMMANDS: list[dict[str, Any]] = [
+    {"type": "create_deal", "pipeline": "sales", "title": "For {{ person.first_name }}"},
+    {"type": "move_deal", "pipeline": "sales", "stage": "offer"},
+    {"type": "update_deal", "set": {"attributes.x": 1}},
+    {"type": "create_task", "title": "Call"},
+    {"type": "notify", "title": "Look"},
+    {"type": "assign_owner", "among": ["ann@example.com"]},
+    {"type": "webhook", "url": "https://shop.example/hook"},
+    {"type": "enroll", "journey": "other"},
+]
+_TYPES = ["command", "send", "update_person", "branch", "wait", "wait", "wait_for_event", "wait_for_event", "exit"]
 
 
 @st.composite
@@ -43,6 +53,8 @@ def plans(draw: st.DrawFn) -> Plan:
                 node = {"channel": "email", "template": "t", "next": draw(forward), "type": "send"}
             case "update_person":
                 node = {"set": {"attributes.x": 1}, "next": draw(forward), "type": "update_person"}
+            case "command":
+                node = {**draw(st.sampled_from(_COMMANDS)), "next": draw(forward)}
             case "branch":
                 ways = draw(st.lists(anywhere, min_size=1, max_size=3))
                 branches = [{"when": _CONDITION, "next": way} for way in ways]

@@ -110,6 +110,51 @@ def nodes() -> st.SearchStrategy[dict[str, Any]]:
             {"type": st.just("update_person"), "set": st.dictionaries(KEYS, json_values(), min_size=1), "next": target},
         ),
         st.fixed_dictionaries({"type": st.just("exit"), "reason": st.sampled_from(["finished", "gave up"])}),
+        commands(target),
+    )
+
+
+def commands(target: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """Nodes of every type that commands sales, or lets into another journey."""
+    texts = st.sampled_from(["Call", "For {{ person.first_name }}", "{{ deal.title }}: {{ deal.amount }}"])
+    teammate = st.sampled_from(["ann@example.com", "bob@example.com"])
+    owner = st.just("owner") | teammate
+    sets = st.dictionaries(st.sampled_from(["title", "source", "attributes.a"]), SCALARS, min_size=1)
+
+    def of(
+        kind: str, needed: dict[str, st.SearchStrategy[Any]], /, **optional: st.SearchStrategy[Any]
+    ) -> st.SearchStrategy[dict[str, Any]]:
+        always: dict[str, st.SearchStrategy[Any]] = {"type": st.just(kind), "next": target}
+        return st.fixed_dictionaries(always | needed, optional=optional)
+
+    return st.one_of(
+        of(
+            "create_deal",
+            {"pipeline": KEYS, "title": texts},
+            stage=KEYS,
+            amount=st.sampled_from(["0", "1200.00"]),
+            currency=st.sampled_from(["EUR", "JPY"]),
+            owner=owner,
+            close_in=DURATIONS,
+        ),
+        of("move_deal", {"stage": KEYS}, pipeline=KEYS, lost_reason=st.just("price")),
+        of("update_deal", {"set": sets}),
+        of(
+            "create_task",
+            {"title": texts},
+            kind=st.sampled_from(["todo", "call"]),
+            note=texts,
+            due_in=DURATIONS,
+            owner=owner,
+        ),
+        of("notify", {"title": texts}, to=st.just("owner") | st.lists(teammate, min_size=1), body=texts),
+        of("assign_owner", {"among": st.lists(teammate, min_size=1)}, only_without=st.booleans()),
+        of(
+            "webhook",
+            {"url": st.sampled_from(["https://shop.example/hook", "https://a.example:8443"])},
+            body=st.dictionaries(KEYS, json_values(), max_size=3),
+        ),
+        of("enroll", {"journey": KEYS}),
     )
 
 
