@@ -59,6 +59,7 @@ from api.rest import (
     pipelines,
     record_imports,
     records,
+    refunds,
     score_rules,
     segments,
     sender_domains,
@@ -142,7 +143,12 @@ CRM: tuple[APIRouter, ...] = (
     outgoing_calls.router,
     notifications.router,
 )
-COMMERCE: tuple[APIRouter, ...] = (carts.router, orders.router, orders.parcels)
+COMMERCE: tuple[APIRouter, ...] = (
+    carts.router,
+    orders.router,
+    orders.parcels,
+    refunds.router,
+)
 
 V1: Final[Mapping[Domain, tuple[APIRouter, ...]]] = {
     "identity": IDENTITY,

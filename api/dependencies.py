@@ -20,6 +20,7 @@ from core.actor import Actor
 from core.database import Database, TenantSession
 from core.errors import ForbiddenError, UnavailableError
 from core.settings import Settings
+from services.commerce.gateways import Gateways
 from services.tenancy.api_keys import SCOPES
 
 # Declared for the OpenAPI document alone: get_principal reads the header itself.
@@ -51,8 +52,14 @@ async def get_authenticator(resources: ResourcesDep) -> Authenticator:
     return resources.authenticator
 
 
+async def get_gateways(resources: ResourcesDep) -> Gateways:
+    """Return the payment gateways."""
+    return resources.gateways
+
+
 DatabaseDep = Annotated[Database, Depends(get_database)]
 SettingsDep = Annotated[Settings, Depends(get_settings)]
+GatewaysDep = Annotated[Gateways, Depends(get_gateways)]
 AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 
 

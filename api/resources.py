@@ -12,6 +12,7 @@ from core import temporal
 from core.database import Database
 from core.logging import get_logger
 from core.settings import Settings
+from services.commerce.gateways import Gateways
 
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
@@ -66,6 +67,7 @@ class Resources:
     database: Database
     authenticator: Authenticator
     temporal: TemporalLink
+    gateways: Gateways
     websites: Websites
     visits: Buckets
     """What an address may send with a write key."""
@@ -83,6 +85,7 @@ class Resources:
             database=database,
             authenticator=Authenticator(database),
             temporal=TemporalLink(settings),
+            gateways=Gateways(settings),
             websites=Websites(database),
             visits=Buckets(rate=VISITS_PER_SECOND, burst=VISITS_AT_ONCE),
             submissions=Buckets(rate=SUBMISSIONS_PER_SECOND, burst=SUBMISSIONS_AT_ONCE),
@@ -92,4 +95,5 @@ class Resources:
     async def close(self) -> None:
         """Close all connections."""
         await self.temporal.close()
+        await self.gateways.close()
         await self.database.close()

@@ -20,6 +20,8 @@ ORDER_COMPLETED: Final = "order.completed"
 """Nothing is left to be sent."""
 ORDER_CANCELLED: Final = "order.cancelled"
 """Nothing of it will be sent; `unpaid` is what of it will never be paid."""
+ORDER_REFUND_FAILED: Final = "order.refund_failed"
+"""The gateway will not give back what it was asked to."""
 
 PERSON_CREATED: Final = "person.created"
 PERSON_UPDATED: Final = "person.updated"

@@ -15,6 +15,7 @@ from relay.calls import CallMaker
 from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS, OF_DOMAIN
 from relay.loop import Chore, Relay
+from relay.payments import look_after
 from relay.schedules import ScheduleKeeper
 from relay.starts import WorkflowStarter
 from relay.turns import SegmentClock
@@ -32,10 +33,10 @@ async def run(
 ) -> None:
     """Feed the consumers, start workflows, keep schedules and time, and deliver signals until `stop` is set.
 
-    With `settings` calls of others' addresses are made, and the records of sender domains are looked for again each
-    day; of the domain that they name only its own consumers are fed and its own chores done, while workflows are
-    started whosever they are. `eager` where the worker runs in this process and with this client: it gets the first
-    task without polling.
+    With `settings` calls of others' addresses are made, payment gateways are asked for what is on its way, and the
+    records of sender domains are looked for again each day; of the domain that they name only its own consumers are fed
+    and its own chores done, while workflows are started whosever they are. `eager` where the worker runs in this
+    process and with this client: it gets the first task without polling.
     """
     domain = None if settings is None else settings.domain
     chores = _chores(settings)
@@ -55,6 +56,8 @@ async def run(
             group.create_task(SegmentClock(database).run(stop), name="segment-clock")
         if settings is not None and domain in {None, "crm"}:
             group.create_task(CallMaker(database, settings).run(stop), name="calls")
+        if settings is not None and domain in {None, "commerce"}:
+            group.create_task(look_after(database, settings, stop), name="payments")
 
 
 def _chores(settings: Settings | None) -> Mapping[Domain, Sequence[Chore]]:

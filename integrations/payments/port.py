@@ -108,6 +108,10 @@ class Gateway(Protocol):
         """Ask where a payment stands."""
         ...
 
+    async def find_refund(self, gateway_id: str, key: str) -> GivenBack | None:
+        """Look for the refund that was asked for under this key, however long ago; None where there is none."""
+        ...
+
     async def fetch_refund(self, refund_id: str) -> GivenBack:
         """Ask where a refund stands."""
         ...

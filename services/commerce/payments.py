@@ -88,7 +88,10 @@ async def get(session: TenantSession, payment_id: UUID, *, lock: bool = False) -
         NotFoundError: no such payment in this tenant.
     """
     payment = await session.get(
-        Payment, (session.tenant_id, payment_id), with_for_update=lock or None, populate_existing=True
+        Payment,
+        (session.tenant_id, payment_id),
+        with_for_update={"key_share": True} if lock else None,
+        populate_existing=True,
     )
     if payment is None:
         raise NotFoundError("No such payment.")
@@ -179,6 +182,13 @@ async def failed(session: TenantSession, payment_id: UUID, *, code: str, message
     if RANK[payment.status] < RANK["failed"]:
         payment.failure = {"code": code[:MAX_WORDS], "message": message[:MAX_WORDS]}
     return await _raised(session, payment, "failed", by=by)
+
+
+async def waits(session: TenantSession, payment_id: UUID) -> None:
+    """Note that a payment was looked after without success, so that others have their turn first."""
+    payment = await get(session, payment_id, lock=True)
+    payment.updated_at = func.clock_timestamp()
+    await session.flush()
 
 
 async def given_back(session: TenantSession, payment_id: UUID, *, by: Actor) -> Payment:

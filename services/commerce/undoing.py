@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from core.actor import SYSTEM, Actor
 from core.database import Database, TenantSession
@@ -22,6 +22,8 @@ from services.commerce.gateways import Gateways
 STRAY_AFTER: Final = timedelta(minutes=15)
 """How long a payment without an order is left to its checkout, where the cart shows none at work."""
 _PAGE: Final = 100
+# the words of the index's predicate
+_STRAY: Final = text("order_id IS NULL AND status IN ('authorized', 'captured') AND refunded_minor = 0")
 
 _log = get_logger(__name__)
 
@@ -83,9 +85,7 @@ async def undo_strays(database: Database, gateways: Gateways, *, after: timedelt
         rows = await system.execute(
             select(Payment.tenant_id, Payment.id)
             .where(
-                Payment.order_id.is_(None),
-                Payment.status.in_(("authorized", "captured")),
-                Payment.refunded_minor == 0,
+                _STRAY,
                 Payment.updated_at < func.now() - after,
             )
             .order_by(Payment.updated_at)
@@ -101,6 +101,8 @@ async def undo_strays(database: Database, gateways: Gateways, *, after: timedelt
             await undo(database, gateways, tenant_id, payment_id, by=SYSTEM)
         except (GatewayError, DeclinedError, ConflictError) as error:
             _log.warning("stray_payment_stays", tenant=str(tenant_id), payment=str(payment_id), error=str(error))
+            async with database.tenant(tenant_id) as session:
+                await payments.waits(session, payment_id)
         else:
             count += 1
     return count

@@ -668,6 +668,7 @@ STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
 not be called any more."""
 
 BODIES: Final[dict[str, Any]] = {
+    "POST /v1/orders/{order_id}/refunds": {"amount": {"amount": "1.00", "currency": "EUR"}, "reason": MARK},
     "PATCH /v1/tenant": {"time_zone": "Europe/Berlin"},
     "POST /v1/api-keys": {"name": "new", "scopes": ["people:read"]},
     "POST /v1/people": {"email": "new@shop.example"},

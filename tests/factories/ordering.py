@@ -87,7 +87,8 @@ class Ordering:
         """Make a payment that was captured."""
         payment_id = new_id()
         values: dict[str, Any] = {"tenant_id": self.tenant_id, "id": payment_id, "cart_id": cart_id, "attempt": 1}
-        values |= {"gateway": "local", "gateway_id": f"approve:{payment_id}", "status": "captured", "currency": "EUR"}
+        at_gateway = f"local_pay.approve.{amount_minor}.{payment_id.hex}"
+        values |= {"gateway": "local", "gateway_id": at_gateway, "status": "captured", "currency": "EUR"}
         values |= {"amount_minor": amount_minor, "captured_minor": amount_minor}
         async with self.session() as session:
             await session.execute(insert(Payment).values(values | fields))

@@ -39,7 +39,7 @@ async def tell(session: TenantSession, payment_id: UUID, what: str) -> None:
 
 
 @given(first=st.lists(st.sampled_from(TOLD), max_size=7), data=st.data())
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_any_order_of_answers_and_notices_ends_in_the_same_state(
     database_url: str, first: list[str], data: st.DataObject
 ) -> None:
