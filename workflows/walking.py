@@ -186,8 +186,8 @@ class CohortDriver:
     def _foreign_queue(self, request: StepRequest) -> str | None:
         """Return the queue of the domain that does what the node does; None where it is our own, or any can."""
         domain = domain_of(self._definition.nodes[request.node]) if request.kind == "act" else None
-        queue = self._graph.queues.get(domain or "")
-        return None if queue == workflow.info().task_queue else queue
+        # By domain, not by the queue this runs on: a replayer runs on none of ours.
+        return None if domain in {None, self._cohort.domain} else self._graph.queues.get(domain or "")
 
     @workflow.signal(name=SIGNAL)
     def tell(self, told: Told) -> None:

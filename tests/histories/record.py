@@ -35,7 +35,13 @@ from tests.factories.erasing import begun, erased, eraser
 from tests.factories.geocoding import Scripted, geocoding
 from tests.factories.marketing import Marketing, Walking, event, walk
 from tests.factories.running import Hasty, Platform, platform
-from tests.histories import scenarios, scenarios_attribution, scenarios_campaigns, scenarios_segments
+from tests.histories import (
+    scenarios,
+    scenarios_attribution,
+    scenarios_campaigns,
+    scenarios_sales,
+    scenarios_segments,
+)
 
 FOLDER = Path(__file__).parent
 CONTINUED = "continued"
@@ -238,6 +244,7 @@ SCENARIOS: dict[str, Callable[[Platform], Awaitable[Walking | str]]] = {
         *scenarios_segments.SCENARIOS,
         *scenarios_campaigns.SCENARIOS,
         *scenarios_attribution.SCENARIOS,
+        *scenarios_sales.SCENARIOS,
     )
 }
 """Each walks a cohort, or has another workflow run, and returns the cohort or the workflow's id."""

@@ -23,7 +23,7 @@ HISTORIES = sorted(record.FOLDER.glob("*.json"))
 def replayer(history: Path) -> Replayer:
     """Return a replayer that runs workflows as worker.py does."""
     return Replayer(
-        workflows=[*IDENTITY_WORKFLOWS, *MARKETING_WORKFLOWS, *CRM_WORKFLOWS],
+        workflows=list(dict.fromkeys([*IDENTITY_WORKFLOWS, *MARKETING_WORKFLOWS, *CRM_WORKFLOWS])),
         workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
         data_converter=pydantic_data_converter,
         interceptors=[Hasty()] if history.name.startswith(record.CONTINUED) else [],
