@@ -5,9 +5,10 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, JsonValue, StrictInt
+from pydantic import Field, JsonValue, StrictBool, StrictInt
 
 from api.fields import Money, Strict
+from api.rest.cart_shapes import CartAddress
 from core.errors import InvalidError
 from models import Fulfilment, Order, OrderLine
 from services.commerce.fulfilments import NewParcel
@@ -113,10 +114,25 @@ class OrderPatch(Strict):
     purchase_order: str | None = None
     attributes: Annotated[dict[str, JsonValue], Field(default_factory=dict[str, JsonValue])]
     """Merged key by key; a null removes."""
+    shipping_address: CartAddress | None = None
+    """Until the first parcel was sent."""
+    billing_address: CartAddress | None = None
 
     def fields(self) -> dict[str, Any]:
         """Return what is to be true of the order."""
-        return {name: getattr(self, name) for name in self.model_fields_set - {"version"}}
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"version"}}
+        for name, value in given.items():
+            if isinstance(value, CartAddress):
+                given[name] = value.written()
+        return given
+
+
+class CancelIn(Strict):
+    """Why an order is called off."""
+
+    reason: Annotated[str | None, Field(min_length=1, max_length=500)] = None
+    refund: StrictBool = True
+    """Whether what was taken and is left is given back."""
 
 
 class PiecesOut(Strict):

@@ -65,7 +65,7 @@ async def checked(
         found["email"] = normalize.email(fields["email"])
     for name in ("shipping_address", "billing_address"):
         if fields.get(name) is not None:
-            found[name] = _address(fields[name], name)
+            found[name] = address(fields[name], name)
     if "attributes" in fields:
         found["attributes"] = _merged(before.get("attributes") or {}, fields["attributes"] or {})
     if fields.get("discount_code") is not None:
@@ -118,9 +118,9 @@ async def _check_organization(session: TenantSession, organization_id: UUID) -> 
         raise InvalidError.of("organization_id", "there is no such organization")
 
 
-def _address(given: Mapping[str, str | None], name: str) -> dict[str, str | None]:
+def address(given: Mapping[str, str | None], name: str) -> dict[str, str | None]:
     """Return an address in its normal spelling; it may lack anything but the country, as shops ask bit by bit."""
-    address, problems = address_rules.check(given)
+    written, problems = address_rules.check(given)
     wrong = [
         FieldProblem(f"{name}.{problem.field}", problem.reason)
         for problem in problems
@@ -128,7 +128,7 @@ def _address(given: Mapping[str, str | None], name: str) -> dict[str, str | None
     ]
     if wrong:
         raise InvalidError(f"{wrong[0].field}: {wrong[0].reason}", errors=wrong)
-    return address
+    return written
 
 
 def _merged(current: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

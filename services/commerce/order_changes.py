@@ -9,7 +9,7 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError
 from models import Order
-from services.commerce import order_events, orders
+from services.commerce import cart_fields, order_events, orders
 from services.events.publish import publish
 from services.identity import attributes, normalize
 
@@ -65,7 +65,7 @@ def _checked(order: Order, fields: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "purchase_order":
             checked[name] = None if value is None else normalize.line(value, name)
         else:
-            checked[name] = value
+            checked[name] = None if value is None else cart_fields.address(value, name)
     return checked
 
 

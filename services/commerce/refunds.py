@@ -3,7 +3,7 @@
 A refund is asked for under the order's lock and counts from then on. What the gateway says of it settles it, once;
 with it go the order's totals, the pieces that came back, and the event. An organization's ledger is credited at once.
 
-Locks are taken in this order: order, refund, payment, levels of stock, organization.
+Locks are taken in this order: order, refund, payment, reservations, levels of stock, organization.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from integrations.payments.port import GivenBack
 from models import Order, OrderLine, Payment, Refund
-from services.commerce import on_account, order_events, orders, payments, returning
+from services.commerce import fulfilments, on_account, order_events, orders, payments, returning
 from services.commerce.payments import MAX_WORDS
 from services.events.publish import publish
 
@@ -240,6 +240,7 @@ async def _succeed(session: TenantSession, order: Order, refund: Refund, payment
     await session.flush()
     await session.refresh(order)
     await returning.restock(session, refund, lines, by=by)
+    await fulfilments.let_go(session, order, returning.kept_back(refund), by=by)
     changes: dict[str, tuple[object, object]] = {
         "refund_id": (None, str(refund.id)),
         "refunded": (_money(order, given - refund.amount_minor), _money(order, given)),

@@ -103,6 +103,11 @@ async def restock(session: TenantSession, refund: Refund, lines: Mapping[UUID, O
     await stock.book(session, moves, by=by)
 
 
+def kept_back(refund: Refund) -> dict[UUID, int]:
+    """Return the pieces, by line, that do not come back to a shelf: what of them was not sent yet will not be."""
+    return {UUID(one["line_id"]): one["quantity"] for one in refund.lines if not one["restock"]}
+
+
 def _so_far(before: Sequence[Refund]) -> tuple[Counter[UUID], Counter[UUID]]:
     """Return how many pieces of each line are returned or about to be, and how many of them to a shelf."""
     returned: Counter[UUID] = Counter()

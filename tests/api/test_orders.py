@@ -169,3 +169,65 @@ async def test_an_organization_with_orders_stays(client: AsyncClient, shop: Orde
     assert refused.status_code == 409
     assert "it has orders" in refused.json()["detail"]
     assert (await client.delete(f"/v1/organizations/{other}")).status_code == 204
+
+
+async def test_an_order_is_called_off_before_it_is_sent(client: AsyncClient, shop: Ordering) -> None:
+    ann, shirt = await shop.person(), await shop.variant()
+    order = await shop.order({shirt: 2}, person_id=ann)
+    path = f"/v1/orders/{order}"
+    moved = {"street": "Weg 1", "city": "Bonn", "postal_code": "53111", "country": "DE"}
+    changed = await client.patch(path, json={"shipping_address": moved})
+    assert changed.status_code == 200, changed.text
+    assert changed.json()["shipping_address"]["city"] == "Bonn"
+    wrong = await client.patch(path, json={"billing_address": moved | {"postal_code": "x"}})
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "billing_address.postal_code")
+
+    answer = await client.post(f"{path}/cancel", json={"reason": "Changed their mind"})
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert (body["status"], body["payment_status"], body["refunded"]["amount"], body["cancel_reason"]) == (
+        "cancelled",
+        "refunded",
+        "20.00",
+        "Changed their mind",
+    )
+    assert [line["released"] for line in body["lines"]] == [2]
+    assert await shop.levels(shirt) == (10, 0)
+    again = (await client.post(f"{path}/cancel", json={})).json()
+    assert (again["version"], again["cancel_reason"]) == (body["version"], "Changed their mind")
+    told = await shop.events("order.cancelled", "order.refunded")
+    assert [(event.type, event.properties["total"], event.person_id) for event in told] == [
+        ("order.cancelled", "20.00", ann),
+        ("order.refunded", "20.00", ann),
+    ]
+    assert told[0].properties["unpaid"] == "0.00"
+    assert (await client.post(f"{path}/fulfilments", json={})).status_code == 409
+
+    kept = await shop.order({shirt: 1})
+    body = (await client.post(f"/v1/orders/{kept}/cancel", json={"refund": False})).json()
+    assert (body["status"], body["payment_status"]) == ("cancelled", "paid")
+
+    sent = await shop.order({shirt: 1})
+    await client.post(f"/v1/orders/{sent}/fulfilments", json={})
+    assert (await client.post(f"/v1/orders/{sent}/cancel", json={})).status_code == 409
+    assert (await client.patch(f"/v1/orders/{sent}", json={"shipping_address": moved})).status_code == 409
+    assert (await client.post(f"/v1/orders/{uuid4()}/cancel", json={})).status_code == 404
+
+
+async def test_pieces_given_back_before_they_were_sent_are_not_sent(client: AsyncClient, shop: Ordering) -> None:
+    shirt = await shop.variant()
+    path = f"/v1/orders/{await shop.order({shirt: 3})}"
+    (line,) = (await client.get(path)).json()["lines"]
+    given = await client.post(f"{path}/refunds", json={"lines": [{"line_id": line["id"], "quantity": 2}]})
+    assert given.status_code == 201, given.text
+    assert (await client.get(path)).json()["lines"][0] | {"released": 2, "returned": 2} == (
+        (await client.get(path)).json()["lines"][0]
+    )
+    assert await shop.levels(shirt) == (10, 1)
+    sent = (await client.post(f"{path}/fulfilments", json={})).json()
+    assert [piece["quantity"] for piece in sent["lines"]] == [1]
+    back = {"lines": [{"line_id": line["id"], "quantity": 1, "restock": True}]}
+    assert (await client.post(f"{path}/refunds", json=back)).status_code == 201
+    assert await shop.levels(shirt) == (10, 0)
+    body = (await client.get(path)).json()
+    assert (body["status"], body["payment_status"]) == ("completed", "refunded")

@@ -799,6 +799,7 @@ BODIES: Final[dict[str, Any]] = {
     "PATCH /v1/carts/{cart_id}/lines/{line_id}": {"quantity": 2},
     "POST /v1/carts/{cart_id}/join": {"cart_id": "{other_cart}"},
     "PATCH /v1/orders/{order_id}": {"note": "Ring twice"},
+    "POST /v1/orders/{order_id}/cancel": {"reason": "Changed their mind"},
     "POST /v1/orders/{order_id}/fulfilments": {"carrier": "DHL"},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
