@@ -22,6 +22,7 @@ from api.rest import (
     campaign_reports,
     campaigns,
     carts,
+    categories,
     channel_accounts,
     communications,
     consent,
@@ -41,6 +42,7 @@ from api.rest import (
     health,
     identifiers,
     inbound,
+    inventory,
     invitations,
     journeys,
     mail_hooks,
@@ -57,6 +59,7 @@ from api.rest import (
     people_export,
     people_imports,
     pipelines,
+    products,
     record_imports,
     records,
     refunds,
@@ -64,6 +67,7 @@ from api.rest import (
     segments,
     sender_domains,
     sessions,
+    stock_locations,
     tasks,
     template_partials,
     templates,
@@ -71,6 +75,8 @@ from api.rest import (
     topics,
     twilio_hooks,
     users,
+    variants,
+    watches,
     write_keys,
 )
 from api.tracking import choices, collect
@@ -144,6 +150,12 @@ CRM: tuple[APIRouter, ...] = (
     notifications.router,
 )
 COMMERCE: tuple[APIRouter, ...] = (
+    products.router,
+    variants.router,
+    watches.router,
+    categories.router,
+    inventory.router,
+    stock_locations.router,
     carts.router,
     orders.router,
     orders.parcels,

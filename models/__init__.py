@@ -5,7 +5,7 @@ from models.attributes import AttributeDefinition, ScoreRule
 from models.base import Base
 from models.campaigns import Campaign, CampaignRun, Conversion
 from models.carts import Cart, CartLine, Discount, DiscountUse
-from models.catalogue import Category, Price, Product, ProductCategory, Variant, VariantWatch
+from models.catalogue import Category, Price, Product, ProductCategory, ProductWord, Variant, VariantWatch
 from models.channels import ChannelAccount, Communication, Device, RateBucket, SenderDomain, ShortLink
 from models.charges import ShippingMethod, TaxRate
 from models.commerce import OrderFact
@@ -139,6 +139,7 @@ __all__ = [
     "Price",
     "Product",
     "ProductCategory",
+    "ProductWord",
     "RateBucket",
     "Record",
     "RecordValue",

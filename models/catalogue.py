@@ -115,6 +115,22 @@ class Variant(Created, TenantRow):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class ProductWord(Base):
+    """A word that a product is found by: of its name and key, its external id, and its variants' SKUs as a whole."""
+
+    __tablename__ = "product_word"
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "word", "product_id"),
+        belongs_to("product", "product_id", ondelete="CASCADE"),
+        Index(None, "tenant_id", "product_id"),
+    )
+
+    tenant_id: Mapped[UUID]
+    word: Mapped[str] = mapped_column(Text(collation="C"))
+    """In lower case, without accents."""
+    product_id: Mapped[UUID]
+
+
 class Price(Base):
     """What a variant costs in a currency."""
 

@@ -6,7 +6,8 @@ from uuid import UUID
 from sqlalchemy import select
 
 from core.database import TenantSession
-from models import Product, Variant
+from models import Product, ProductCategory, Variant
+from services.commerce import categories, product_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,10 @@ class Filter:
     sku: str | None = None
     """Of one of its variants."""
     external_id: str | None = None
+    category_id: UUID | None = None
+    """It, or one below it."""
+    search: str | None = None
+    """Beginnings of words of its name or key, of a SKU or of the external id."""
 
 
 async def page(session: TenantSession, wanted: Filter, *, limit: int, before: UUID | None) -> list[Product]:
@@ -37,4 +42,15 @@ async def page(session: TenantSession, wanted: Filter, *, limit: int, before: UU
                 select(Variant.product_id).where(Variant.tenant_id == session.tenant_id, Variant.sku == wanted.sku)
             )
         )
+    if wanted.category_id is not None:
+        shelves = await categories.down(session, wanted.category_id)
+        statement = statement.where(
+            Product.id.in_(
+                select(ProductCategory.product_id).where(
+                    ProductCategory.tenant_id == session.tenant_id, ProductCategory.category_id.in_(shelves)
+                )
+            )
+        )
+    if wanted.search is not None:
+        statement = statement.where(product_words.matching(session, wanted.search))
     return list(await session.scalars(statement.order_by(Product.id.desc()).limit(limit)))

@@ -15,7 +15,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError, UnavailableError
 from core.ids import new_id
 from models import Category, Product, ProductCategory
-from services.commerce import variants
+from services.commerce import product_words, variants
 from services.commerce.product_fields import ProductChange, key_of, merged
 from services.events.publish import NewEvent, publish
 from services.shared import activity
@@ -135,6 +135,7 @@ async def _create(session: TenantSession, change: ProductChange, *, by: Actor) -
         raise _taken("key", key)
     await _shelve(session, product, change.categories or ())
     await variants.write(session, product, change.variants or (), whole=True, by=by)
+    await product_words.index(session, [product.id])
     changes = {name: (None, value) for name in _OWN if (value := getattr(product, name)) is not None}
     changes |= {f"attributes.{name}": (None, value) for name, value in product.attributes.items()}
     await _report(session, product, PRODUCT_CREATED, changes, {"key": product.key, "status": product.status}, by=by)
@@ -175,6 +176,7 @@ async def _apply(session: TenantSession, product: Product, change: ProductChange
         product.updated_at = func.now()
         await session.flush()
     await session.refresh(product)
+    await product_words.index(session, [product.id])
     archived = changes.get("status", (None, None))[1] == "archived"
     fields = sorted({*(name.partition(".")[0] for name in changes), *(["variants"] if moved else [])})
     kind = PRODUCT_ARCHIVED if archived else PRODUCT_UPDATED

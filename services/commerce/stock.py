@@ -12,7 +12,7 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError
 from core.ids import new_ids
-from models import StockLevel, StockLocation, StockMovement, Variant
+from models import StockLocation, StockMovement, Variant
 from models.stock import MOVEMENT_KINDS
 from services.commerce import levels
 from services.commerce.levels import Levels
@@ -120,40 +120,6 @@ async def booked_as(
         )
     )
     return {(row.reference, row.kind, row.variant_id, row.location_id): row for row in rows}
-
-
-async def page(session: TenantSession, variant_id: UUID, *, limit: int, before: UUID | None) -> list[StockMovement]:
-    """Return up to `limit` entries of a variant, the last first, booked before the entry `before` only."""
-    statement = select(StockMovement).where(
-        StockMovement.tenant_id == session.tenant_id, StockMovement.variant_id == variant_id
-    )
-    if before is not None:
-        statement = statement.where(StockMovement.id < before)
-    return list(await session.scalars(statement.order_by(StockMovement.id.desc()).limit(limit)))
-
-
-async def list_levels(
-    session: TenantSession,
-    *,
-    variant_id: UUID | None,
-    location_id: UUID | None,
-    limit: int,
-    after: tuple[UUID, UUID] | None,
-) -> list[StockLevel]:
-    """Return up to `limit` levels in the order of variant and location, those behind `after` only."""
-    statement = select(StockLevel).where(StockLevel.tenant_id == session.tenant_id)
-    if variant_id is not None:
-        statement = statement.where(StockLevel.variant_id == variant_id)
-    if location_id is not None:
-        statement = statement.where(StockLevel.location_id == location_id)
-    if after is not None:
-        # spelled out: rows are compared by an operator that uses no index under row-level security
-        statement = statement.where(
-            StockLevel.variant_id >= after[0],
-            (StockLevel.variant_id > after[0]) | (StockLevel.location_id > after[1]),
-        )
-    ordered = statement.order_by(StockLevel.variant_id, StockLevel.location_id)
-    return list(await session.scalars(ordered.limit(limit).execution_options(populate_existing=True)))
 
 
 def _field(number: int) -> str:

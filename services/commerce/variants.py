@@ -15,7 +15,7 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Product, Variant
-from services.commerce import prices
+from services.commerce import prices, product_words
 from services.commerce.product_fields import MAX_VARIANTS, VariantChange, merged
 from services.events.publish import NewEvent, publish
 from services.shared import activity
@@ -116,6 +116,7 @@ async def add(session: TenantSession, product_id: UUID, change: VariantChange, *
     ):
         raise _taken(change.sku, "sku")
     await write(session, product, [change], whole=False, by=by)
+    await product_words.index(session, [product_id])
     return await by_sku(session, change.sku)
 
 
@@ -144,6 +145,7 @@ async def update(session: TenantSession, variant_id: UUID, change: VariantChange
             raise _taken(after["sku"], "sku") from error
         await session.refresh(variant)
         sku = variant.sku
+        await product_words.index(session, [variant.product_id])
         await _report(session, variant.product_id, {sku: variant.id}, {sku: before}, {sku: after}, by=by)
     if change.prices is not None:
         await prices.write(session, {variant.id: change.prices}, whole=True, by=by)
@@ -162,6 +164,7 @@ async def remove(session: TenantSession, variant_id: UUID, *, by: Actor) -> None
         raise ConflictError("A product has one variant at least: delete the product.")
     await check_unused(session, [variant_id])
     await delete_all(session, [variant], by=by)
+    await product_words.index(session, [variant.product_id])
 
 
 async def delete_all(session: TenantSession, gone: Sequence[Variant], *, by: Actor) -> None:

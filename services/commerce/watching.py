@@ -4,19 +4,21 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy import bindparam, delete, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.types import Uuid
 
 from contracts.events import PRICE_DROPPED, STOCK_BACK
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import NotFoundError
+from core.errors import ConflictError, NotFoundError
 from models import Person, Variant, VariantWatch
 from services.events.publish import NewEvent, publish
 from services.identity import people
 from services.shared import activity
 
+MAX_WATCHES: Final = 500
+"""Of one person."""
 KIND_OF: Final = {STOCK_BACK: "stock", PRICE_DROPPED: "price"}
 
 _DESCRIBED: Final = text("""
@@ -41,8 +43,15 @@ async def watch(session: TenantSession, person_id: UUID, variant_id: UUID, kind:
 
     Raises:
         NotFoundError: no such person or variant in this tenant.
+        ConflictError: they watch too many.
     """
     person = await _held(session, person_id)
+    count = select(func.count()).select_from(VariantWatch)
+    mine = await session.scalar(
+        count.where(VariantWatch.tenant_id == session.tenant_id, VariantWatch.person_id == person)
+    )
+    if (mine or 0) >= MAX_WATCHES:
+        raise ConflictError(f"A person can watch at most {MAX_WATCHES} things.")
     variant = await session.get(Variant, (session.tenant_id, variant_id), with_for_update={"read": True})
     if variant is None:
         raise NotFoundError("No such variant.")
@@ -90,6 +99,23 @@ async def of_person(session: TenantSession, person_id: UUID) -> list[VariantWatc
         .order_by(VariantWatch.variant_id, VariantWatch.kind)
     )
     return list(rows)
+
+
+async def of_variant(
+    session: TenantSession, variant_id: UUID, *, kind: str | None, limit: int, after: tuple[str, UUID] | None
+) -> list[VariantWatch]:
+    """Return up to `limit` watches of a variant, in the order of kind and person, those behind `after` only."""
+    statement = select(VariantWatch).where(
+        VariantWatch.tenant_id == session.tenant_id, VariantWatch.variant_id == variant_id
+    )
+    if kind is not None:
+        statement = statement.where(VariantWatch.kind == kind)
+    if after is not None:
+        # spelled out: rows are compared by an operator that uses no index under row-level security
+        statement = statement.where(
+            VariantWatch.kind >= after[0], (VariantWatch.kind > after[0]) | (VariantWatch.person_id > after[1])
+        )
+    return list(await session.scalars(statement.order_by(VariantWatch.kind, VariantWatch.person_id).limit(limit)))
 
 
 async def tell(session: TenantSession, event: str, variants: Mapping[UUID, Mapping[str, Any]]) -> None:

@@ -552,6 +552,33 @@ async def _currency(_world: World) -> str:
     return "USD"
 
 
+async def _product(world: World) -> str:
+    variants = [
+        {"sku": "cup", "name": MARK, "prices": [{"amount": "5.00", "currency": "USD"}]},
+        {"sku": "cup-large"},
+    ]
+    made = await world.post("/v1/products", {"key": "cup", "name": MARK, "variants": variants})
+    return made["id"]
+
+
+async def _variant(world: World) -> str:
+    product = (await world.client.get(f"/v1/products/{await world.get('product_id')}")).json()
+    return product["variants"][0]["id"]
+
+
+async def _category(world: World) -> str:
+    return (await world.post("/v1/categories", {"key": "cups", "name": MARK}))["id"]
+
+
+async def _watch_kind(world: World) -> str:
+    path = f"/v1/variants/{await world.get('variant_id')}/watches"
+    return (await world.post(path, {"person_id": await world.get("person_id"), "kind": "stock"}))["kind"]
+
+
+async def _location(world: World) -> str:
+    return (await world.post("/v1/stock-locations", {"key": "shop", "name": MARK}))["id"]
+
+
 async def _number(world: World) -> str:
     await world.get("template_id")
     return "1"
@@ -644,6 +671,11 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "account_id": _account,
     "device_id": _device,
     "task_id": _task,
+    "product_id": _product,
+    "variant_id": _variant,
+    "location_id": _location,
+    "category_id": _category,
+    "watch_kind": _watch_kind,
     "call_id": _call,
     "order_id": _order,
     "cart_id": _cart,
@@ -801,6 +833,20 @@ BODIES: Final[dict[str, Any]] = {
     "PATCH /v1/orders/{order_id}": {"note": "Ring twice"},
     "POST /v1/orders/{order_id}/cancel": {"reason": "Changed their mind"},
     "POST /v1/orders/{order_id}/fulfilments": {"carrier": "DHL"},
+    "POST /v1/products": {"name": "New", "variants": [{"sku": "new"}]},
+    "PUT /v1/products/{product_id}": {"name": "Cup", "variants": [{"sku": "cup"}, {"sku": "cup-small"}]},
+    "PATCH /v1/products/{product_id}": {"description": "Holds tea"},
+    "POST /v1/products/{product_id}/variants": {"sku": "cup-blue"},
+    "PATCH /v1/variants/{variant_id}": {"backorder": True},
+    "PUT /v1/variants/{variant_id}/prices": {"prices": [{"amount": "4.00", "currency": "USD"}]},
+    "PUT /v1/variants/{variant_id}/prices/{currency}": {"amount": "4.50"},
+    "PUT /v1/prices": {"prices": [{"variant_id": "{variant_id}", "amount": "3.00", "currency": "EUR"}]},
+    "POST /v1/categories": {"key": "new", "name": "New"},
+    "PATCH /v1/categories/{category_id}": {"position": 2},
+    "POST /v1/variants/{variant_id}/watches": {"person_id": "{person_id}", "kind": "price"},
+    "POST /v1/stock-locations": {"key": "new", "name": "New"},
+    "PATCH /v1/stock-locations/{location_id}": {"position": 2},
+    "POST /v1/inventory/adjustments": {"adjustments": [{"variant_id": "{variant_id}", "delta": 5}]},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
@@ -844,6 +890,9 @@ QUERIES: Final[dict[str, str]] = {
     "GET /v1/activities": "subject_type=person&subject_id={person_id}",
     "GET /v1/messages": "person_id={person_id}&status=sent",
     "GET /v1/communications": "person_id={person_id}",
+    "GET /v1/inventory": "variant_id={variant_id}",
+    "GET /v1/inventory/movements": "variant_id={variant_id}",
+    "GET /v1/products": "category_id={category_id}",
     "GET /v1/associations": "type=person&id={person_id}",
 }
 """Parameters that a route cannot do without, or by which it could be made to show another's."""

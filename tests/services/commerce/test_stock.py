@@ -15,7 +15,8 @@ from core.database import Database, TenantSession
 from core.errors import ConflictError, InvalidError
 from core.ids import new_id
 from models import Event, Product, Reservation, StockLevel, StockLocation, StockMovement, Variant
-from services.commerce import reserving, stock, watching
+from services.commerce import inventory, reserving, stock, watching
+from services.commerce.inventory import LevelFilter
 from services.commerce.reserving import Line, OutOfStockError
 from services.commerce.stock import NewMovement
 from services.identity import people
@@ -144,7 +145,7 @@ async def test_some_are_never_out_of_stock(database: Database, tenant_id: UUID) 
         file, later = await variant(session, tracked=False), await variant(session, backorder=True)
         held = await hold(session, uuid4(), Line(file, 9), Line(later, 2))
         assert held == [reserving.Held(later, place, 2)]
-        (level,) = await stock.list_levels(session, variant_id=later, location_id=None, limit=2, after=None)
+        (level,) = await inventory.levels(session, LevelFilter(variant_id=later), limit=2, after=None)
         assert level.available == -2
         await check_sums(session)
 
@@ -212,7 +213,7 @@ async def test_many_buyers_for_few_pieces(database: Database, tenant_id: UUID) -
     assert sum(await asyncio.gather(*map(buy, range(BUYERS)))) == PIECES
     async with database.tenant(tenant_id) as session:
         await check_sums(session)
-        (level,) = await stock.list_levels(session, variant_id=shirt, location_id=None, limit=2, after=None)
+        (level,) = await inventory.levels(session, LevelFilter(variant_id=shirt), limit=2, after=None)
         assert (level.available, level.reserved) == (0, PIECES)
 
 
