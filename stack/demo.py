@@ -100,7 +100,7 @@ class Demo:
         demo_campaign.prepare(self)
         demo_sales.prepare(self)
         self.tell(
-            f"Tenant ready: {len(TEMPLATES) + 1} templates, {len(JOURNEYS) + 1} journeys published, a form, a write "
+            f"Tenant ready: {len(TEMPLATES) + 1} templates, {len(JOURNEYS) + 2} journeys published, a form, a write "
             f"key, an object, {len(demo_segments.SEGMENTS)} segments and a pipeline."
         )
 
