@@ -9,7 +9,6 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 WORKFLOW: Final = "checkout"
-SETTLE_WORKFLOW: Final = "settle_payment"
 OUTCOME: Final = "outcome"
 """The update that answers what became of the checkout, once that is known."""
 PAYMENT_CHANGED: Final = "payment_changed"
@@ -25,30 +24,27 @@ SETTLE: Final = "settle_payment"
 RefusalCode = Literal[
     "version",
     "empty",
+    "not_for_sale",
     "out_of_stock",
-    "unavailable",
+    "shipping",
     "discount",
     "credit_limit",
     "payment_declined",
     "payment_expired",
     "payment_unavailable",
+    "expired",
     "abandoned",
     "cancelled",
     "internal",
 ]
-"""Why a checkout came to nothing. `unavailable` is of an article that is not sold any more, or not in this currency;
-`payment_expired` of an action not taken in time, `payment_unavailable` of a gateway that gave no answer, `abandoned` of
-a checkout whose workflow was terminated."""
+"""Why a checkout came to nothing. `payment_expired` is of an action not taken in time, `payment_unavailable` of a
+gateway that gave no answer, `expired` of goods let go before they were paid, `abandoned` of a checkout whose workflow
+was terminated."""
 
 
 def workflow_id(tenant_id: UUID, cart_id: UUID) -> str:
     """Return the id of the one workflow of a cart's checkout."""
     return f"{WORKFLOW}/{tenant_id}/{cart_id}"
-
-
-def settle_workflow_id(tenant_id: UUID, payment_id: UUID) -> str:
-    """Return the id of the one workflow that gives a payment back."""
-    return f"{SETTLE_WORKFLOW}/{tenant_id}/{payment_id}"
 
 
 class Contract(BaseModel):
@@ -132,7 +128,7 @@ class Released(Contract):
 
     order_id: UUID | None = None
     payment_id: UUID | None = None
-    """Of the attempt; to be settled."""
+    """Of the attempt; to be settled, unless nothing came of it."""
 
 
 class SettleRequest(Contract):
@@ -140,7 +136,6 @@ class SettleRequest(Contract):
 
     tenant_id: UUID
     payment_id: UUID
-    method: str | None = None
 
 
 class Outcome(Contract):

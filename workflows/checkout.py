@@ -23,7 +23,6 @@ with workflow.unsafe.imports_passed_through():
         RELEASE_CHECKOUT,
         RESERVE,
         SETTLE,
-        SETTLE_WORKFLOW,
         WORKFLOW,
         Attempt,
         CheckoutInput,
@@ -36,7 +35,6 @@ with workflow.unsafe.imports_passed_through():
         Reserved,
         ReserveRequest,
         SettleRequest,
-        settle_workflow_id,
     )
 
 SHORT = timedelta(seconds=30)
@@ -45,7 +43,7 @@ AUTHORIZED_WITHIN = timedelta(minutes=1)
 """Somebody waits for the answer: a gateway that gave none by then counts as not there."""
 CAPTURED_WITHIN = timedelta(minutes=15)
 SETTLED_WITHIN = timedelta(seconds=20)
-"""Then a workflow of its own goes on, and the cart may be bought again."""
+"""Then the cart may be bought again; a chore of the relay's gives back what was left."""
 ACTION_WITHIN = timedelta(minutes=15)
 """What a buyer has to confirm the payment in."""
 LOOK_EVERY = timedelta(minutes=1)
@@ -57,10 +55,6 @@ STORE_RETRY = RetryPolicy(
 GATEWAY_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=500), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=5)
 )
-SETTLE_RETRY = RetryPolicy(
-    initial_interval=timedelta(seconds=5), backoff_coefficient=2.0, maximum_interval=timedelta(hours=1)
-)
-"""Money is not ours to keep: it never gives up."""
 
 
 class _RefusedError(Exception):
@@ -224,33 +218,15 @@ class CheckoutWorkflow:
         if released.order_id is not None:
             return Outcome(status="ordered", order_id=released.order_id, attempt=number or 0)
         if released.payment_id is not None:
-            payment = SettleRequest(tenant_id=wanted.tenant_id, payment_id=released.payment_id, method=wanted.method)
-            try:
-                await _settle(payment, GATEWAY_RETRY, SETTLED_WITHIN)
-            except ActivityError:
-                await workflow.start_child_workflow(
-                    SETTLE_WORKFLOW,
-                    payment,
-                    id=settle_workflow_id(payment.tenant_id, payment.payment_id),
-                    parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            with suppress(ActivityError):
+                await workflow.execute_activity(
+                    SETTLE,
+                    SettleRequest(tenant_id=wanted.tenant_id, payment_id=released.payment_id),
+                    start_to_close_timeout=SHORT,
+                    schedule_to_close_timeout=SETTLED_WITHIN,
+                    retry_policy=GATEWAY_RETRY,
                 )
         return Outcome(status="refused", code=refused.code, reason=refused.reason, attempt=number or 0)
-
-
-@workflow.defn(name=SETTLE_WORKFLOW)
-class SettlePaymentWorkflow:
-    """Gives a payment without an order back, however long its gateway is away."""
-
-    @workflow.run
-    async def run(self, payment: SettleRequest) -> None:
-        """Go on until it is done."""
-        await _settle(payment, SETTLE_RETRY, None)
-
-
-async def _settle(payment: SettleRequest, retry: RetryPolicy, within: timedelta | None) -> None:
-    await workflow.execute_activity(
-        SETTLE, payment, start_to_close_timeout=SHORT, schedule_to_close_timeout=within, retry_policy=retry
-    )
 
 
 async def _answered(asked: Awaitable[Paid]) -> Paid:
