@@ -19,6 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.attribution import AttributionActivities
 from activities.campaigns import CampaignActivities
+from activities.checkout import CheckoutActivities
 from activities.duplicates import DuplicateActivities
 from activities.erasure import ErasureActivities
 from activities.geocoding import GeocodingActivities
@@ -30,16 +31,18 @@ from core import logging, memory
 from core.database import Database
 from core.domains import DOMAINS, Domain
 from core.settings import Settings, settings
-from core.temporal import CRM_QUEUE, IDENTITY_QUEUE, MARKETING_QUEUE, connect
+from core.temporal import COMMERCE_QUEUE, CRM_QUEUE, IDENTITY_QUEUE, MARKETING_QUEUE, connect
 from integrations.geocoding.nominatim import NominatimGeocoder
 from integrations.geocoding.offline import OfflineGeocoder
 from integrations.geocoding.port import Geocoder
 from relay import process as relay
 from sender.loop import Sender
+from services.commerce.gateways import Gateways
 from services.crm import deal_import, journey_nodes
 from services.marketing import journey_sends
 from workflows.attribution import RecomputeAttributionWorkflow
 from workflows.campaign import CampaignOccurrenceWorkflow, CampaignWorkflow
+from workflows.checkout import CheckoutWorkflow
 from workflows.deal_stage import DealStageWorkflow
 from workflows.duplicates import FindDuplicatesWorkflow
 from workflows.erasure import ErasureWorkflow
@@ -53,6 +56,8 @@ log = logging.get_logger(__name__)
 
 STEPS_AT_ONCE = 4
 """Steps of large cohorts that a process has Postgres do at once: with more they stand in each other's way there."""
+CHECKOUTS_AT_ONCE = 64
+"""Steps of checkouts that a process has at work at once: most of the time they wait for a gateway."""
 GRACE = timedelta(seconds=10)
 """What running activities get to finish in when the worker is asked to stop."""
 
@@ -76,6 +81,8 @@ MARKETING_WORKFLOWS: list[type] = [
 """Workflows on what is sent, and what it brought."""
 CRM_WORKFLOWS: list[type] = [DealStageWorkflow, PeopleImportWorkflow, PeopleImportCheckWorkflow]
 """Workflows on deals."""
+COMMERCE_WORKFLOWS: list[type] = [CheckoutWorkflow]
+"""Workflows on what is sold."""
 
 
 def geocoder(configuration: Settings) -> Geocoder:
@@ -97,7 +104,14 @@ def identity_activities(database: Database, configuration: Settings) -> list[Cal
     ]
 
 
-def _worker(client: Client, queue: str, workflows: list[type], activities: Sequence[Callable[..., Any]]) -> Worker:
+def _worker(
+    client: Client,
+    queue: str,
+    workflows: list[type],
+    activities: Sequence[Callable[..., Any]],
+    *,
+    at_once: int = STEPS_AT_ONCE,
+) -> Worker:
     return Worker(
         client,
         task_queue=queue,
@@ -105,7 +119,7 @@ def _worker(client: Client, queue: str, workflows: list[type], activities: Seque
         activities=activities,
         # The workflow names what passes through; datetime.now() and the like still raise in its own module.
         workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
-        max_concurrent_activities=STEPS_AT_ONCE,
+        max_concurrent_activities=at_once,
         max_concurrent_local_activities=8,
         graceful_shutdown_timeout=GRACE,
     )
@@ -141,6 +155,16 @@ def crm_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Work
     return _worker(client, CRM_QUEUE, CRM_WORKFLOWS, activities)
 
 
+def commerce_activities(database: Database, gateways: Gateways) -> list[Callable[..., Any]]:
+    """Return the activities of the commerce domain."""
+    return CheckoutActivities(database, gateways).all()
+
+
+def commerce_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+    """Return the Temporal worker of the commerce domain."""
+    return _worker(client, COMMERCE_QUEUE, COMMERCE_WORKFLOWS, activities, at_once=CHECKOUTS_AT_ONCE)
+
+
 def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
     """Return the Temporal worker of the marketing domain."""
     return _worker(client, MARKETING_QUEUE, MARKETING_WORKFLOWS, activities)
@@ -151,6 +175,7 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
     database = Database(configuration.database_url, pool_size=configuration.database_pool_size)
     client = await connect(configuration)
     sender = Sender(database, configuration)
+    gateways = Gateways(configuration)
     workers: dict[Domain, Callable[[], Worker]] = {
         "marketing": lambda: marketing_worker(
             client,
@@ -158,6 +183,7 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
         ),
         "identity": lambda: identity_worker(client, identity_activities(database, configuration)),
         "crm": lambda: crm_worker(client, crm_activities(database, sender.wake)),
+        "commerce": lambda: commerce_worker(client, commerce_activities(database, gateways)),
     }
     own = [make() for domain, make in workers.items() if configuration.domain in {None, domain}]
     try:
@@ -170,6 +196,7 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
             log.info("worker.ready", task_queues=[worker.task_queue for worker in own])
             await stop.wait()
     finally:
+        await gateways.close()
         await database.close()
 
 

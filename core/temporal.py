@@ -15,6 +15,7 @@ CAMPAIGN_ID = SearchAttributeKey.for_keyword("CampaignId")
 MARKETING_QUEUE = "marketing"
 IDENTITY_QUEUE = "identity"
 CRM_QUEUE = "crm"
+COMMERCE_QUEUE = "commerce"
 """One task queue a domain."""
 
 

@@ -49,6 +49,7 @@ class Cart(Created, TenantRow):
                         "shipping_address": "NULL",
                         "billing_address": "NULL",
                         "attributes": "'{}'::jsonb",
+                        "frozen": "NULL",
                     },
                 )
             )
@@ -73,6 +74,8 @@ class Cart(Created, TenantRow):
     """How many checkouts were begun."""
     failure: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """Why the last one came to nothing: `{"code": ..., "message": ...}`."""
+    frozen: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """What is being bought, as it was when the checkout began; see `services.commerce.checkout`."""
     joined_into: Mapped[UUID | None]
     order_id: Mapped[UUID | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

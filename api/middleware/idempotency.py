@@ -2,6 +2,7 @@
 
 The claim, the route's work (its `SessionDep` is the claim's transaction) and the kept answer commit together, before
 the answer is sent. What answers 400 or more has done nothing: the transaction is rolled back and the key stays free.
+So it is where a route sets `request.state.unkept`, as it has no last word yet.
 A route must not use background tasks: they would run before the commit.
 """
 
@@ -71,7 +72,7 @@ class IdempotencyMiddleware:
             scope["state"]["claim"] = UUID(bytes=hashlib.sha256(key.encode() + request_hash).digest()[:16])
             outbox = _Outbox()
             await self._app(scope, _again(body, receive), outbox)
-            if outbox.status < HTTPStatus.BAD_REQUEST:
+            if outbox.status < HTTPStatus.BAD_REQUEST and not scope["state"].get("unkept"):
                 await idempotency.keep(session, key, request_hash, outbox.answer())
             else:
                 await session.rollback()

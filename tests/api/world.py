@@ -31,6 +31,7 @@ from models import (
     Enrollment,
     Event,
     Message,
+    Order,
     OutgoingCall,
     SegmentRefresh,
     TemplateVersion,
@@ -610,6 +611,14 @@ async def _cart(world: World) -> str:
     return (await world.post("/v1/carts", body))["id"]
 
 
+async def _ordered_cart(world: World) -> str:
+    order = UUID(await world.get("order_id"))
+    async with world.database.tenant(world.tenant_id) as session:
+        return str(
+            await session.scalar(select(Order.cart_id).where(Order.tenant_id == world.tenant_id, Order.id == order))
+        )
+
+
 async def _line(world: World) -> str:
     cart = await world.client.get(f"/v1/carts/{await world.get('cart_id')}")
     return cart.json()["lines"][0]["id"]
@@ -685,6 +694,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
 }
 """How each thing is made that a path or a body names."""
 STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
+    "ordered_cart": _ordered_cart,
     "computed_segment": _computed_segment,
     "paused_journey": _paused_journey,
     "paused_enrollment": _paused_enrollment,
@@ -847,10 +857,12 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/stock-locations": {"key": "new", "name": "New"},
     "PATCH /v1/stock-locations/{location_id}": {"position": 2},
     "POST /v1/inventory/adjustments": {"adjustments": [{"variant_id": "{variant_id}", "delta": 5}]},
+    "POST /v1/carts/{cart_id}/checkout": {"payment": {"method": "approve"}},
     "POST /v1/suppressions": {"channel": "email", "address": "new@shop.example"},
 }
 """What a route that takes a body is sent."""
 INSTEAD: Final[dict[str, dict[str, str]]] = {
+    "POST /v1/carts/{cart_id}/checkout": {"cart_id": "ordered_cart"},
     "POST /v1/journeys/{journey}/resume": {"journey": "paused_journey"},
     "POST /v1/enrollments/{enrollment_id}/resume": {"enrollment_id": "paused_enrollment"},
     "POST /v1/enrollments/{enrollment_id}/retry": {"enrollment_id": "parked_enrollment"},
