@@ -139,7 +139,7 @@ class AssociationDefinition(Created, TenantRow):
     inverse_label: Mapped[str | None]
     """What the association is called seen from its `to`."""
     from_type: Mapped[str]
-    """`person`, `organization`, `order`, or `record:KEY`."""
+    """`person`, `organization`, `order`, `deal`, or `record:KEY`."""
     to_type: Mapped[str]
     cardinality: Mapped[str] = mapped_column(server_default="many_to_many")
     description: Mapped[str | None]
@@ -148,9 +148,9 @@ class AssociationDefinition(Created, TenantRow):
 
 _END = (
     "coalesce('person:' || {side}_person_id::text, 'organization:' || {side}_organization_id::text,"
-    " 'record:' || {side}_record_id::text, 'order:' || {side}_order_key)"
+    " 'record:' || {side}_record_id::text, 'order:' || {side}_order_key, 'deal:' || {side}_deal_id::text)"
 )
-_ENDS = ("person_id", "organization_id", "record_id", "order_key")
+_ENDS = ("person_id", "organization_id", "record_id", "order_key", "deal_id")
 _DOUBLE = (
     "r.{other}_person_id IS NOT DISTINCT FROM CAST(:winner AS uuid)"
     " OR EXISTS (SELECT FROM association w WHERE w.tenant_id = :tenant AND w.label = r.label"
@@ -163,7 +163,7 @@ def _end_keys(side: str) -> tuple[ForeignKeyConstraint, ...]:
     order = ForeignKeyConstraint(
         ["tenant_id", f"{side}_order_key"], ["order_fact.tenant_id", "order_fact.order_key"], ondelete="CASCADE"
     )
-    nouns = ("person", "organization", "record")
+    nouns = ("person", "organization", "record", "deal")
     return (*(belongs_to(noun, f"{side}_{noun}_id", ondelete="CASCADE") for noun in nouns), order)
 
 
@@ -225,10 +225,12 @@ class Association(Created, TenantRow):
     from_organization_id: Mapped[UUID | None]
     from_record_id: Mapped[UUID | None]
     from_order_key: Mapped[str | None]
+    from_deal_id: Mapped[UUID | None]
     to_person_id: Mapped[UUID | None]
     to_organization_id: Mapped[UUID | None]
     to_record_id: Mapped[UUID | None]
     to_order_key: Mapped[str | None]
+    to_deal_id: Mapped[UUID | None]
     from_end: Mapped[str] = mapped_column(Text(collation="C"), Computed(_END.format(side="from"), persisted=True))
     """`type:id` of the end, whatever its type."""
     to_end: Mapped[str] = mapped_column(Text(collation="C"), Computed(_END.format(side="to"), persisted=True))

@@ -24,6 +24,7 @@ from services.crm.requirements import Beside
 from services.crm.stages import Stage, Stages
 from services.events.publish import NewEvent, publish
 from services.identity import lifecycle
+from services.objects import associations
 from services.shared import activity
 from services.shared.activity import NewActivity
 
@@ -332,7 +333,7 @@ async def _write_back(session: TenantSession, judged: Judged, *, by: Actor) -> N
 
 
 async def remove(session: TenantSession, deal_id: UUID, *, by: Actor, version: int | None = None) -> None:
-    """Delete a deal with all that is of it alone: its history, contacts, products and tasks.
+    """Delete a deal with all that is of it alone: its history, contacts, products and tasks; part it from the rest.
 
     Raises:
         NotFoundError: no such deal in this tenant.
@@ -345,7 +346,9 @@ async def remove(session: TenantSession, deal_id: UUID, *, by: Actor, version: i
         raise stale(row["version"])
     people: set[Any] = {*(await deal_rows.contacts_of(session, [deal_id])).get(deal_id, ()), row["person_id"]}
     people.discard(None)
-    await lifecycle.lock(session, sorted(people))
+    # all at once, and by id: those whom it is linked to as well
+    await lifecycle.lock(session, sorted(people | await associations.people_of(session, "deal", deal_id)))
+    await associations.unlink_all(session, "deal", deal_id, by=by)
     stage = (await stages.known(session, [row["stage_id"]]))[row["stage_id"]]
     await session.execute(delete(Deal).where(Deal.tenant_id == session.tenant_id, Deal.id == deal_id))
     changes = {name: (was, None) for name, (_, was) in telling.changes(_EMPTY, row).items()}

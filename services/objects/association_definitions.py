@@ -180,6 +180,9 @@ def _once(cardinality: str) -> dict[str, bool]:
     }
 
 
+_TYPES: Final = "must be person, organization, order, deal, or record:KEY with the key of an object"
+
+
 async def _side(session: TenantSession, field: str, kind: str) -> tuple[str, UUID | None]:
     """Return what an end must be: its type, and of a record the object.
 
@@ -187,10 +190,8 @@ async def _side(session: TenantSession, field: str, kind: str) -> tuple[str, UUI
         InvalidError: naming `field`.
     """
     if not kind.startswith(_RECORD):
-        if kind in ends.PLANNED:
-            raise InvalidError.of(field, ends.PLANNED[kind])
         if kind == "record" or kind not in ends.TYPES:
-            raise InvalidError.of(field, "must be person, organization, order, or record:KEY with the key of an object")
+            raise InvalidError.of(field, _TYPES)
         return kind, None
     found = await session.scalar(
         select(ObjectDefinition.id).where(

@@ -13,14 +13,12 @@ from core.database import TenantSession
 from core.errors import InvalidError, NotFoundError, UnavailableError
 from services.identity import aliases, lifecycle
 
-EndType = Literal["person", "organization", "record", "order"]
+EndType = Literal["person", "organization", "record", "order", "deal"]
 Side = Literal["from", "to"]
 
 ATTEMPTS: Final = 5
 """How often people who are being merged are asked for again."""
 
-PLANNED: Final = {"deal": "deals cannot be linked yet"}
-"""Types that callers may expect, and what they are told."""
 _MAX_ORDER_KEY: Final = 255
 
 
@@ -42,6 +40,7 @@ class _Type:
 
 
 TYPES: Final[dict[EndType, _Type]] = {
+    "deal": _Type("deal", "id", "deal_id"),
     "organization": _Type("organization", "id", "organization_id"),
     "record": _Type("record", "id", "record_id"),
     "order": _Type("order_fact", "order_key", "order_key", is_text=True),
@@ -70,8 +69,6 @@ class End:
         Raises:
             InvalidError: naming `field.type` or `field.id`.
         """
-        if kind in PLANNED:
-            raise InvalidError.of(f"{field}.type", PLANNED[kind])
         for known in get_args(EndType):
             if kind == known:
                 return cls(known, _key(known, key, field))

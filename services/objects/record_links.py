@@ -29,6 +29,9 @@ _BY_DOMAIN: Final = text("""
 _BY_EXTERNAL_ID: Final = text("""
     SELECT o.external_id AS name, o.id FROM organization o WHERE o.tenant_id = :tenant AND o.external_id = ANY(:names)
 """)
+_DEALS: Final = text("""
+    SELECT d.external_id AS name, d.id FROM deal d WHERE d.tenant_id = :tenant AND d.external_id = ANY(:names)
+""")
 _NAMES: Final = bindparam("names", type_=ARRAY(Text))
 
 Meant = Mapping[tuple[int, str], str]
@@ -115,6 +118,8 @@ async def _look_up(session: TenantSession, option: AssociateOption, names: Seque
     if option.to == "person":
         statement = _PEOPLE
         values["kind"] = option.by
+    elif option.to == "deal":
+        statement = _DEALS
     else:
         statement = _BY_DOMAIN if option.by == "domain" else _BY_EXTERNAL_ID
     rows = await session.execute(statement.bindparams(_NAMES).columns(name=Text, id=Uuid), values)

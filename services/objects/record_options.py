@@ -12,6 +12,7 @@ LINKED_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "person": ("email", "external_id", "phone", "id"),
     "organization": ("external_id", "domain", "id"),
     "order": ("id",),
+    "deal": ("external_id", "id"),
     "record": ("id",),
 }
 """What a column can name each type of thing by."""
@@ -25,7 +26,7 @@ class AssociateOption(BaseModel):
 
     column: Annotated[str, Field(min_length=1, max_length=500)]
     """Of CSV; of NDJSON a member beside `properties`."""
-    to: Literal["person", "organization", "order", "record"]
+    to: Literal["person", "organization", "order", "record", "deal"]
     by: Annotated[str, Field(max_length=40)] = "id"
     label: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_\-]{0,62}$")]
 

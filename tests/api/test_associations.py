@@ -80,7 +80,8 @@ async def test_a_list_shows_both_sides_with_the_name_each_has(client: AsyncClien
     ("query", "status", "field"),
     [
         ({"type": "thing", "id": "1"}, 422, "type"),
-        ({"type": "deal", "id": "1"}, 422, "type"),
+        ({"type": "deal", "id": "1"}, 422, "id"),
+        ({"type": "deal", "id": str(new_id())}, 404, None),
         ({"type": "person", "id": "1"}, 422, "id"),
         ({"type": "person"}, 422, "id"),
         ({"type": "person", "id": str(new_id())}, 404, None),
@@ -102,7 +103,7 @@ async def test_a_list_of_nothing_there_says_so(
     [
         ({"from": {"type": "person", "id": str(new_id())}}, "from.id"),
         ({"to": {"type": "order", "id": "none"}}, "to.id"),
-        ({"to": {"type": "deal", "id": "1"}}, "to.type"),
+        ({"to": {"type": "deal", "id": str(new_id())}}, "to.id"),
         ({"to": {"type": "person"}}, "to.id"),
         ({"from": "person"}, "from"),
         ({"label": "Not a key"}, "label"),
@@ -177,7 +178,7 @@ async def test_a_definition_is_answered_whole_changed_and_dropped(client: AsyncC
     changed = (await client.patch(f"{url}/{made['id']}", json=change)).json()
     assert changed == made | {"inverse_label": None, "cardinality": "one_to_many", "updated_at": changed["updated_at"]}
     assert (await client.post(url, json=body)).status_code == 409
-    assert problems(await client.post(url, json=body | {"from_type": "deal"})) == ["from_type"]
+    assert problems(await client.post(url, json=body | {"from_type": "message"})) == ["from_type"]
     assert problems(await client.post(url, json=body | {"cardinality": "few"})) == ["cardinality"]
     assert problems(await client.patch(f"{url}/{made['id']}", json={"label": "other"})) == ["label"]
     assert (await client.delete(f"{url}/{made['id']}")).status_code == 204

@@ -9,10 +9,21 @@ from sqlalchemy import insert, select
 
 from core.database import TenantSession
 from core.ids import new_id, new_ids
-from models import Association, Event, ObjectDefinition, OrderFact, Organization, Person, Record
+from models import (
+    Association,
+    Deal,
+    Event,
+    ObjectDefinition,
+    OrderFact,
+    Organization,
+    Person,
+    Pipeline,
+    PipelineStage,
+    Record,
+)
 from services.objects.linking import NewAssociation
 
-KINDS: Final = ("person", "organization", "record", "order")
+KINDS: Final = ("person", "organization", "record", "order", "deal")
 
 
 async def add_object(session: TenantSession, key: str) -> UUID:
@@ -33,12 +44,25 @@ async def add(session: TenantSession, kind: str, count: int = 1, *, object_id: U
         "record": (Record, {"object_id": object_id, "properties": {}, "version": 1}),
         "order": (OrderFact, {"currency": "EUR", "total_minor": 100, "placed_at": datetime.now(UTC)}),
     }
+    if kind == "deal":
+        rows["deal"] = (Deal, await _in_a_pipeline(session))
     table, values = rows[kind]
     key = "order_key" if kind == "order" else "id"
     await session.execute(
         insert(table), [{**tenant, **values, key: str(each) if kind == "order" else each} for each in ids]
     )
     return [str(each) for each in ids]
+
+
+async def _in_a_pipeline(session: TenantSession) -> dict[str, Any]:
+    pipeline_id, stage_id = new_ids(2)
+    tenant = {"tenant_id": session.tenant_id}
+    await session.execute(
+        insert(Pipeline).values(tenant | {"id": pipeline_id, "key": str(pipeline_id), "name": "Sales"})
+    )
+    stage = {"id": stage_id, "key": "new", "name": "New", "position": 0, "probability": 10}
+    await session.execute(insert(PipelineStage).values(tenant | stage | {"pipeline_id": pipeline_id}))
+    return {"title": "Shelves", "pipeline_id": pipeline_id, "stage_id": stage_id, "currency": "EUR"}
 
 
 async def add_one(session: TenantSession, kind: str, *, object_id: UUID | None = None) -> str:

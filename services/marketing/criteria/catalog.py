@@ -112,7 +112,7 @@ VIEWS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         ),
         "records": _view(uuid="record_id", text="object_key", jsonb="properties", timestamptz="created_at updated_at"),
         "associations": _view(
-            uuid="person_id record_id organization_id other_person_id",
+            uuid="person_id record_id organization_id other_person_id deal_id",
             text="label direction order_key",
             timestamptz="created_at",
         ),

@@ -1,7 +1,6 @@
 """Things linked and parted: whatever they are, however many at once, and whoever else does it meanwhile."""
 
 import asyncio
-from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +20,8 @@ from tests.factories.erasing import HASHES
 from tests.factories.linking import KINDS, add, add_object, add_one, new, stored, told
 from tests.factories.marketing import Marketing
 from tests.services.identity.statements import recorded
+
+NEXT = KINDS[1:] + KINDS[:1]
 
 
 async def one_of_each(session: TenantSession) -> dict[str, str]:
@@ -47,7 +48,7 @@ async def log(session: TenantSession) -> list[tuple[str, UUID, str, dict[str, An
     return [(row.subject_type, row.subject_id, row.type, row.changes) for row in rows]
 
 
-@pytest.mark.parametrize(("start", "to"), list(product(KINDS, KINDS)))
+@pytest.mark.parametrize(("start", "to"), [*zip(KINDS, KINDS, strict=True), *zip(KINDS, NEXT, strict=True)])
 async def test_anything_is_linked_to_anything_and_told_to_both(
     database: Database, tenant_id: UUID, start: str, to: str
 ) -> None:
@@ -95,7 +96,7 @@ async def test_anything_is_linked_to_anything_and_told_to_both(
         ({"from_id": str(new_id())}, ["from.id"]),
         ({"from_id": str(new_id()), "to_id": str(new_id())}, ["from.id", "to.id"]),
         ({"to_id": "7"}, ["to.id"]),
-        ({"from_type": "deal", "to_type": "thing"}, ["from.type", "to.type"]),
+        ({"from_type": "message", "to_type": "thing"}, ["from.type", "to.type"]),
         ({"from_type": "order", "from_id": ""}, ["from.id"]),
         ({"from_type": "order", "from_id": "none"}, ["from.id"]),
     ],
