@@ -6,13 +6,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import update as update_rows
 
 from core.actor import CLI
+from core.database import TenantSession
 from core.errors import ConflictError, InvalidError, NotFoundError, PlatformError
 from core.ids import new_id
-from services.crm import deal_rows, deals, telling
+from models import PipelineStage
+from services.crm import contacts, deal_rows, deals, telling
 from services.crm.deal_fields import Contact, DealChange, Line, NewDeal, Recurring
 from services.identity import merging
+from services.objects import linking
+from tests.factories.linking import add_one, new, stored, told
 from tests.factories.selling import STAGES, Selling
 from tests.services.identity.statements import recorded
 
@@ -248,3 +253,86 @@ async def test_an_old_deal_keeps_its_times_and_starts_nothing(selling: Selling) 
     assert (row.created_at, row.closed_at, row.base_minor) == (begun, over, 70)
     assert [event.live for event in await selling.events(made)] == [False] * 3
     assert (await selling.stays(made))[0].entered_at == begun
+
+
+async def test_a_deal_that_goes_is_parted_from_all_it_is_linked_to(selling: Selling) -> None:
+    stages = await selling.pipeline()
+    deal_id = await selling.deal(stages["new"])
+    ann = await selling.person()
+    async with selling.session() as session:
+        order = await add_one(session, "order")
+        for start, label, to in (
+            (("person", str(ann)), "referred", ("deal", str(deal_id))),
+            (("deal", str(deal_id)), "became", ("order", order)),
+        ):
+            await linking.create(session, new(start, label, to), by=CLI)
+    async with selling.session() as session:
+        await deals.remove(session, deal_id, by=CLI)
+    async with selling.session() as session:
+        assert await stored(session) == set()
+        assert [event.type for event in await told(session)] == ["association.created"] * 2 + [
+            "association.deleted"
+        ] * 2
+    assert [entry.type for entry in await selling.log(ann)][-1] == "association.deleted"
+
+
+async def test_what_the_stage_requires_cannot_be_taken_from_a_deal_that_stands_in_it(selling: Selling) -> None:
+    required = ["amount", "attributes.budget", "contacts", "products", "owner_id"]
+    stages = await selling.pipeline(stages=[STAGES[0], *STAGES[2:]])
+    ann = await selling.person()
+    line = Line(name="Shelf", quantity=1, unit_minor=500)
+    deal_id = await selling.deal(
+        stages["new"], lines=[line], attributes={"budget": 5}, contacts=[Contact(person_id=ann)]
+    )
+    async with selling.session() as session:
+        # required from now on, and never given: the deal can still be changed
+        statement = update_rows(PipelineStage).where(
+            PipelineStage.tenant_id == selling.tenant_id, PipelineStage.id == stages["new"].id
+        )
+        await session.execute(statement.values(required_fields=required))
+    emptied: list[tuple[dict[str, Any], list[str]]] = [
+        ({"attributes": {"budget": None}}, ["attributes.budget"]),
+        ({"lines": []}, ["amount", "products"]),
+        ({"amount_minor": 0}, ["amount"]),
+        ({"person_id": ann}, ["contacts"]),
+    ]
+    for fields, missing in emptied:
+        with pytest.raises(InvalidError) as refused:
+            await update(selling, deal_id, **fields)
+        assert [problem.field for problem in refused.value.errors] == missing
+    async with selling.session() as session:
+        with pytest.raises(InvalidError, match="requires contacts"):
+            await contacts.remove(session, deal_id, ann, by=CLI)
+    await update(selling, deal_id, title="Racks", attributes={"budget": 7})
+    before = (await selling.row(deal_id)).version
+    await update(selling, deal_id, lines=[line])
+    assert (await selling.row(deal_id)).version == before, "the same products are no change"
+
+
+async def test_an_external_id_that_another_takes_meanwhile_is_refused(
+    selling: Selling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = await selling.pipeline()
+    one, two, three = [await selling.deal(stages["new"]) for _ in range(3)]
+    real = deal_rows.write_all
+
+    async def late(session: TenantSession, rows: Any) -> None:  # noqa: ANN401 - as the real one
+        monkeypatch.setattr(deal_rows, "write_all", real)
+        theirs.append(await selling.deal(stages["new"], external_id="A-1"))
+        await real(session, rows)
+
+    theirs: list[UUID] = []
+    monkeypatch.setattr(deal_rows, "write_all", late)
+    wanted = {
+        one: DealChange({"external_id": "A-1"}),
+        two: DealChange({"external_id": "A-2"}),
+        three: DealChange({"external_id": "A-2"}),
+    }
+    async with selling.session() as session:
+        changed = await deals.update_many(session, wanted, by=CLI)
+    assert changed.changed == [two]
+    assert {deal_id: str(error) for deal_id, error in changed.refused.items()} == {
+        one: f"Another deal has this external id: {theirs[0]}.",
+        three: f"Another deal has this external id: {two}.",
+    }
+    assert [(await selling.row(deal_id)).external_id for deal_id in (one, two, three)] == [None, "A-2", None]

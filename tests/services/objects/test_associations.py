@@ -131,7 +131,7 @@ async def test_nothing_reaches_into_another_tenant(
                 await ends.find(session, kind, key)
         with pytest.raises(NotFoundError):
             await associations.remove(session, kept.id, by=CLI)
-    columns = {"person": "person_id", "organization": "organization_id", "record": "record_id", "order": "order_key"}
+    columns = {kind: "order_key" if kind == "order" else f"{kind}_id" for kind in KINDS}
     for kind, key in theirs.items():
         row = {"tenant_id": tenant_id, "id": new_id(), "label": "x", "from_person_id": UUID(mine)}
         row[f"to_{columns[kind]}"] = key if kind == "order" else UUID(key)
