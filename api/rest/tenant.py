@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Response
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictBool
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
@@ -88,6 +88,8 @@ class TenantSettings(Strict):
         None
     )
     """Websites whose pages may send events and forms: `https://host` or `https://host:port`."""
+    prices_include_tax: StrictBool | None = None
+    """Of goods and shipping; else it comes on top."""
 
 
 class Tenant(Strict):
@@ -107,6 +109,7 @@ class Tenant(Strict):
     attribution_hours: AttributionHours | None
     qualify_at_score: int | None
     allowed_origins: list[str]
+    prices_include_tax: bool
     created_at: datetime
 
 

@@ -176,7 +176,12 @@ async def update(session: TenantSession, discount_id: UUID, fields: Mapping[str,
     if not changes:
         return row
     names = ("kind", "percent_bp", "amount_minor", "minimum_minor", "currency", "starts_at", "ends_at")
-    _check({name: getattr(row, name) for name in names} | dict(fields))
+    after = {name: getattr(row, name) for name in names} | dict(fields)
+    _check(after)
+    for name in ("amount_minor", "minimum_minor"):
+        if "currency" in changes and name not in fields and after[name] is not None:
+            field = name.removesuffix("_minor")
+            raise InvalidError.of(f"{field}.amount", f"must be given too, in {fields['currency']}")
     for name, (_, value) in changes.items():
         setattr(row, name, value)
     row.updated_at = func.now()

@@ -39,9 +39,20 @@ SETTINGS = (
     "attribution_hours",
     "qualify_at_score",
     "allowed_origins",
+    "prices_include_tax",
 )
 """What `update` can change."""
-REQUIRED = frozenset({"name", "time_zone", "base_currency", "frequency_caps", "send_limits", "allowed_origins"})
+REQUIRED = frozenset(
+    {
+        "name",
+        "time_zone",
+        "base_currency",
+        "frequency_caps",
+        "send_limits",
+        "allowed_origins",
+        "prices_include_tax",
+    }
+)
 """Settings that cannot be null."""
 MAX_PER_MINUTE = 10_000_000
 _DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")

@@ -628,6 +628,19 @@ async def _fulfilment(world: World) -> str:
     return (await world.post(f"/v1/orders/{await world.get('order_id')}/fulfilments", {"carrier": MARK}))["id"]
 
 
+async def _discount(world: World) -> str:
+    return (await world.post("/v1/discounts", {"code": f"{MARK}-10", "kind": "percent", "percent": "10"}))["id"]
+
+
+async def _tax_rate(world: World) -> str:
+    return (await world.post("/v1/tax-rates", {"country": "DE", "rate": "19", "name": MARK}))["id"]
+
+
+async def _shipping_method(world: World) -> str:
+    body = {"key": "parcel", "name": MARK, "amount": {"amount": "4.90", "currency": "EUR"}}
+    return (await world.post("/v1/shipping-methods", body))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -689,6 +702,9 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "order_id": _order,
     "cart_id": _cart,
     "line_id": _line,
+    "discount_id": _discount,
+    "tax_rate_id": _tax_rate,
+    "method_id": _shipping_method,
     "other_cart": _cart,
     "fulfilment_id": _fulfilment,
 }
@@ -835,6 +851,12 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/deals/move": {"deal_ids": ["{deal_id}"], "stage_id": "{stage_id}"},
     "POST /v1/deals/{deal_id}/move": {"stage_id": "{stage_id}"},
     "POST /v1/deals/{deal_id}/contacts": {"person_id": "{loser_id}", "role": "buyer"},
+    "POST /v1/discounts": {"code": "new", "kind": "shipping"},
+    "PATCH /v1/discounts/{discount_id}": {"percent": "20"},
+    "POST /v1/tax-rates": {"country": "AT", "rate": "20", "name": "USt"},
+    "PATCH /v1/tax-rates/{tax_rate_id}": {"rate": "19.5"},
+    "POST /v1/shipping-methods": {"key": "new", "name": "New", "amount": {"amount": "1.00", "currency": "EUR"}},
+    "PATCH /v1/shipping-methods/{method_id}": {"name": "By post"},
     "POST /v1/carts": {"email": "new@shop.example"},
     "PATCH /v1/carts/{cart_id}": {"attributes": {"gift": True}},
     "POST /v1/carts/{cart_id}/lines": {"sku": "GOOD"},
