@@ -1,5 +1,6 @@
 """The journey's workflow on a real Temporal and a real store."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -7,11 +8,17 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 
 from contracts.journeys import Told
+from core.actor import CLI
+from services.commerce import carts, reserving
+from services.commerce.cart_lines import Wanted
+from services.commerce.reserving import Line
 from services.events.publish import NewEvent, publish
 from services.journeys import endings
 from services.journeys.members import ENROLLMENT
 from tests.eventually import eventually
+from tests.factories.goods import goods
 from tests.factories.marketing import Marketing, Walking, walk
+from tests.factories.ordering import Ordering
 from tests.factories.running import Hasty, Platform, members
 from tests.journeys.examples import ABANDONED_CART
 
@@ -43,8 +50,23 @@ async def post(marketing: Marketing, *events: NewEvent) -> None:
         await publish(session, events)
 
 
-def cart(person_id: UUID, cart_id: str, total: float = 10) -> NewEvent:
-    return NewEvent("cart.updated", person_id, properties={"cart_id": cart_id, "total": total})
+async def cart(marketing: Marketing, person_id: UUID | None, sku: str = "SHIRT") -> UUID:
+    async with marketing.session() as session:
+        fields = {} if person_id is None else {"person_id": person_id}
+        return (await carts.create(session, fields, [Wanted(sku=sku)], by=CLI)).cart.id
+
+
+async def buy(marketing: Marketing, cart_id: UUID) -> None:
+    """Place the order of a cart as its checkout does."""
+    shop = Ordering(marketing.database, marketing.tenant_id)
+    async with marketing.session() as session:
+        row = await carts.locked(session, cart_id)
+        priced = await carts.priced(session, row)
+        row.status, row.attempt = "checking_out", 1
+        lines = [Line(line.variant_id, line.quantity) for line in priced.lines]
+        soon = datetime.now(UTC) + timedelta(minutes=10)
+        await reserving.reserve(session, cart_id=cart_id, attempt=1, lines=lines, expires_at=soon)
+    await shop.confirm(cart_id, priced, await shop.payment(cart_id, priced.total_minor))
 
 
 def order(person_id: UUID, cart_id: str = "c1") -> NewEvent:
@@ -60,17 +82,26 @@ async def paths(cohort: Walking) -> dict[int, list[str]]:
     return found
 
 
-async def test_the_abandoned_cart_from_event_to_end(running: Platform) -> None:
+async def test_a_cart_is_waited_for_until_it_is_bought_or_abandoned(running: Platform) -> None:
     marketing = running.marketing
     for key in ("cart_vip", "cart_reminder"):
         await marketing.template(key)
     version = await marketing.journey(SHORT)
     buyer, plain = await marketing.people(2)
     vip = await marketing.person(attributes={"vip": True})
+    async with marketing.session() as session:
+        await goods(session, pieces=5)
+        await goods(session, "GIFT", 0)
     async with running.worker(), running.relaying():
-        await post(marketing, cart(buyer, "a"), cart(plain, "b"), cart(vip, "c"), cart(vip, "d", total=0))
+        guest = await cart(marketing, None)
+        bought = await cart(marketing, buyer)
+        await cart(marketing, vip)
+        await cart(marketing, vip, "GIFT")  # it costs nothing
+        async with marketing.session() as session:
+            await carts.change(session, guest, {"person_id": plain}, by=CLI)
         await eventually(lambda: marketing.cohorts(version))
-        await post(marketing, order(buyer, "x"), order(buyer, "a"))
+        await post(marketing, order(buyer, "x"))
+        await buy(marketing, bought)
         for cohort in await marketing.cohorts(version):
             await eventually(lambda cohort=cohort: started(running, cohort))
             await running.finished(cohort)
