@@ -65,6 +65,7 @@ from api.rest import (
     record_imports,
     records,
     refunds,
+    sales_reports,
     score_rules,
     segments,
     sender_domains,
@@ -144,6 +145,7 @@ CRM: tuple[APIRouter, ...] = (
     pipelines.router,
     # before deals: their paths would be ids of deals
     forecasts.router,
+    sales_reports.router,
     deal_imports.router,
     deal_export.router,
     deals.router,

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable
 import uvloop
 
 from bench import (
+    board,
     campaign,
     enroll,
+    forecast,
     growth,
     journey,
     lookup,
@@ -42,6 +44,8 @@ BENCHES: dict[str, Bench] = {
     "campaign": campaign.run,
     "stock": stock.run,
     "stages": stages.run,
+    "forecast": forecast.run,
+    "board": board.run,
 }
 ALIASES = {"journeys": "journey"}
 

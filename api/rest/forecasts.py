@@ -10,15 +10,15 @@ from pydantic import Field
 from api.dependencies import SessionDep, requires
 from api.fields import Strict
 from api.rest.deal_answers import Sum
-from api.rest.sales_shapes import AskedMonths, first_day, ordered
+from api.rest.sales_shapes import AskedMonths, OfWhomOut, first_day, ordered, whom
 from api.routing import Router
 from core.database import TenantSession
 from services.crm import rates
 from services.crm.reports import forecast
 from services.crm.reports.figures import rounded
-from services.crm.reports.forecast import Apart, Figures, Forecast, Group, Item
+from services.crm.reports.forecast import FINER, Apart, Figures, Forecast, Item
 from services.crm.reports.periods import Months
-from services.crm.reports.scope import Grouping, Scope
+from services.crm.reports.scope import Group, Grouping, Scope
 
 router = Router()
 
@@ -46,11 +46,11 @@ class OpenOut(Strict):
         return cls(
             deals=figures.deals,
             amount=Sum.of(figures.minor, code),
-            weighted=Sum.of(rounded(figures.weighted), code),
-            mrr=Sum.of(rounded(figures.arr / 12), code),
-            arr=Sum.of(rounded(figures.arr), code),
-            weighted_mrr=Sum.of(rounded(figures.weighted_arr / 12), code),
-            weighted_arr=Sum.of(rounded(figures.weighted_arr), code),
+            weighted=Sum.of(rounded(figures.weighted, 100), code),
+            mrr=Sum.of(rounded(figures.arr, 12 * FINER), code),
+            arr=Sum.of(rounded(figures.arr, FINER), code),
+            weighted_mrr=Sum.of(rounded(figures.weighted_arr, 1200 * FINER), code),
+            weighted_arr=Sum.of(rounded(figures.weighted_arr, 100 * FINER), code),
         )
 
 
@@ -68,19 +68,9 @@ class WonOut(Strict):
         return cls(
             deals=figures.deals,
             amount=Sum.of(figures.minor, code),
-            mrr=Sum.of(rounded(figures.arr / 12), code),
-            arr=Sum.of(rounded(figures.arr), code),
+            mrr=Sum.of(rounded(figures.arr, 12 * FINER), code),
+            arr=Sum.of(rounded(figures.arr, FINER), code),
         )
-
-
-class OfWhomOut(Strict):
-    """By what the figures are told apart; null where the report does not tell by it."""
-
-    owner_id: UUID | None
-    """Null too of deals that nobody owns."""
-    pipeline_id: UUID | None
-    pipeline: str | None
-    """Its key."""
 
 
 class ItemOut(OfWhomOut):
@@ -96,7 +86,7 @@ class ItemOut(OfWhomOut):
     def of(cls, group: Group, item: Item, code: str) -> Self:
         """Return the answer for a row."""
         month = None if group.month is None else f"{group.month:%Y-%m}"
-        return cls(**_whom(group), month=month, **_within(item, code))
+        return cls(**whom(group), month=month, **_within(item, code))
 
 
 class ApartOut(OfWhomOut):
@@ -112,7 +102,7 @@ class ApartOut(OfWhomOut):
     @classmethod
     def of(cls, group: Group, apart: Apart, code: str) -> Self:
         """Return the answer for a row."""
-        return cls(**_whom(group), **_beside(apart, code))
+        return cls(**whom(group), **_beside(apart, code))
 
 
 class TotalOut(Strict):
@@ -178,10 +168,6 @@ def _answer(found: Forecast, months: Months, by: list[Grouping], today: date) ->
         apart=[ApartOut.of(group, found.apart[group], code) for group in others],
         total=TotalOut(**_within(found.total, code), **_beside(found.total_apart, code)),
     )
-
-
-def _whom(group: Group) -> dict[str, Any]:
-    return {"owner_id": group.owner_id, "pipeline_id": group.pipeline_id, "pipeline": group.pipeline}
 
 
 def _within(item: Item, code: str) -> dict[str, Any]:

@@ -98,3 +98,86 @@ async def test_what_a_forecast_cannot_answer_names_the_parameter(
 
 async def test_a_pipeline_that_is_not_there_has_no_forecast(client: AsyncClient) -> None:
     assert (await client.get(f"/v1/pipelines/{new_id()}/forecast")).status_code == 404
+
+
+async def test_win_rate_velocity_and_reasons_of_deals_that_closed(client: AsyncClient) -> None:
+    made = await pipeline(client)
+    stages = stage_ids(made)
+    ten_days_ago = f"{soon(-10)}T00:00:00Z"
+    ended = {"created_at": ten_days_ago, "closed_at": f"{soon(-5)}T00:00:00Z"}
+    await deal(client, made, amount=eur("100.00"), stage_id=stages["won"], **ended)
+    await deal(client, made, amount=eur("50.00"), stage_id=stages["won"], **ended)
+    for reason, amount in (("price", "10.00"), ("price", "20.00"), ("no answer", "20.00")):
+        await deal(client, made, amount=eur(amount), stage_id=stages["lost"], lost_reason=reason, **ended)
+    await deal(client, made, amount=eur("1.00"), stage_id=stages["won"])
+    for _ in range(3):
+        await deal(client, made, amount=eur("9.00"))
+
+    period = {"from": soon(-9), "until": soon(-1)}
+    rate = (await client.get("/v1/deals/win-rate", params=period | {"group_by": "month,pipeline"})).json()
+    assert rate["total"] == {
+        "won": 2,
+        "lost": 3,
+        "rate": 0.4,
+        "won_amount": eur("150.00"),
+        "lost_amount": eur("50.00"),
+        "amount_rate": 0.75,
+    }
+    assert rate["period"] == {"first": soon(-9), "last": soon(-1)}
+    assert [(row["month"], row["pipeline"], row["owner_id"], row["won"]) for row in rate["items"]] == [
+        (soon(-5)[:7], "sales", None, 2)
+    ]
+    path = f"/v1/pipelines/{made['id']}"
+    speed = (await client.get(f"{path}/velocity", params=period)).json()
+    # 3 open x 2/5 x 75.00 / 5 days
+    assert speed["total"] == {
+        "open": 3,
+        "won": 2,
+        "lost": 3,
+        "win_rate": 0.4,
+        "average_won": eur("75.00"),
+        "cycle_days": 5.0,
+        "per_day": eur("18.00"),
+    }
+    reasons = (await client.get(f"{path}/lost-reasons", params=period)).json()
+    assert (reasons["deals"], reasons["amount"]) == (3, eur("50.00"))
+    assert reasons["items"][0] == {"reason": "price", "deals": 2, "share": 2 / 3, "amount": eur("30.00")}
+    went = (await client.get(f"{path}/conversion", params=period | {"from": soon(-10)})).json()
+    assert [(row["stage"], row["entered"], row["still"], row["conversion"]) for row in went["stages"]] == [
+        ("new", 0, 0, None),
+        ("offer_sent", 0, 0, None),
+        ("won", 2, 2, 0.0),
+        ("lost", 3, 3, 0.0),
+    ]
+
+
+async def test_reports_of_nothing_are_empty(client: AsyncClient) -> None:
+    made = await pipeline(client)
+    for path in ("/v1/deals", f"/v1/pipelines/{made['id']}"):
+        rate = (await client.get(f"{path}/win-rate")).json()
+        assert (rate["items"], rate["total"]["rate"], rate["total"]["won_amount"]) == ([], None, eur("0.00"))
+        speed = (await client.get(f"{path}/velocity")).json()
+        assert (speed["items"], speed["total"]["open"], speed["total"]["per_day"]) == ([], 0, None)
+        reasons = (await client.get(f"{path}/lost-reasons")).json()
+        assert (reasons["items"], reasons["deals"], reasons["amount"]) == ([], 0, eur("0.00"))
+
+
+@pytest.mark.parametrize(
+    ("report", "params", "field"),
+    [
+        ("win-rate", {"from": "2026-02-30"}, "from"),
+        ("win-rate", {"from": soon(), "until": soon(-1)}, "until"),
+        ("win-rate", {"from": "2000-01-01", "until": soon()}, "until"),
+        ("win-rate", {"group_by": "stage"}, "group_by.0"),
+        ("velocity", {"until": "9999-12-31"}, "until"),
+        ("velocity", {"group_by": "month"}, "group_by.0"),
+        ("lost-reasons", {"limit": "0"}, "limit"),
+        ("lost-reasons", {"group_by": "owner"}, "group_by"),
+    ],
+)
+async def test_what_a_report_cannot_answer_names_the_parameter(
+    client: AsyncClient, report: str, params: dict[str, str], field: str
+) -> None:
+    answer = await client.get(f"/v1/deals/{report}", params=params)
+    assert answer.status_code == 422, answer.text
+    assert fields_of(answer) == [field]

@@ -1,11 +1,9 @@
 """Exact sums, rounded once where they are shown."""
 
-from fractions import Fraction
 
-
-def rounded(exact: Fraction) -> int:
-    """Return the whole number next to one that is not negative, halves rounded away from zero."""
-    return (2 * exact.numerator + exact.denominator) // (2 * exact.denominator)
+def rounded(numerator: int, denominator: int) -> int:
+    """Return the whole number next to a ratio that is not negative, halves rounded away from zero."""
+    return (2 * numerator + denominator) // (2 * denominator)
 
 
 def share(part: int, whole: int) -> float | None:

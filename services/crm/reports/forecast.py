@@ -1,16 +1,13 @@
 """What open deals will bring, by the month they are expected to close, and what those won in it brought.
 
-One statement. Deals are first counted together that are alike in all that matters (month, owner, stage, a chance of
-their own, what recurs and in which currency), so that stages, chances and rates are looked up and multiplied for each
-kind of deal rather than for each deal. Sums are exact; they are rounded once, where they are shown.
+One statement: open deals are found by the index of deals by status, won ones by that of closed deals, and each is
+added to its group by month, owner and pipeline. Sums are exact; they are rounded once, where they are shown.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from fractions import Fraction
+from datetime import date, timedelta
 from typing import Any, Final
-from uuid import UUID
 
 from sqlalchemy import Row, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -19,110 +16,88 @@ from sqlalchemy.types import Date, DateTime, Integer, Text
 from core import currency
 from core.database import TenantSession
 from services.crm.reports.periods import Months, instant
-from services.crm.reports.scope import MAX_ROWS, Grouping, Scope, check_rows
+from services.crm.reports.scope import MAX_ROWS, Group, Grouping, Scope, check_rows
 
 _UNDATED: Final = -2
 _OVERDUE: Final = -1
 _OUTSIDE: Final = 0
+_WON: Final = 1_000
+_APART: Final = {_OVERDUE: "overdue", _UNDATED: "undated", _OUTSIDE: "outside"}
+FINER: Final = 10**15
+"""Rates have twelve decimal places, and the smallest units of two currencies are at most three apart."""
 
 _FORECAST: Final = """
-    WITH unit AS MATERIALIZED (
+    WITH unit AS NOT MATERIALIZED (
       SELECT code, exponent FROM unnest(:codes, :exponents) AS u(code, exponent)
-    ), base AS MATERIALIZED (
+    ), base AS NOT MATERIALIZED (
       SELECT tenant.base_currency AS code, u.exponent
       FROM tenant JOIN unit u ON u.code = tenant.base_currency WHERE tenant.id = :tenant
-    ), alike AS MATERIALIZED (
-      SELECT false AS won,
-             CASE WHEN d.close_date IS NULL THEN {undated} WHEN d.close_date < :today THEN {overdue}
-                  ELSE width_bucket(d.close_date, :days) % cardinality(:days) END AS place,
-             {owner} AS owner_id, NULL::uuid AS pipeline_id, d.stage_id, d.probability, d.recurring_interval,
-             CASE WHEN d.recurring_minor IS NOT NULL AND d.currency <> (SELECT code FROM base)
-                  THEN d.currency END AS code,
-             :today AS day,
-             count(*) AS deals, sum(d.base_minor) AS minor, sum(d.recurring_minor) AS again
-      FROM deal d
-      WHERE d.tenant_id = :tenant AND d.status = 'open' {scope}
-      GROUP BY place, {owner_key} d.stage_id, d.probability, d.recurring_interval, code
-      UNION ALL
-      SELECT true, width_bucket(d.closed_at, :instants) AS place,
-             {owner}, d.pipeline_id, NULL::uuid, NULL::int, d.recurring_interval,
-             CASE WHEN d.recurring_minor IS NOT NULL AND d.currency <> (SELECT code FROM base)
-                  THEN d.currency END AS code,
-             CASE WHEN d.recurring_minor IS NOT NULL AND d.currency <> (SELECT code FROM base)
-                  THEN (d.closed_at AT TIME ZONE 'UTC')::date END AS day,
-             count(*), sum(d.base_minor), sum(d.recurring_minor)
-      FROM deal d
-      WHERE d.tenant_id = :tenant AND d.status = 'won' AND d.closed_at IS NOT NULL
-        AND d.closed_at >= :since AND d.closed_at < :before {scope}
-      GROUP BY place, {owner_key} d.pipeline_id, d.recurring_interval, code, day
-    ), rate AS MATERIALIZED (
-      SELECT a.code, a.day, power(10::numeric, base.exponent - u.exponent) * coalesce(
-               (SELECT r.rate FROM exchange_rate r
-                WHERE r.tenant_id = :tenant AND r.base = base.code AND r.currency = a.code AND r.valid_from <= a.day
-                ORDER BY r.valid_from DESC LIMIT 1),
-               (SELECT r.rate FROM exchange_rate r
-                WHERE r.tenant_id = :tenant AND r.base = base.code AND r.currency = a.code
-                ORDER BY r.valid_from LIMIT 1)) AS each
-      FROM (SELECT DISTINCT code, day FROM alike WHERE code IS NOT NULL) a
-      JOIN unit u ON u.code = a.code CROSS JOIN base
-    ), worth AS (
-      SELECT a.won, a.place, a.owner_id, coalesce(a.pipeline_id, s.pipeline_id) AS pipeline_id, a.deals, a.minor,
-             coalesce(a.probability, s.probability, 100) AS percent,
-             a.again * CASE a.recurring_interval WHEN 'month' THEN 12 WHEN 'quarter' THEN 4 ELSE 1 END
-               * CASE WHEN a.code IS NULL THEN 1 ELSE r.each END AS arr
-      FROM alike a
-      LEFT JOIN pipeline_stage s ON s.tenant_id = :tenant AND s.id = a.stage_id
-      LEFT JOIN rate r ON r.code = a.code AND r.day = a.day
+    ), span AS NOT MATERIALIZED (
+      SELECT r.currency AS code, r.rate * power(10::numeric, base.exponent - u.exponent) AS each,
+             CASE WHEN lag(r.valid_from) OVER rates IS NULL THEN :first
+                  ELSE greatest(r.valid_from, :first) END AS since,
+             lead(r.valid_from) OVER rates AS until
+      FROM base JOIN exchange_rate r ON r.tenant_id = :tenant AND r.base = base.code JOIN unit u ON u.code = r.currency
+      WINDOW rates AS (PARTITION BY r.currency ORDER BY r.valid_from)
+    ), rate AS NOT MATERIALIZED (
+      SELECT s.code, s.since + n AS day, s.each
+      FROM span s CROSS JOIN LATERAL generate_series(0, least(s.until, :last) - s.since - 1) AS n
+      UNION
+      SELECT s.code, :today, s.each FROM span s WHERE s.until IS NULL
     ), figures AS (
-      SELECT won, place, owner_id, {pipeline} AS pipeline_id, sum(deals) AS deals, sum(minor) AS minor,
-             sum(minor * percent) AS weighted, coalesce(sum(arr), 0) AS arr,
-             coalesce(sum(arr * percent), 0) AS weighted_arr
-      FROM worth GROUP BY won, place, owner_id {pipeline_key} LIMIT :limit
+      SELECT CASE WHEN d.status = 'won' THEN {won} + width_bucket(d.closed_at, :instants)
+                  WHEN d.close_date IS NULL THEN {undated} WHEN d.close_date < :today THEN {overdue}
+                  ELSE width_bucket(d.close_date, :days) % cardinality(:days) END AS place,
+             {owner} AS owner_id, {pipeline} AS pipeline_id, count(*) AS deals, sum(d.base_minor) AS minor,
+             sum(d.base_minor::numeric * coalesce(d.probability, s.probability)) AS weighted,
+             sum(d.recurring_minor * {times}) AS arr,
+             sum(d.recurring_minor * {times} * coalesce(d.probability, s.probability)) AS weighted_arr
+      FROM deal d
+      JOIN pipeline_stage s ON s.tenant_id = :tenant AND s.id = d.stage_id
+      LEFT JOIN rate r ON d.recurring_minor IS NOT NULL AND r.code = d.currency
+        AND r.day = CASE WHEN d.status = 'open' THEN :today ELSE (d.closed_at AT TIME ZONE 'UTC')::date END
+      WHERE d.tenant_id = :tenant {scope}
+        AND (d.status = 'open' OR d.status = 'won' AND d.closed_at IS NOT NULL
+                                  AND d.closed_at >= :since AND d.closed_at < :before)
+      GROUP BY place {owner_key} {pipeline_key} LIMIT :limit
     )
-    SELECT base.code AS base_currency, f.*, p.key AS pipeline
+    SELECT base.code AS base_currency, f.place, f.owner_id, f.pipeline_id, p.key AS pipeline, f.deals, f.minor,
+           f.weighted, round(coalesce(f.arr, 0) * {finer}) AS arr,
+           round(coalesce(f.weighted_arr, 0) * {finer}) AS weighted_arr
     FROM base LEFT JOIN figures f ON true
     LEFT JOIN pipeline p ON p.tenant_id = :tenant AND p.id = f.pipeline_id
 """
+# The base currency has no rate to itself; all others that deals are in have one.
+_TIMES: Final = """
+    (CASE d.recurring_interval WHEN 'month' THEN 12 WHEN 'quarter' THEN 4 ELSE 1 END * coalesce(r.each, 1))
+"""
+_ROOM: Final = text(
+    "SELECT set_config('work_mem', '64MB', true), set_config('enable_sort', 'off', true),"
+    " set_config('parallel_tuple_cost', '0', true)"
+)
+"""For all groups at once: the planner takes them for hundreds of times what they are, and would sort all deals."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Figures:
-    """What deals are worth together, exactly, in smallest units of the base currency."""
+    """What deals are worth together, exactly, in smallest units of the base currency or whole parts of one."""
 
     deals: int = 0
     minor: int = 0
-    weighted: Fraction = Fraction()
-    """Each weighed by its own probability, else its stage's."""
-    arr: Fraction = Fraction()
-    """What is paid again in a year; a twelfth of it in a month."""
-    weighted_arr: Fraction = Fraction()
+    weighted: int = 0
+    """Each weighed by its own probability, else its stage's; in hundredths."""
+    arr: int = 0
+    """What is paid again in a year, a twelfth of it in a month; in parts of which `FINER` make one."""
+    weighted_arr: int = 0
+    """Weighed as the others; in hundredths of those parts."""
 
-    def __add__(self, other: "Figures") -> "Figures":
-        """Return those of both."""
-        return Figures(
-            self.deals + other.deals,
-            self.minor + other.minor,
-            self.weighted + other.weighted,
-            self.arr + other.arr,
-            self.weighted_arr + other.weighted_arr,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """By what figures are told apart; None too where the report does not tell by it."""
-
-    month: date | None = None
-    """Its first day."""
-    owner_id: UUID | None = None
-    pipeline_id: UUID | None = None
-    pipeline: str | None = None
-    """Its key."""
-
-    @property
-    def order(self) -> tuple[date, str, str]:
-        """Where it stands in a report: by month, pipeline and owner, deals of nobody last."""
-        return self.month or date.max, self.pipeline or "", "~" if self.owner_id is None else str(self.owner_id)
+    def add(self, other: "Figures") -> None:
+        """Add those of other deals."""
+        self.deals += other.deals
+        self.minor += other.minor
+        self.weighted += other.weighted
+        self.arr += other.arr
+        self.weighted_arr += other.weighted_arr
 
 
 @dataclass(slots=True)
@@ -177,7 +152,8 @@ async def read(
     """
     await scope.check(session)
     bounds = [*(months.starts if "month" in by else months.starts[:1]), months.end]
-    rows = (await session.execute(_statement(scope, by, bounds), {"tenant": session.tenant_id, "today": today})).all()
+    await session.execute(_ROOM)
+    rows = (await session.execute(_statement(scope, by, bounds, today), {"tenant": session.tenant_id})).all()
     check_rows(rows)
     found = Forecast(rows[0].base_currency, {}, {}, Item(), Apart())
     if set(by) == {"month"}:
@@ -188,16 +164,19 @@ async def read(
     return found
 
 
-def _statement(scope: Scope, by: Collection[Grouping], bounds: Sequence[date]) -> TextClause:
+def _statement(scope: Scope, by: Collection[Grouping], bounds: Sequence[date], today: date) -> TextClause:
     owner, pipeline = "owner" in by, "pipeline" in by
     sql = _FORECAST.format(
         undated=_UNDATED,
         overdue=_OVERDUE,
+        won=_WON,
+        times=_TIMES.strip(),
+        finer=FINER,
         scope=scope.where,
         owner="d.owner_id" if owner else "NULL::uuid",
-        owner_key="d.owner_id," if owner else "",
-        pipeline="pipeline_id" if pipeline else "NULL::uuid",
-        pipeline_key=", pipeline_id" if pipeline else "",
+        owner_key=", d.owner_id" if owner else "",
+        pipeline="d.pipeline_id" if pipeline else "NULL::uuid",
+        pipeline_key=", d.pipeline_id" if pipeline else "",
     )
     instants = [instant(day) for day in bounds]
     return text(sql).bindparams(
@@ -207,29 +186,26 @@ def _statement(scope: Scope, by: Collection[Grouping], bounds: Sequence[date]) -
         bindparam("instants", instants, type_=ARRAY(DateTime(timezone=True))),
         bindparam("since", instants[0], type_=DateTime(timezone=True)),
         bindparam("before", instants[-1], type_=DateTime(timezone=True)),
-        bindparam("today", type_=Date),
+        bindparam("today", today, type_=Date),
+        bindparam("first", bounds[0], type_=Date),
+        # a deal may close while the day turns
+        bindparam("last", min(bounds[-1], today + timedelta(days=2)), type_=Date),
         bindparam("limit", MAX_ROWS + 1, type_=Integer),
         *scope.parameters,
     )
 
 
 def _add(found: Forecast, row: Row[Any], months: Sequence[date]) -> None:
-    figures = Figures(
-        int(row.deals),
-        int(row.minor),
-        Fraction(row.weighted) / 100,
-        Fraction(row.arr),
-        Fraction(row.weighted_arr) / 100,
-    )
-    place: int = row.place
-    within = row.won or place > _OUTSIDE
-    month = months[place - 1] if within and months else None
-    group = Group(month, row.owner_id, row.pipeline_id, row.pipeline)
-    if within:
-        name = "won" if row.won else "open"
-        for item in (found.total, found.items.setdefault(group, Item())):
-            setattr(item, name, getattr(item, name) + figures)
+    figures = Figures(row.deals, int(row.minor), int(row.weighted), int(row.arr), int(row.weighted_arr))
+    won = row.place > _WON
+    place: int = row.place - _WON if won else row.place
+    if place > _OUTSIDE:
+        group = Group(months[place - 1] if months else None, row.owner_id, row.pipeline_id, row.pipeline)
+        item = found.items.get(group) or found.items.setdefault(group, Item())
+        (item.won if won else item.open).add(figures)
+        (found.total.won if won else found.total.open).add(figures)
     else:
-        name = {_OVERDUE: "overdue", _UNDATED: "undated", _OUTSIDE: "outside"}[place]
+        group = Group(None, row.owner_id, row.pipeline_id, row.pipeline)
+        name = _APART[place]
         for apart in (found.total_apart, found.apart.setdefault(group, Apart())):
-            setattr(apart, name, getattr(apart, name) + figures)
+            getattr(apart, name).add(figures)

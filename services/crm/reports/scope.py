@@ -2,7 +2,8 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from datetime import date
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import BindParameter, bindparam, exists, select
@@ -15,6 +16,22 @@ from models import Pipeline
 Grouping = Literal["month", "owner", "pipeline"]
 MAX_ROWS: Final = 10_000
 """Rows of figures in one report."""
+
+
+class Group(NamedTuple):
+    """By what figures are told apart; None too where the report does not tell by it."""
+
+    month: date | None = None
+    """Its first day."""
+    owner_id: UUID | None = None
+    pipeline_id: UUID | None = None
+    pipeline: str | None = None
+    """Its key."""
+
+    @property
+    def order(self) -> tuple[date, str, str]:
+        """Where it stands in a report: by month, pipeline and owner, deals of nobody last."""
+        return self.month or date.max, self.pipeline or "", "~" if self.owner_id is None else str(self.owner_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from fractions import Fraction
 from itertools import product
 from typing import TypeVar
 
@@ -15,9 +14,9 @@ from models import Deal
 from services.crm import rates
 from services.crm.reports import forecast
 from services.crm.reports.figures import rounded
-from services.crm.reports.forecast import Apart, Figures, Forecast, Group, Item
+from services.crm.reports.forecast import FINER, Apart, Figures, Forecast, Item
 from services.crm.reports.periods import Days, Months
-from services.crm.reports.scope import Grouping, Scope
+from services.crm.reports.scope import Group, Grouping, Scope
 from tests.factories.selling import Selling
 from tests.services.crm.random_sales import Sales, sold
 
@@ -53,9 +52,10 @@ def recounted(sales: Sales, months: Months, scope: Scope, by: set[Grouping]) -> 
 
 
 def worth(sales: Sales, deal: Deal) -> Figures:
-    percent = sales.percent(deal) if deal.status == "open" else 100
-    arr = sales.arr(deal, TODAY)
-    return Figures(1, deal.base_minor, Fraction(deal.base_minor * percent, 100), arr, arr * percent / 100)
+    percent = sales.percent(deal)
+    arr = sales.arr(deal, TODAY) * FINER
+    assert arr.denominator == 1
+    return Figures(1, deal.base_minor, deal.base_minor * percent, int(arr), int(arr) * percent)
 
 
 def key(sales: Sales, deal: Deal, by: set[Grouping], day: date | None) -> Group:
@@ -70,7 +70,7 @@ def key(sales: Sales, deal: Deal, by: set[Grouping], day: date | None) -> Group:
 
 def add(rows: dict[Group, Row], total: Row, group: Group, name: str, figures: Figures, make: Callable[[], Row]) -> None:
     for row in (total, rows.setdefault(group, make())):
-        setattr(row, name, getattr(row, name) + figures)
+        getattr(row, name).add(figures)
 
 
 async def test_a_forecast_is_what_a_recount_says(sales: Sales) -> None:
@@ -133,7 +133,7 @@ async def test_the_largest_amounts_stay_exact(selling: Selling) -> None:
     async with selling.session() as session:
         found = await forecast.read(session, Months.of(None, None, today=TODAY), Scope(), by=["month"], today=TODAY)
     assert found.total.open.minor == 20 * rates.MAX_WORTH
-    assert rounded(found.total.open.weighted) == (2 * 20 * rates.MAX_WORTH * 33 + 100) // 200
+    assert rounded(found.total.open.weighted, 100) == (2 * 20 * rates.MAX_WORTH * 33 + 100) // 200
 
 
 async def test_a_report_of_too_many_rows_is_refused(sales: Sales, monkeypatch: pytest.MonkeyPatch) -> None:
