@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import httpx
 
-from stack import demo_campaign, demo_people, demo_sales, demo_segments
+from stack import demo_campaign, demo_people, demo_sales, demo_segments, demo_shop
 from stack.demo_tenant import JOURNEYS, LEAD_FORM, TEMPLATES
 from stack.dev import DevInfo
 from stack.processes import StackError
@@ -68,13 +68,15 @@ class Demo:
         self._prepare_tenant()
         self._arrive()
         person_id = self._become_lead()
-        cart_id = self._leave_cart(person_id)
-        self._buy(person_id, cart_id)
+        demo_sales.play(self, person_id=person_id)
+        cart = self._leave_cart(person_id)
+        order = self._buy(person_id, cart)
         self._retain(person_id)
         demo_segments.play(self, run=self._run, person_id=person_id)
         demo_people.play(self, run=self._run, person_id=person_id)
         demo_campaign.play(self, self, run=self._run, email=self._email)
-        demo_sales.play(self, person_id=person_id)
+        self.tell("12. One of the mats comes back.")
+        demo_shop.give_back(self, order, person_id=person_id)
         profile: dict[str, Any] = self.until("the record of his mails", lambda: self._told_profile(person_id))
         self._report("\nThe profile, all of it from one record (of each activity just what and when):\n")
         activities = [{"type": activity["type"], "at": activity["at"]} for activity in profile["activities"]]
@@ -99,9 +101,10 @@ class Demo:
         demo_segments.prepare(self)
         demo_campaign.prepare(self)
         demo_sales.prepare(self)
+        demo_shop.prepare(self)
         self.tell(
             f"Tenant ready: {len(TEMPLATES) + 1} templates, {len(JOURNEYS) + 2} journeys published, a form, a write "
-            f"key, an object, {len(demo_segments.SEGMENTS)} segments and a pipeline."
+            f"key, an object, {len(demo_segments.SEGMENTS)} segments, a pipeline, {len(demo_shop.PRODUCTS)} products."
         )
 
     def _arrive(self) -> None:
@@ -124,28 +127,27 @@ class Demo:
         self.tell("   Journey `welcome` sent its mail.")
         return person_id
 
-    def _leave_cart(self, person_id: str) -> str:
-        self.tell("3. He fills a cart and walks away.")
-        cart_id = f"cart-{self._run}"
-        self._event("cart.updated", {"cart_id": cart_id, "total": "100.00", "currency": "EUR"})
+    def _leave_cart(self, person_id: str) -> dict[str, Any]:
+        self.tell("4. He fills a cart and walks away.")
+        cart = demo_shop.fill(self, person_id=person_id)
         passage = self.until("the cart's journey", lambda: self._passage("abandoned_cart", person_id))
         self.tell(f"   Journey `abandoned_cart` waits at `{passage['node']}` for this cart's order.")
         mail = self.mail("Your cart")
         self.tell("   3 seconds without an order: the reminder went out. He opens it.")
         self._open(mail)
-        return cart_id
+        return cart
 
-    def _buy(self, person_id: str, cart_id: str) -> None:
-        self.tell("4. He buys after all: 100.00 EUR.")
-        order = {"order_id": f"order-{self._run}", "cart_id": cart_id, "total": "100.00", "currency": "EUR"}
-        self._event("order.placed", order)
+    def _buy(self, person_id: str, cart: dict[str, Any]) -> dict[str, Any]:
+        self.tell("5. He buys after all.")
+        order = demo_shop.check_out(self, cart)
         passage = self.until("the goal", lambda: self._ended("abandoned_cart", person_id))
         self.tell(f"   `abandoned_cart` {passage['status']}: {passage['reason']}.")
         person = self.until("the customer", lambda: self._person_if(person_id, "is_customer"))
         self.tell(f"   is_customer: {person['is_customer']}, stage {person['lifecycle_stage']}")
+        return order
 
     def _retain(self, person_id: str) -> None:
-        self.tell("5. Marketing enrolls him in `customer_retention`.")
+        self.tell("6. Marketing enrolls him in `customer_retention`.")
         done = self.call("POST", "/journeys/customer_retention/enrollments", {"person_id": person_id}).json()
         self.tell(f"   enrolled: {done['enrolled']}")
         self.mail("Thank you")
@@ -192,10 +194,6 @@ class Demo:
         if not answer.is_success:
             raise StackError(f"POST {path} answered {answer.status_code}: {answer.text}")
         return answer.json()
-
-    def _event(self, kind: str, properties: dict[str, Any]) -> None:
-        self.call("POST", "/events", {"type": kind, "person": {"email": self._email}, "properties": properties})
-        self.tell(f"   event {kind}")
 
     def _visit(self, event: dict[str, Any]) -> None:
         """Send what the visitor does, as the website's script would."""

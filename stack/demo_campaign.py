@@ -37,7 +37,7 @@ def prepare(driver: Driver) -> None:
 
 def play(driver: Driver, mailbox: Mailbox, *, run: str, email: str) -> None:
     """Send a campaign to the top spenders, follow its link, buy, and read the report."""
-    driver.tell("10. A campaign for the segment `top_spenders`, with the UTM tags of the shop.")
+    driver.tell("11. A campaign for the segment `top_spenders`, with the UTM tags of the shop.")
     template = next(each for each in driver.get("/templates", limit="200")["items"] if each["key"] == SPRING["key"])
     campaign = driver.call(
         "POST",

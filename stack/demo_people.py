@@ -49,7 +49,7 @@ def play(driver: Driver, *, run: str, person_id: str) -> None:
 
 
 def _join_company(driver: Driver, run: str, person_id: str) -> None:
-    driver.tell("7. He buys for a company.")
+    driver.tell("8. He buys for a company.")
     company = driver.call(
         "POST",
         "/organizations",
@@ -72,7 +72,7 @@ def _join_company(driver: Driver, run: str, person_id: str) -> None:
 
 
 def _import_list(driver: Driver, run: str) -> str:
-    driver.tell("8. Somebody imports an old list; he is on it under another address.")
+    driver.tell("9. Somebody imports an old list; he is on it under another address.")
     old = f"john.{run}+old@example.com"
     lines = ("Email,First name,Country", f"{old},John,NL", f"jane.{run}@example.com,Jane,NL", "nobody,Ghost,NL")
     made = driver.upload("/people/imports", "contacts.csv", "\n".join(lines) + "\n")
@@ -108,7 +108,7 @@ def _find_pair(driver: Driver, person_id: str, old_id: str) -> dict[str, Any]:
 
 
 def _forget(driver: Driver, person_id: str) -> None:
-    driver.tell("9. The old record asks to be forgotten.")
+    driver.tell("10. The old record asks to be forgotten.")
     erasure = driver.call("DELETE", f"/people/{person_id}").json()
 
     def done() -> dict[str, Any] | None:

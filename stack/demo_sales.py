@@ -67,7 +67,7 @@ def prepare(driver: Driver) -> None:
 
 def play(driver: Driver, *, person_id: str) -> None:
     """Make a deal, see its stages act, win it, and read the board and where it was."""
-    driver.tell("11. Sales makes a deal of 10,000.00 EUR with him.")
+    driver.tell("3. Sales makes a deal of 10,000.00 EUR with him.")
     pipeline = _pipeline(driver)
     stages = {stage["key"]: stage["id"] for stage in pipeline["stages"]}
     close = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()

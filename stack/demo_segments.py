@@ -73,7 +73,7 @@ def _fresh(driver: Driver) -> bool | None:
 
 def play(driver: Driver, *, run: str, person_id: str) -> None:
     """Write a record, link it, and see him enter the segment and its journey; refresh the one by SQL."""
-    driver.tell("6. He asks for a product the shop does not have: a record of the tenant's own kind.")
+    driver.tell("7. He asks for a product the shop does not have: a record of the tenant's own kind.")
     wanted = {"productName": "Widget X", "quantity": 100, "urgency": "high", "reference": f"request-{run}"}
     record = driver.call("POST", "/objects/product_request/records", {"properties": wanted}).json()
     link = {
