@@ -95,6 +95,29 @@ class DealSeenOut(Strict):
         )
 
 
+class OrderSeenOut(Strict):
+    """An order of the person's, ours or an outside shop's."""
+
+    id: str
+    """As its events called it; of our own, the order's id."""
+    total: Money
+    refunded: Money
+    placed_at: datetime
+    counts: bool
+    """Whether anything of it is left, so that it makes a customer."""
+
+    @classmethod
+    def of(cls, order: profile.OrderSeen) -> Self:
+        """Return the answer for an order."""
+        return cls(
+            id=order.id,
+            total=Money.of(order.total_minor, order.currency),
+            refunded=Money.of(order.refunded_minor, order.currency),
+            placed_at=order.placed_at,
+            counts=order.counts,
+        )
+
+
 class ProfileOut(Strict):
     """Everything known of a person, on one page."""
 
@@ -103,6 +126,8 @@ class ProfileOut(Strict):
     computed: ComputedOut
     deals: list[DealSeenOut]
     """The newest 20 that the person is the primary one or a contact of."""
+    orders: list[OrderSeenOut]
+    """The newest 20."""
     campaigns: CampaignsOut
     segments: list[str]
     """Keys of the segments the person is in now."""
@@ -125,6 +150,7 @@ class ProfileOut(Strict):
             ),
             computed=ComputedOut.of(loaded),
             deals=[DealSeenOut.of(deal) for deal in loaded.deals],
+            orders=[OrderSeenOut.of(order) for order in loaded.orders],
             campaigns=CampaignsOut(
                 enrolled=list(loaded.enrolled),
                 email_engagement=EngagementOut(

@@ -13,6 +13,7 @@ from services.identity import directory, reading, timeline
 
 NEWEST_ACTIVITIES: Final = 20
 NEWEST_DEALS: Final = 20
+NEWEST_ORDERS: Final = 20
 
 # One statement, so one round trip and one snapshot. It begins with whom the id means: that of somebody merged away
 # means the winner.
@@ -34,6 +35,9 @@ STATEMENT: Final = reading.numbered(
             FROM crm_deal_people l JOIN crm_deal_facts d ON d.tenant_id = :tenant AND d.id = l.deal_id
             WHERE l.tenant_id = :tenant AND l.person_id = :person
             ORDER BY d.created_at DESC, d.id DESC LIMIT {NEWEST_DEALS}) AS deals,
+      ARRAY(SELECT ROW(o.order_key, o.currency::text, o.total_minor, o.refunded_minor, o.placed_at, o.counts)
+            FROM commerce_order_facts o WHERE o.tenant_id = :tenant AND o.person_id = :person
+            ORDER BY o.placed_at DESC, o.order_key DESC LIMIT {NEWEST_ORDERS}) AS orders,
       ARRAY(SELECT n.journey_key FROM marketing_enrollment_facts n
             WHERE n.tenant_id = :tenant AND n.subject_type = 'person' AND n.subject_id = :person
             GROUP BY n.journey_key ORDER BY max(n.entered_at) DESC, n.journey_key) AS enrolled,
@@ -111,12 +115,28 @@ class DealSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderSeen:
+    """An order of the person's, ours or an outside shop's."""
+
+    id: str
+    """As its events called it; of our own, the order's id."""
+    currency: str
+    total_minor: int
+    refunded_minor: int
+    placed_at: datetime
+    counts: bool
+    """Whether anything of it is left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """Everything on one page."""
 
     identity: directory.Shown
     customer: Customer
     deals: Sequence[DealSeen]
+    """The newest."""
+    orders: Sequence[OrderSeen]
     """The newest."""
     enrolled: Sequence[str]
     """Keys of the journeys the person is or was in, the last entered first."""
@@ -139,6 +159,7 @@ async def load(connection: reading.Connection, tenant_id: UUID, person_id: UUID)
         reading.shown(row),
         _customer(row["base_currency"], row["totals"]),
         [DealSeen(*deal) for deal in row["deals"]],
+        [OrderSeen(*order) for order in row["orders"]],
         row["enrolled"],
         row["segments"],
         Engagement(*row["engagement"]),

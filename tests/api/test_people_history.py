@@ -65,6 +65,13 @@ async def test_the_profile_tells_what_all_parts_know(client: AsyncClient, databa
         rules = (await scoring.explain(session, await people.get(session, person_id))).rules
     assert [holds for _, holds in rules] == [True] * 3, "conditions see the same"
     assert profile["deals"] == profile["segments"] == []
+    assert [(order["id"], order["total"]["amount"], order["refunded"]["amount"]) for order in profile["orders"]] == [
+        ("J-1", "900", "0"),
+        ("A-3", "7.00", "7.00"),
+        ("A-2", "50.00", "12.50"),
+        ("A-1", "100.00", "0.00"),
+    ]
+    assert [order["counts"] for order in profile["orders"]] == [True, False, True, True]
     assert profile["campaigns"] == {
         "enrolled": ["customer_retention", "welcome"],
         "email_engagement": {"sent": 3, "opens": 6, "clicks": 3},
