@@ -157,7 +157,11 @@ async def _worker(running: Servers) -> AsyncGenerator[None]:
     worker = ChildProcess("worker", [sys.executable, "worker.py"], log, env=environment, cwd=CACHE.parent).start()
     try:
         address = running.settings.temporal_address
-        await asyncio.to_thread(worker.wait_until, lambda: asyncio.run(temporal.has_poller(address, worker.pid)))
+
+        def polls() -> bool:
+            return asyncio.run(temporal.has_poller(address, worker.pid))
+
+        await asyncio.to_thread(worker.wait_until, polls, seconds=120)
         yield
     finally:
         worker.stop()

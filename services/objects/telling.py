@@ -44,8 +44,10 @@ class Change:
 
 def same(one: object, other: object) -> bool:
     """Whether two JSON values are the same: as Python has it, but `true` is not `1`."""
+    if one is other:  # most of a row that is written back
+        return True
     if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
+        return False
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         these, those = cast("Properties", one), cast("Properties", other)
         return these.keys() == those.keys() and all(same(value, those[name]) for name, value in these.items())
