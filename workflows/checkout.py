@@ -37,8 +37,10 @@ with workflow.unsafe.imports_passed_through():
         SettleRequest,
     )
 
-SHORT = timedelta(seconds=30)
-"""An activity is one short transaction, or one question to a gateway."""
+SHORT = timedelta(seconds=15)
+"""One transaction; a worker that died is missed after so long."""
+ASKED = timedelta(seconds=30)
+"""One question to a gateway, between two transactions."""
 AUTHORIZED_WITHIN = timedelta(minutes=1)
 """Somebody waits for the answer: a gateway that gave none by then counts as not there."""
 CAPTURED_WITHIN = timedelta(minutes=15)
@@ -180,7 +182,7 @@ class CheckoutWorkflow:
             AUTHORIZE,
             attempt,
             result_type=Paid,
-            start_to_close_timeout=SHORT,
+            start_to_close_timeout=ASKED,
             schedule_to_close_timeout=within,
             retry_policy=GATEWAY_RETRY,
         )
@@ -191,7 +193,7 @@ class CheckoutWorkflow:
             CAPTURE,
             attempt,
             result_type=Paid,
-            start_to_close_timeout=SHORT,
+            start_to_close_timeout=ASKED,
             schedule_to_close_timeout=CAPTURED_WITHIN,
             retry_policy=GATEWAY_RETRY,
         )

@@ -106,12 +106,11 @@ class Till:
     async def check(self) -> None:
         """Nothing is held or was taken but for orders, and levels agree with what is held."""
         async with self.session() as session:
-            wrong = await session.execute(_WRONG, {"tenant": self.tenant_id})
+            wrong = await session.execute(text(WRONG), {"tenant": self.tenant_id})
             assert not wrong.all()
 
 
-# One row for each thing that must never be, once no checkout is at work.
-_WRONG = text("""
+WRONG = """
     SELECT 'held without an order' AS what, id::text FROM reservation
     WHERE tenant_id = :tenant AND status = 'held' AND order_id IS NULL
     UNION ALL
@@ -144,7 +143,8 @@ _WRONG = text("""
       SELECT count(*) FROM discount_use u
       JOIN cart c ON c.tenant_id = :tenant AND c.id = u.cart_id AND c.status = 'ordered'
       WHERE u.tenant_id = :tenant AND u.discount_id = d.id)
-""")
+"""
+"""A row for each thing that must never be, once no checkout is at work."""
 
 
 @asynccontextmanager

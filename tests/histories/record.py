@@ -39,6 +39,7 @@ from tests.histories import (
     scenarios,
     scenarios_attribution,
     scenarios_campaigns,
+    scenarios_checkout,
     scenarios_sales,
     scenarios_segments,
 )
@@ -244,6 +245,7 @@ SCENARIOS: dict[str, Callable[[Platform], Awaitable[Walking | str]]] = {
         *scenarios_segments.SCENARIOS,
         *scenarios_campaigns.SCENARIOS,
         *scenarios_attribution.SCENARIOS,
+        *scenarios_checkout.SCENARIOS,
         *scenarios_sales.SCENARIOS,
     )
 }
