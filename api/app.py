@@ -57,6 +57,8 @@ from api.rest import (
     organization_timeline,
     organizations,
     outgoing_calls,
+    payment_accounts,
+    payments,
     people,
     people_export,
     people_imports,
@@ -170,6 +172,8 @@ COMMERCE: tuple[APIRouter, ...] = (
     orders.router,
     orders.parcels,
     refunds.router,
+    payments.router,
+    payment_accounts.router,
 )
 
 V1: Final[Mapping[Domain, tuple[APIRouter, ...]]] = {
@@ -184,7 +188,7 @@ ROOT: Final[Mapping[Domain, tuple[APIRouter, ...]]] = {
     "identity": (collect.router, public_forms.router, join.router),
     "marketing": (tracking.router, choices.router, twilio_hooks.router, mail_hooks.router),
     "crm": (),
-    "commerce": (),
+    "commerce": (payments.told,),
 }
 """Routers that need no key; besides them each process tells its health."""
 

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     """The same for a mail that `throughline inbound` is handed; as much as Postfix takes unless told otherwise."""
     log_level: str = "INFO"
 
+    stripe_url: str = "https://api.stripe.com"
+    """Where Stripe is asked, for all tenants' accounts: another address is for tests."""
+
     geocoder: Literal["offline", "nominatim"] = "offline"
     """Who finds the coordinates of addresses: a table of cities, at once, or a Nominatim server, soon after."""
     nominatim_url: str = "https://nominatim.openstreetmap.org"

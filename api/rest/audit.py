@@ -47,6 +47,8 @@ _NOUNS: Final = {
     "variant": "products",
     "category": "products",
     "stock_location": "inventory",
+    "payment": "payments",
+    "payment_account": "payments",
     "task": "tasks",
     "outgoing_call": "journeys",
     "sender_domain": "channels",

@@ -641,6 +641,16 @@ async def _shipping_method(world: World) -> str:
     return (await world.post("/v1/shipping-methods", body))["id"]
 
 
+async def _payment(world: World) -> str:
+    found = await world.client.get(f"/v1/payments?order_id={await world.get('order_id')}")
+    return found.json()["items"][0]["id"]
+
+
+async def _payment_account(world: World) -> str:
+    body = {"gateway": "local", "secret": {"webhook_secret": "a secret of 16 letters"}, "active": False}
+    return (await world.post("/v1/payment-accounts", body))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -700,6 +710,8 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "watch_kind": _watch_kind,
     "call_id": _call,
     "order_id": _order,
+    "payment_id": _payment,
+    "payment_account_id": _payment_account,
     "cart_id": _cart,
     "line_id": _line,
     "discount_id": _discount,
@@ -726,6 +738,8 @@ STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
 not be called any more."""
 
 BODIES: Final[dict[str, Any]] = {
+    "POST /v1/payment-accounts": {"gateway": "local"},
+    "PATCH /v1/payment-accounts/{payment_account_id}": {"active": True},
     "POST /v1/orders/{order_id}/refunds": {"amount": {"amount": "1.00", "currency": "EUR"}, "reason": MARK},
     "PATCH /v1/tenant": {"time_zone": "Europe/Berlin"},
     "POST /v1/api-keys": {"name": "new", "scopes": ["people:read"]},
