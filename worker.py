@@ -37,6 +37,7 @@ from integrations.geocoding.offline import OfflineGeocoder
 from integrations.geocoding.port import Geocoder
 from relay import process as relay
 from sender.loop import Sender
+from services.commerce import product_import
 from services.commerce.gateways import Gateways
 from services.crm import deal_import, journey_nodes
 from services.marketing import journey_sends
@@ -81,7 +82,7 @@ MARKETING_WORKFLOWS: list[type] = [
 """Workflows on what is sent, and what it brought."""
 CRM_WORKFLOWS: list[type] = [DealStageWorkflow, PeopleImportWorkflow, PeopleImportCheckWorkflow]
 """Workflows on deals."""
-COMMERCE_WORKFLOWS: list[type] = [CheckoutWorkflow]
+COMMERCE_WORKFLOWS: list[type] = [CheckoutWorkflow, PeopleImportWorkflow, PeopleImportCheckWorkflow]
 """Workflows on what is sold."""
 
 
@@ -157,7 +158,7 @@ def crm_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Work
 
 def commerce_activities(database: Database, gateways: Gateways) -> list[Callable[..., Any]]:
     """Return the activities of the commerce domain."""
-    return CheckoutActivities(database, gateways).all()
+    return [*CheckoutActivities(database, gateways).all(), *ImportActivities(database, product_import.KINDS).all()]
 
 
 def commerce_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:

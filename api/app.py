@@ -63,6 +63,8 @@ from api.rest import (
     people_export,
     people_imports,
     pipelines,
+    product_export,
+    product_imports,
     products,
     record_imports,
     records,
@@ -158,6 +160,9 @@ CRM: tuple[APIRouter, ...] = (
     notifications.router,
 )
 COMMERCE: tuple[APIRouter, ...] = (
+    # before products: their paths would be ids of products
+    product_imports.router,
+    product_export.router,
     products.router,
     variants.router,
     watches.router,
@@ -233,7 +238,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         BodyLimitMiddleware,
         limit=settings.max_body_bytes,
-        uploads=r"/v1/(people|deals|objects/[^/]+)/imports",
+        uploads=r"/v1/(people|deals|products|objects/[^/]+)/imports",
         upload_limit=settings.max_import_bytes,
     )
     app.add_middleware(RequestMiddleware)

@@ -13,6 +13,8 @@ from core.actor import CLI
 from core.database import Database
 from core.errors import ConflictError, InvalidError
 from models import PeopleImport
+from services.commerce import product_exports, product_import
+from services.commerce.product_directory import Filter as ProductFilter
 from services.crm import deal_exports, deal_import
 from services.crm.deal_directory import Filter as DealFilter
 from services.identity import exports, import_upload, imports
@@ -46,6 +48,11 @@ _THINGS: Final[Mapping[str, _Things]] = {
     "people": _Things(OF_PEOPLE, KINDS, lambda begin, form: exports.texts(begin, Filter(), form)),
     "deals": _Things(
         deal_import.OF_DEALS, deal_import.KINDS, lambda begin, form: deal_exports.texts(begin, DealFilter(), form)
+    ),
+    "products": _Things(
+        product_import.OF_PRODUCTS,
+        product_import.KINDS,
+        lambda begin, form: product_exports.texts(begin, ProductFilter(), form),
     ),
 }
 NOUNS: Final = tuple(_THINGS)

@@ -14,6 +14,7 @@ from models import WorkflowStart
 IDENTITY: Final = "identity"
 MARKETING: Final = "marketing"
 CRM: Final = "crm"
+COMMERCE: Final = "commerce"
 """Domains, and names of their task queues."""
 
 

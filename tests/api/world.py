@@ -567,6 +567,15 @@ async def _variant(world: World) -> str:
     return product["variants"][0]["id"]
 
 
+async def _product_import(world: World) -> str:
+    answer = await world.client.post(
+        "/v1/products/imports?start=false",
+        content=f"name,sku\n{MARK},from-file\n".encode(),
+        headers={"Content-Type": "text/csv"},
+    )
+    return answer.json()["id"]
+
+
 async def _category(world: World) -> str:
     return (await world.post("/v1/categories", {"key": "cups", "name": MARK}))["id"]
 
@@ -707,6 +716,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "variant_id": _variant,
     "location_id": _location,
     "category_id": _category,
+    "product_import_id": _product_import,
     "watch_kind": _watch_kind,
     "call_id": _call,
     "order_id": _order,
@@ -879,6 +889,9 @@ BODIES: Final[dict[str, Any]] = {
     "PATCH /v1/orders/{order_id}": {"note": "Ring twice"},
     "POST /v1/orders/{order_id}/cancel": {"reason": "Changed their mind"},
     "POST /v1/orders/{order_id}/fulfilments": {"carrier": "DHL"},
+    "POST /v1/products/imports": b"name,sku\nFrom file,new-from-file\n",
+    "POST /v1/products/imports/{product_import_id}/check": {},
+    "POST /v1/products/imports/{product_import_id}/start": {},
     "POST /v1/products": {"name": "New", "variants": [{"sku": "new"}]},
     "PUT /v1/products/{product_id}": {"name": "Cup", "variants": [{"sku": "cup"}, {"sku": "cup-small"}]},
     "PATCH /v1/products/{product_id}": {"description": "Holds tea"},
@@ -929,6 +942,7 @@ CONTENT_TYPES: Final[dict[str, str]] = {
     "POST /v1/people/imports": "text/csv",
     "POST /v1/objects/{object_key}/imports": "text/csv",
     "POST /v1/deals/imports": "text/csv",
+    "POST /v1/products/imports": "text/csv",
     "POST /v1/inbound/mail": "message/rfc822",
 }
 """Of bodies that are not JSON; such a body stands in `BODIES` as bytes."""

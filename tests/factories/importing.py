@@ -11,8 +11,11 @@ from temporalio.testing import ActivityEnvironment
 from activities.people_import import ImportActivities
 from contracts.people_import import ImportProgress, ImportRef
 from core.database import Database
+from services.commerce import product_import
 from services.crm import deal_import
-from services.identity.import_kinds import KINDS
+from services.identity.import_kinds import KINDS, Kinds
+
+ALL_KINDS: Kinds = {**KINDS, **deal_import.KINDS, **product_import.KINDS}
 
 
 class Importing:
@@ -50,13 +53,13 @@ class Importing:
     async def work(self, import_id: str) -> ImportProgress:
         """Do what the worker does with an import that was started."""
         ref = ImportRef(tenant_id=self.tenant_id, import_id=UUID(import_id))
-        return await ActivityEnvironment().run(ImportActivities(self.database, {**KINDS, **deal_import.KINDS}).run, ref)
+        return await ActivityEnvironment().run(ImportActivities(self.database, ALL_KINDS).run, ref)
 
     async def check(self, import_id: str) -> Any:  # noqa: ANN401 - JSON
         """Check an import as the worker does; its report."""
         await self.call("POST", f"/imports/{import_id}/check", 202, json={})
         ref = ImportRef(tenant_id=self.tenant_id, import_id=UUID(import_id))
-        await ActivityEnvironment().run(ImportActivities(self.database, {**KINDS, **deal_import.KINDS}).check, ref)
+        await ActivityEnvironment().run(ImportActivities(self.database, ALL_KINDS).check, ref)
         return (await self.call("GET", f"/imports/{import_id}"))["report"]
 
     async def take(self, content: str | bytes, **options: Any) -> Any:  # noqa: ANN401 - JSON
