@@ -52,8 +52,7 @@ _RATES = text(f"""
 
 _REVALUE = text(f"""
     WITH seen AS (
-      SELECT d.id, d.currency, d.amount_minor, d.base_minor,
-             coalesce((d.closed_at AT TIME ZONE 'UTC')::date, :today) AS day
+      SELECT d.currency, coalesce((d.closed_at AT TIME ZONE 'UTC')::date, :today) AS day
       FROM deal d WHERE d.tenant_id = :tenant AND d.currency = ANY(:currencies)
     ), worth AS MATERIALIZED (
       SELECT p.currency, p.day,
@@ -61,17 +60,17 @@ _REVALUE = text(f"""
                              ELSE ({_RATE.format(currency="p.currency", day="p.day")}) END AS each
       FROM (SELECT DISTINCT currency, day FROM seen) p
       JOIN unnest(:currencies, :factors) AS f(currency, factor) ON f.currency = p.currency
-    ), other AS (
-      SELECT s.id, round(s.amount_minor * w.each) AS base_minor
-      FROM seen s JOIN worth w ON w.currency = s.currency AND w.day = s.day
-      WHERE s.base_minor <> round(s.amount_minor * w.each)
-    ), held AS (
-      SELECT d.id FROM deal d WHERE d.tenant_id = :tenant AND d.id IN (SELECT id FROM other)
-      ORDER BY d.id FOR NO KEY UPDATE
+    ), held AS MATERIALIZED (
+      SELECT d.id, round(d.amount_minor * w.each) AS base_minor
+      FROM deal d
+      JOIN worth w
+        ON w.currency = d.currency AND w.day = coalesce((d.closed_at AT TIME ZONE 'UTC')::date, :today)
+      WHERE d.tenant_id = :tenant AND d.currency = ANY(:currencies)
+        AND d.base_minor <> round(d.amount_minor * w.each)
+      ORDER BY d.id FOR NO KEY UPDATE OF d
     ), written AS (
-      UPDATE deal d SET base_minor = o.base_minor
-      FROM other o JOIN held h ON h.id = o.id
-      WHERE d.tenant_id = :tenant AND d.id = o.id
+      UPDATE deal d SET base_minor = h.base_minor
+      FROM held h WHERE d.tenant_id = :tenant AND d.id = h.id
       RETURNING d.base_minor
     )
     SELECT max(base_minor) FROM written

@@ -3,17 +3,20 @@
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from uuid import UUID
 
 import asyncpg
 import pytest
 from sqlalchemy import text
 
+from core.actor import CLI
 from core.database import Database, TenantSession
 from core.ids import new_id
 from models import Tenant
-from services.crm import board, deal_directory
+from services.crm import board, deal_directory, rates
 from services.crm.deal_directory import Filter
+from services.crm.rates import NewRate
 from services.crm.reports import conversion, forecast, losing, outcomes
 from services.crm.reports.periods import Days, Months
 from services.crm.reports.scope import Scope
@@ -120,3 +123,19 @@ async def test_reports_on_closed_deals_and_on_stages_read_what_is_in_the_period(
     for ask, index in asked:
         found = await plans(database, tenant, ask)
         assert index in {name for plan in found for name in indexes(plan)}, json.dumps(found, indent=1)
+
+
+async def test_a_rate_revalues_deals_without_comparing_each_with_each(
+    database: Database, sold: tuple[UUID, UUID, UUID]
+) -> None:
+    tenant = sold[0]
+
+    async def put(session: TenantSession) -> None:
+        rate = NewRate(currency="USD", valid_from=date(2026, 1, 1), rate=Decimal("0.9"))
+        await rates.put(session, [rate], base=None, by=CLI)
+
+    (plan,) = [each for each in await plans(database, tenant, put) if "deal" in json.dumps(each)]
+    for node in nodes(plan):
+        children = [child["Node Type"] for child in node.get("Plans", ()) if child["Parent Relationship"] != "InitPlan"]
+        assert (node["Node Type"], children) != ("Nested Loop", ["CTE Scan", "CTE Scan"]), json.dumps(plan, indent=1)
+    assert "deal_pkey" in indexes(plan), json.dumps(plan, indent=1)

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -19,6 +20,12 @@ from core.address_hashes import AddressHashes
 from core.database import Database
 from core.errors import ConflictError, InvalidError, NotFoundError
 from models import OrganizationPerson, Segment
+from services.crm import deal_directory, deals, moving, pipelines, rates
+from services.crm.deal_directory import Filter
+from services.crm.deal_fields import DealChange, NewDeal
+from services.crm.pipelines import NewPipeline
+from services.crm.rates import NewRate
+from services.crm.stages import Stage
 from services.events import ingest
 from services.events.incoming import check
 from services.identity import (
@@ -40,6 +47,7 @@ from services.identity.organization_people import NewLink
 from services.identity.people import PersonChange
 from services.marketing.segments import definitions, membership, refreshing
 from services.tenancy import tenants
+from tests.factories.selling import STAGES
 from tests.services.marketing.fresh import Kept
 
 HASHES: Final = AddressHashes("a secret for tests, 32 letters or more")
@@ -98,6 +106,18 @@ SEGMENTS: Final[dict[str, Any]] = {
         "where": {"field": "organization.attributes.size", "op": ">", "value": 10},
     },
     "no_company": {"not": {"related": "organization"}},
+    "selling": {
+        "related": "deal",
+        "where": {
+            "all": [
+                {"field": "deal.status", "op": "=", "value": "open"},
+                {"field": "deal.base_amount", "op": ">", "value": 20},
+            ]
+        },
+    },
+    "won_lately": {"related": "deal", "where": {"field": "deal.closed_at", "op": "newer_than", "value": "PT3S"}},
+    "offered": {"field": "deal.stage", "op": "=", "value": "offer"},
+    "no_deal": {"not": {"related": "deal"}},
     "scored": {"field": "person.score", "op": ">=", "value": 10},
     "seen": {"field": "person.last_seen_at", "op": "newer_than", "value": "PT4S"},
     "birthday": {"field": "person.attributes.birthday", "op": "anniversary_in", "value": "P2D"},
@@ -122,11 +142,14 @@ class Course:
         """Every id that somebody ever had."""
         self.trace = ["begun with"]
         self.orders = 0
+        self.stages: list[Stage] = []
 
     async def begin(self) -> None:
         """Add the segments, one static."""
         async with self.kept.session() as session:
             await definitions.create(session, {"key": "vip", "name": "vip", "kind": "static"}, by=CLI)
+            selling = await pipelines.create(session, NewPipeline(key="sales", name="Sales", stages=STAGES), by=CLI)
+            self.stages = list(selling.stages)
         for _ in range(3):
             await self.create()
         for key, rules in SEGMENTS.items():
@@ -355,6 +378,58 @@ class Course:
             if after is None:
                 break
 
+    async def deal(self) -> None:
+        chance, stage = self.chance, self.chance.choice(self.stages)
+        new = NewDeal(
+            title="Shelves",
+            pipeline_id=stage.pipeline_id,
+            stage_id=stage.id,
+            person_id=chance.choice([self.someone(), self.someone(), None]),
+            amount_minor=chance.choice([1000, 4000]),
+            currency=chance.choice(["EUR", "EUR", "USD"]),
+        )
+        self.said(stage.key, new.person_id, new.amount_minor, new.currency)
+        async with self.kept.session() as session:
+            await deals.create(session, new, by=CLI)
+
+    async def _deals(self) -> list[UUID]:
+        async with self.kept.session() as session:
+            found = await deal_directory.ids(session, Filter(), limit=100)
+        if not found:
+            raise NotFoundError("no deal")
+        return found
+
+    async def change_deal(self) -> None:
+        deal_id = self.chance.choice(await self._deals())
+        fields: dict[str, Any] = self.chance.choice(
+            [{"person_id": None}, {"person_id": self.someone()}, {"amount_minor": self.chance.choice([1000, 4000])}]
+        )
+        self.said(deal_id, fields)
+        async with self.kept.session() as session:
+            await deals.update(session, deal_id, DealChange(fields), by=CLI)
+
+    async def move_deals(self) -> None:
+        ids, stage = await self._deals(), self.chance.choice(self.stages)
+        some = self.chance.sample(ids, self.chance.randint(1, len(ids)))
+        self.said(stage.key, some)
+        async with self.kept.session() as session:
+            await moving.move(session, some, stage.id, by=CLI)
+
+    async def drop_deal(self) -> None:
+        deal_id = self.chance.choice(await self._deals())
+        self.said(deal_id)
+        async with self.kept.session() as session:
+            await deals.remove(session, deal_id, by=CLI)
+
+    async def exchange(self) -> None:
+        rate = Decimal(self.chance.choice(["0.4", "0.9"]))
+        self.said(rate)
+        async with self.kept.session() as session:
+            base = await rates.base_of(session)
+            other = "USD" if base == "EUR" else "EUR"
+            new = NewRate(currency=other, valid_from=rates.today(), rate=rate)
+            await rates.put(session, [new], base=None, by=CLI)
+
     async def merge(self) -> None:
         one, other = self.someone(), self.someone()
         self.said(one, other)
@@ -449,6 +524,11 @@ _ACTIONS: Final[dict[Callable[[Course], Awaitable[None]], int]] = {
     Course.relink: 3,
     Course.close_company: 1,
     Course.rate: 1,
+    Course.deal: 6,
+    Course.change_deal: 3,
+    Course.move_deals: 4,
+    Course.drop_deal: 1,
+    Course.exchange: 2,
     Course.merge: 4,
     Course.undo: 4,
     Course.erase: 1,
