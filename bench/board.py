@@ -47,7 +47,7 @@ ORDER BY s.position, c.id DESC
 """
 
 Answer = list[tuple[str, int, int, list[UUID]]]
-"""Of each stage its key, how many deals, their worth and the cards."""
+"""Of each open stage its key, how many deals, their worth and the cards. Of closed ones the last month slides."""
 
 
 async def run(running: Servers, report: Report) -> list[Ratio]:
@@ -66,9 +66,9 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
                 which.append(time.perf_counter() - began)
                 answers.append(_answer(found))
         await connection.close()
-    assert all(answer == answers[0] for answer in answers), answers[:2]
+    assert all(answer == answers[0] for answer in answers), "both must come to the same"
     ours, by_hand = median(ours_took[1:]), median(bare_took[1:])
-    count = sum(deals for stage, deals, _, _ in answers[0] if stage not in {"won", "lost"})
+    count = sum(deals for _, deals, _, _ in answers[0])
     report(f"{count:,} open deals; ours {ours * 1000:.1f} ms, bare {by_hand * 1000:.1f} ms")
     return [Ratio("board", ours / by_hand, 1.5, at_least=False)]
 
@@ -80,8 +80,12 @@ async def _ours(bench: Tenant, pipeline_id: UUID) -> board.Board:
 
 def _answer(found: board.Board | list[asyncpg.Record]) -> Answer:
     if isinstance(found, board.Board):
-        return [(one.key, one.deals, one.minor, [card.id for card in one.cards]) for one in found.columns]
-    stages = {row["stage"]: row for row in found}
+        return [
+            (one.key, one.deals, one.minor, [card.id for card in one.cards])
+            for one in found.columns
+            if one.kind == "open"
+        ]
+    stages = {row["stage"]: row for row in found if row["kind"] == "open"}
     return [
         (
             key,

@@ -19,7 +19,7 @@ MAX_CARDS: Final = 100
 MAX_CLOSED_DAYS: Final = 366
 
 _BOARD: Final = """
-    WITH shown AS MATERIALIZED (
+    WITH shown AS NOT MATERIALIZED (
       SELECT s.id, s.key, s.name, s.kind, s.position, s.probability, s.rotting_days
       FROM pipeline_stage s
       JOIN pipeline p ON p.tenant_id = :tenant AND p.id = s.pipeline_id AND p.deleted_at IS NULL
