@@ -13,12 +13,11 @@ from core.database import Database
 from core.errors import NotFoundError
 from core.settings import Settings
 from models import Tenant
-from services.crm import deal_import
-from services.identity.import_kinds import KINDS
 from services.identity.import_upload import Upload
 from services.objects import definitions
 from services.objects.wanted import Wanted
 from stack import people_files
+from tests.factories.importing import ALL_KINDS
 from tests.factories.selling import Selling
 
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}, "weight": {"type": "number"}}}
@@ -30,6 +29,7 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}, "weight":
         ("people", "parcel", "name,weight\nTea,2.5\n"),
         ("people", None, "email\nann@shop.example\n"),
         ("deals", None, "title,amount\nShelves,12.50\n"),
+        ("products", None, "name,sku\nShelf,shelf\n"),
     ],
 )
 async def test_a_file_comes_in_and_goes_out(
@@ -47,7 +47,7 @@ async def test_a_file_comes_in_and_goes_out(
     )
     assert made.status == "queued"
     ref = ImportRef(tenant_id=tenant_id, import_id=made.id)
-    assert (await ActivityEnvironment().run(ImportActivities(database, {**KINDS, **deal_import.KINDS}).run, ref)).done
+    assert (await ActivityEnvironment().run(ImportActivities(database, ALL_KINDS).run, ref)).done
     assert (
         await people_files.export_file(
             settings.database_url, key, target, "csv", noun=noun, of=of, progress=shown.append
