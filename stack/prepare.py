@@ -5,6 +5,7 @@ import sys
 
 from stack.dev import CACHE
 from stack.processes import StackError
+from stack.stripe_mock import find_stripe_mock
 from stack.temporal import find_program
 from stack.time_skipping import find_test_server
 
@@ -15,7 +16,7 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    """Return the exit code: 1 when Temporal cannot be had, or in CI its time-skipping server."""
+    """Return the exit code: 1 when Temporal cannot be had, or in CI its time-skipping server or stripe-mock."""
     try:
         if not os.environ.get("TEMPORAL_ADDRESS"):
             find_program(CACHE, _say)
@@ -26,6 +27,11 @@ def main() -> int:
         find_test_server(CACHE, _say)
     except StackError as error:
         _say(f"Tests of long waits will be skipped. {error}")
+        return 1 if os.environ.get("CI") else 0
+    try:
+        find_stripe_mock(CACHE, _say)
+    except StackError as error:
+        _say(f"Tests of Stripe will be skipped. {error}")
         return 1 if os.environ.get("CI") else 0
     return 0
 
