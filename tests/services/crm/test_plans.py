@@ -136,6 +136,6 @@ async def test_a_rate_revalues_deals_without_comparing_each_with_each(
 
     (plan,) = [each for each in await plans(database, tenant, put) if "deal" in json.dumps(each)]
     for node in nodes(plan):
-        children = [child["Node Type"] for child in node.get("Plans", ()) if child["Parent Relationship"] != "InitPlan"]
-        assert (node["Node Type"], children) != ("Nested Loop", ["CTE Scan", "CTE Scan"]), json.dumps(plan, indent=1)
+        # a loop that filters pairs instead of asking an index: right for few rows, as guessed, and not for all
+        assert node["Node Type"] != "Nested Loop" or "Join Filter" not in node, json.dumps(plan, indent=1)
     assert "deal_pkey" in indexes(plan), json.dumps(plan, indent=1)
