@@ -9,6 +9,7 @@ import uvloop
 from bench import (
     board,
     campaign,
+    checkout,
     enroll,
     forecast,
     growth,
@@ -43,6 +44,7 @@ BENCHES: dict[str, Bench] = {
     "queue": queue.run,
     "campaign": campaign.run,
     "stock": stock.run,
+    "checkout": checkout.run,
     "stages": stages.run,
     "forecast": forecast.run,
     "board": board.run,

@@ -32,6 +32,14 @@ class Shop:
         """Close the client's connections."""
         self._api.close()
 
+    def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:  # noqa: ANN401 - JSON
+        """Ask once; return whatever is answered.
+
+        Raises:
+            httpx.TransportError: nobody answered.
+        """
+        return self._api.request(method, path, json=body)
+
     def call(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> Any:  # noqa: ANN401 - JSON
         """Ask until it is done: the same request with the same key while nobody answers, or one is still at work.
 
