@@ -18,7 +18,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes, Workfl
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.dependencies import ActorDep, DatabaseDep, PrincipalDep, TemporalDep, requires
-from api.fields import Strict
+from api.fields import Money, Strict
 from api.rest.order_shapes import WholeOrderOut
 from api.routing import Router
 from contracts.checkout import OUTCOME, WORKFLOW, CheckoutInput, Outcome, RefusalCode, workflow_id
@@ -51,6 +51,8 @@ class CheckoutIn(Strict):
 
     version: StrictInt | None = None
     """Of the cart as it was shown; another one is refused."""
+    total: Money | None = None
+    """What the cart was shown to cost: where a price, a tax or a code has changed since, it is refused."""
     email: str | None = None
     person_id: UUID | None = None
     shipping_method: str | None = None
@@ -67,19 +69,28 @@ class CheckoutIn(Strict):
         """Return it as the service takes it.
 
         Raises:
-            InvalidError: it is to be paid in two ways.
+            InvalidError: it is to be paid in two ways, or the total is none in its currency.
         """
         if self.on_account and self.payment is not None:
             raise InvalidError.of("on_account", "and payment exclude each other")
         names = {"email", "person_id", "shipping_method", "shipping_address", "billing_address"}
         return Wanted(
             version=self.version,
+            total=self._total(),
             fields={name: getattr(self, name) for name in names & self.model_fields_set},
             method=None if self.payment is None else self.payment.method,
             on_account=self.on_account,
             purchase_order=self.purchase_order,
             note=self.note,
         )
+
+    def _total(self) -> tuple[int, str] | None:
+        if self.total is None:
+            return None
+        try:
+            return self.total.minor(), self.total.currency
+        except ValueError as problem:
+            raise InvalidError.of("total.amount", str(problem)) from problem
 
 
 class PendingOut(Strict):

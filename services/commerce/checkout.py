@@ -32,7 +32,7 @@ from services.shared import activity
 
 HELD_FOR: Final = timedelta(hours=2)
 """Far longer than a checkout takes: the workflow lets go, and this is for one that was terminated."""
-_SAID: Final = ("shown", "version", "note", "purchase_order")
+_SAID: Final = ("shown", "version", "total", "note", "purchase_order")
 """Of `Cart.frozen`: what holds for the next attempt too."""
 
 
@@ -42,6 +42,8 @@ class Wanted:
 
     version: int | None = None
     """Of the cart as it was shown; None takes it as it is."""
+    total: tuple[int, str] | None = None
+    """What it was shown to cost, in minor units of a currency; None takes what it costs."""
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Of the cart, as `carts.change` takes them."""
     method: str | None = None
@@ -82,7 +84,7 @@ async def prepare(session: TenantSession, cart_id: UUID, wanted: Wanted, *, by: 
     Raises:
         NotFoundError: no such cart in this tenant.
         InvalidError: a value is not acceptable, or it lacks a buyer or a payment.
-        VersionError: the cart is not in the version named any more.
+        VersionError: the cart is not in the version named any more, or costs another amount than was shown.
         ConflictError: it was joined into another, or cannot be bought as it stands.
     """
     given = await cart_fields.held(session, wanted.fields)
@@ -102,6 +104,8 @@ async def prepare(session: TenantSession, cart_id: UUID, wanted: Wanted, *, by: 
     if given:
         cart = (await carts.change(session, cart_id, given, by=by)).cart
     priced = await carts.priced(session, cart)
+    if wanted.total is not None and wanted.total != (priced.total_minor, priced.currency):
+        raise _costs(priced)
     if cart.person_id is None and cart.email is None:
         raise InvalidError.of("email", "is needed, or person_id: an order is somebody's")
     if wanted.on_account:
@@ -111,6 +115,7 @@ async def prepare(session: TenantSession, cart_id: UUID, wanted: Wanted, *, by: 
     cart.frozen = {
         "shown": shown,
         "version": cart.version,
+        "total": priced.total_minor,
         "note": wanted.note,
         "purchase_order": wanted.purchase_order,
     }
@@ -125,7 +130,7 @@ async def reserve(
 
     Raises:
         NotFoundError: no such cart in this tenant.
-        VersionError: the cart is not in this version.
+        VersionError: the cart is not in this version, or costs another amount than when it was prepared.
         OutOfStockError: there are not enough pieces.
         ConflictError: it cannot be bought as it stands; the error's code says why.
     """
@@ -141,6 +146,8 @@ async def reserve(
         raise _changed(cart)
     cart.person_id = cart.person_id or buyer
     priced = await carts.priced(session, cart)
+    if said.get("total", priced.total_minor) != priced.total_minor:
+        raise _costs(priced)
     cart.status, cart.attempt, cart.failure = "checking_out", cart.attempt + 1, None
     await reserving.reserve(
         session,
@@ -275,6 +282,14 @@ def _changed(cart: Cart) -> VersionError:
         f"The cart was changed meanwhile: it is in version {cart.version}.",
         errors=[FieldProblem("version", f"is {cart.version} by now")],
         extra={"version": cart.version},
+    )
+
+
+def _costs(priced: Priced) -> VersionError:
+    total = f"{currency.from_minor(priced.total_minor, priced.currency)} {priced.currency}"
+    return VersionError(
+        f"The cart costs {total} by now: show it again.",
+        errors=[FieldProblem("total", f"is {total} by now")],
     )
 
 

@@ -143,6 +143,20 @@ async def test_a_buyer_confirms_with_their_bank(shop: Till) -> None:
     assert (await shop.buy(cart_id, "action", headers=key)).headers["Idempotent-Replayed"] == "true"
 
 
+async def test_a_price_that_changed_is_shown_before_it_is_paid(shop: Till) -> None:
+    cart_id = await shop.fill(2)
+    shown = {"amount": "20.00", "currency": "EUR"}
+    dearer = {"sku": "SHIRT", "amount": "11.00", "currency": "EUR"}
+    assert (await shop.client.put("/v1/prices", json={"prices": [dearer]})).is_success
+    changed = problem(await shop.buy(cart_id, total=shown), 409, "version")
+    assert changed["errors"] == [{"field": "total", "reason": "is 22.00 EUR by now"}]
+    assert await shop.payments(cart_id) == []
+    for wrong in ({**shown, "amount": "22.001"}, {**shown, "amount": "x"}):
+        invalid = problem(await shop.buy(cart_id, total=wrong), 422, "invalid")
+        assert invalid["errors"][0]["field"] == "total.amount"
+    assert (await shop.buy(cart_id, total={**shown, "amount": "22"})).status_code == 201
+
+
 async def test_more_than_there_is_is_refused_by_sku(shop: Till) -> None:
     cart_id, other = await shop.fill(7), await shop.fill(4)
     await shop.bought(cart_id)
