@@ -1,5 +1,6 @@
 """The store's and the gateway's side of a checkout without either: answers as told, and remembers what it was asked."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,6 +41,12 @@ BROKEN = ApplicationError("broken", type="store 42", non_retryable=True)
 Answer = Any
 
 
+def _opened() -> asyncio.Event:
+    gate = asyncio.Event()
+    gate.set()
+    return gate
+
+
 @dataclass
 class FakeShop:
     """Gives the answers of each activity in turn, the last one again and again; an exception is raised."""
@@ -50,6 +57,8 @@ class FakeShop:
     at: list[datetime] = field(default_factory=list[datetime])
     """When, by the server's clock."""
     requests: list[Any] = field(default_factory=list[Any])
+    gate: asyncio.Event = field(default_factory=_opened)
+    """While it is not set the gateway does not answer."""
     tenant_id: UUID = field(default_factory=uuid4)
 
     def input(self) -> CheckoutInput:
@@ -78,7 +87,8 @@ class FakeShop:
 
     @activity.defn(name=AUTHORIZE)
     async def authorize(self, request: Attempt) -> Paid:
-        """Have it promised."""
+        """Have it promised, once the test lets it."""
+        await self.gate.wait()
         return self._answer("authorize", request, AUTHORIZED)
 
     @activity.defn(name=CAPTURE)

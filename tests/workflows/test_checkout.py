@@ -8,6 +8,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -29,6 +30,7 @@ from contracts.checkout import (
     Reserved,
     workflow_id,
 )
+from tests.eventually import eventually
 from tests.workflows.shop_fakes import (
     ACTION,
     AUTHORIZED,
@@ -150,12 +152,28 @@ async def test_each_way_a_checkout_may_go(
 
 async def test_who_asks_meanwhile_gets_the_same_outcome_and_who_asks_later_begins_anew(temporal_client: Client) -> None:
     shop = FakeShop({"authorize": [DECLINED, AUTHORIZED]})
+    shop.gate.clear()
     wanted = shop.input()
+    handle = temporal_client.get_workflow_handle(workflow_id(wanted.tenant_id, wanted.cart_id))
+
+    async def all_asked() -> bool:
+        kind = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED
+        return [event.event_type async for event in handle.fetch_history_events()].count(kind) == 5
+
     async with worker(temporal_client, shop) as queue:
-        together = await asyncio.gather(*(ask(temporal_client, queue, wanted) for _ in range(5)))
+        first = asyncio.create_task(ask(temporal_client, queue, wanted))
+        await eventually(lambda: _begun(shop))
+        others = [asyncio.create_task(ask(temporal_client, queue, wanted)) for _ in range(4)]
+        await eventually(all_asked)
+        shop.gate.set()
+        together = await asyncio.gather(first, *others)
         assert {outcome.code for outcome in together} == {"payment_declined"}
         assert shop.asked == ["reserve", "authorize", *UNDO]
         assert await ask(temporal_client, queue, wanted) == BOUGHT
+
+
+async def _begun(shop: FakeShop) -> bool:
+    return "reserve" in shop.asked
 
 
 async def test_a_buyer_who_acts_is_seen_by_the_notice_or_by_asking_again(temporal_client: Client) -> None:
