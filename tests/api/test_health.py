@@ -53,6 +53,7 @@ async def test_the_openapi_document_is_of_version_3_1(app: FastAPI, anonymous: A
         ("/v1/invitations/accept", "post"),
         ("/v1/hooks/twilio/{token}", "post"),
         ("/v1/hooks/{provider}/{token}", "post"),
+        ("/v1/payments/notices/{token}", "post"),
     }
     for path, methods in document["paths"].items():
         for method, operation in methods.items():

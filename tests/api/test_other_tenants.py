@@ -47,6 +47,7 @@ WITHOUT_KEY = {
     "POST /t/p/{token}": "the signed token names tenant and person",
     "POST /v1/hooks/twilio/{token}": "the signed token names tenant and account, whose secret signs the report",
     "POST /v1/hooks/{provider}/{token}": "the signed token names tenant and account, whose secret signs the report",
+    "POST /v1/payments/notices/{token}": "the signed token names tenant and account, whose secret signs the notice",
 }
 """Routes that no key opens, and why none can reach into another tenant by them."""
 

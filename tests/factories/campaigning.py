@@ -167,12 +167,14 @@ class Campaigning:
             )
 
     async def frozen(self, campaign_id: UUID) -> None:
-        """Return when its audience is queued."""
+        """Return when its audience is queued, and where it is not due yet its workflow waits for that."""
 
         async def done() -> bool:
             return (await self.run(campaign_id)).frozen_at is not None
 
         await eventually(done)
+        if (await self.run(campaign_id)).status == "scheduled":
+            await self.idle(campaign_id)
 
     async def idle(self, campaign_id: UUID) -> None:
         """Return when its workflow waits for a moment: nothing of it is under way in a worker that is stopped."""

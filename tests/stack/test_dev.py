@@ -92,9 +92,15 @@ def test_the_demo_does_the_main_job_and_does_it_again(folder: Path) -> None:
         assert "The page he saw before is in his record: True" in shown.stdout
         assert "The thank-you mail is out" in shown.stdout
         profile = json.loads(shown.stdout[shown.stdout.index("\n{\n") : shown.stdout.index("\n}\n") + 3])
-        assert profile["customer"]["total_spent"] == {"amount": "160.00", "currency": "EUR"}
+        assert profile["customer"]["total_spent"] == {"amount": "212.95", "currency": "EUR"}
         assert profile["identity"]["lifecycle_stage"] == "customer"
-        assert set(profile["campaigns"]["enrolled"]) == {"welcome", "abandoned_cart", "customer_retention", "priority"}
+        assert set(profile["campaigns"]["enrolled"]) == {
+            "welcome",
+            "onboarding",
+            "abandoned_cart",
+            "customer_retention",
+            "priority",
+        }
         assert profile["campaigns"]["email_engagement"] == {"sent": 4, "opens": 1, "clicks": 1}
         assert "clicked 1, in doubt 0, revenue 60.00 EUR, spend 0.0" in shown.stdout
         assert shown.stdout.count("  curl ") == 3

@@ -227,9 +227,11 @@ async def test_holding_a_line_reads_by_keys_alone(database: Database, tenant_id:
         ((statement, parameters),) = sent
         connection = await session.connection()
         (plan,) = (await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)).scalar_one()
-        by_key = [node["Index Name"] for node in nodes(plan["Plan"]) if "Index Cond" in node]
-        assert by_key.count("stock_level_pkey") == 2
-        assert any(name.startswith("reservation_tenant_id_cart_id_attempt") for name in by_key)
+        scans = [node for node in nodes(plan["Plan"]) if node["Node Type"].endswith("Scan")]
+        read = [node for node in scans if node.get("Relation Name") in {"stock_level", "reservation"}]
+        assert len(read) == 3
+        # which of the keys, a table of a dozen rows cannot tell
+        assert all("Index Cond" in node for node in read), plan
 
 
 STEP = st.tuples(

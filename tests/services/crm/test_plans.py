@@ -96,7 +96,10 @@ async def test_a_forecast_reads_open_deals_by_status_and_won_ones_by_the_day_the
     today = datetime.now(UTC).date()
     months = Months.of(today, None, today=today)
     *_, plan = await plans(
-        database, tenant, lambda session: forecast.read(session, months, Scope(), by=["month", "owner"], today=today)
+        database,
+        tenant,
+        lambda session: forecast.read(session, months, Scope(), by=["month", "owner"], today=today),
+        without="nestloop",  # a tenant of few stages is as well read stage by stage
     )
     assert {"deal_status_idx", "deal_closed_idx"} <= indexes(plan), json.dumps(plan, indent=1)
     assert not any(node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "deal" for node in nodes(plan)), (

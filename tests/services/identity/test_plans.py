@@ -116,14 +116,15 @@ def _first(parameters: Any) -> list[Any]:  # noqa: ANN401 - one set of values, o
 
 
 async def plans(
-    database: Database, tenant: UUID, ask: Callable[[TenantSession], Awaitable[object]]
+    database: Database, tenant: UUID, ask: Callable[[TenantSession], Awaitable[object]], *, without: str = "seqscan"
 ) -> list[dict[str, Any]]:
-    """The plans of the statements that `ask` sends, as tl_app gets them."""
+    """The plans of the statements that `ask` sends, as tl_app gets them, of those that do `without` such a node too."""
     with recorded() as statements:
         async with database.tenant(tenant) as session:
             await ask(session)
     async with database.hot(tenant) as connection, connection.transaction():
         await connection.execute(WITHOUT_SCANS)
+        await connection.execute(f"SET LOCAL enable_{without} = off")
         return [
             json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values))[0]["Plan"]
             for statement, parameters in statements
