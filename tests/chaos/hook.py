@@ -28,6 +28,8 @@ class Hook:
                 pass
 
         class Server(ThreadingHTTPServer):
+            request_queue_size = 128  # or callers at once wait for their connection until they give up
+
             def handle_error(self, request: object, client_address: object) -> None:
                 """Whoever called was killed."""
 

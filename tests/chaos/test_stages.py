@@ -41,7 +41,10 @@ def test_each_deal_moves_once_and_each_action_is_done_once(
         say(f"all moved on after {time.monotonic() - began:.1f} s")
         # Their leases run out: whoever had taken them is dead, or done.
         deployment.fetch("UPDATE outgoing_call SET next_at = now() WHERE tenant_id = $1", shop.tenant_id)
-        deployment.wait_for("every call is made", lambda: _count(shop, _CALLS_LEFT) == 0, seconds=120)
+        try:
+            deployment.wait_for("every call is made", lambda: _count(shop, _CALLS_LEFT) == 0, seconds=120)
+        finally:
+            say(f"calls that are left: {deployment.fetch(_LEFT, shop.tenant_id)}")
     _assert_moved_once(shop, stages, deals)
     _assert_done_once(shop, deals)
     calls = {str(row["id"]) for row in deployment.fetch(_CALLS, shop.tenant_id)}
@@ -149,6 +152,10 @@ _MOVES: Final = "SELECT count(*) FROM activity WHERE tenant_id = $1 AND type = '
 _TASKS: Final = "SELECT count(*) FROM task WHERE tenant_id = $1 AND title = 'Call'"
 _ARRIVED: Final = "SELECT count(*) FROM task WHERE tenant_id = $1 AND title = 'Arrived'"
 _CALLS: Final = "SELECT id FROM outgoing_call WHERE tenant_id = $1"
+_LEFT: Final = """
+    SELECT status, attempts, next_at - now() AS due_in, answer FROM outgoing_call
+    WHERE tenant_id = $1 AND status <> 'delivered' LIMIT 5
+"""
 _CALLS_LEFT: Final = "SELECT count(*) FROM outgoing_call WHERE tenant_id = $1 AND status <> 'delivered'"
 _STAYS: Final = """
     SELECT d.id, d.version, d.stage_id, d.created_at, d.stage_entered_at,
