@@ -29,7 +29,7 @@ dev: .venv/synced  ## Postgres, Temporal with its UI, api and worker, until Ctrl
 
 test: .venv/synced  ## every test but the chaos ones, on real servers
 	$(BIN)/python -m stack.prepare
-	$(BIN)/pytest -n $(JOBS) --dist worksteal
+	$(BIN)/pytest -n $(JOBS)
 
 check: lint  ## lint, then: models match migrations both ways, recorded histories replay
 	$(BIN)/python -m stack.schema_check
