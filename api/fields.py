@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from core import currency
+from core.errors import InvalidError
 
 
 class Strict(BaseModel):
@@ -40,13 +41,16 @@ class Money(Strict):
     """Decimal text, such as `"12.50"`."""
     currency: CurrencyCode
 
-    def minor(self) -> int:
-        """Return the amount in the smallest unit.
+    def minor(self, field: str) -> int:
+        """Return the amount in the smallest unit; `field` is what names the money in the request.
 
         Raises:
-            ValueError: it is finer than the currency's smallest unit.
+            InvalidError: it is finer than the currency's smallest unit.
         """
-        return currency.to_minor(self.amount, self.currency)
+        try:
+            return currency.to_minor(self.amount, self.currency)
+        except ValueError as problem:
+            raise InvalidError.of(f"{field}.amount", str(problem)) from problem
 
     @classmethod
     def of(cls, minor: int, code: str) -> Self:

@@ -154,11 +154,11 @@ class CampaignFields(Strict):
         if given:
             columns["currency"] = given[0][1].currency
         if "budget" in self.model_fields_set:
-            columns["budget_minor"] = None if self.budget is None else _minor("budget", self.budget)
+            columns["budget_minor"] = None if self.budget is None else self.budget.minor("budget")
         if "cost" in self.model_fields_set:
             fixed = self.cost.fixed if self.cost else None
             each = self.cost.per_message if self.cost else None
-            columns["fixed_cost_minor"] = 0 if fixed is None else _minor("cost.fixed", fixed)
+            columns["fixed_cost_minor"] = 0 if fixed is None else fixed.minor("cost.fixed")
             columns["message_cost_micros"] = 0 if each is None else _micros(each)
         return columns
 
@@ -378,13 +378,6 @@ class CampaignOut(Strict):
             cost=cost,
             run=run,
         )
-
-
-def _minor(field: str, money: Money) -> int:
-    try:
-        return money.minor()
-    except ValueError as error:
-        raise InvalidError.of(f"{field}.amount", str(error)) from error
 
 
 def _micros(money: Money) -> int:

@@ -76,21 +76,13 @@ class CheckoutIn(Strict):
         names = {"email", "person_id", "shipping_method", "shipping_address", "billing_address"}
         return Wanted(
             version=self.version,
-            total=self._total(),
+            total=None if self.total is None else (self.total.minor("total"), self.total.currency),
             fields={name: getattr(self, name) for name in names & self.model_fields_set},
             method=None if self.payment is None else self.payment.method,
             on_account=self.on_account,
             purchase_order=self.purchase_order,
             note=self.note,
         )
-
-    def _total(self) -> tuple[int, str] | None:
-        if self.total is None:
-            return None
-        try:
-            return self.total.minor(), self.total.currency
-        except ValueError as problem:
-            raise InvalidError.of("total.amount", str(problem)) from problem
 
 
 class PendingOut(Strict):

@@ -112,10 +112,8 @@ class DealFields(Strict):
                 name=product.name,
                 sku=product.sku,
                 quantity=product.quantity,
-                unit_minor=minor(product.unit_price, f"products.{number}.unit_price"),
-                discount_minor=0
-                if product.discount is None
-                else minor(product.discount, f"products.{number}.discount"),
+                unit_minor=product.unit_price.minor(f"products.{number}.unit_price"),
+                discount_minor=0 if product.discount is None else product.discount.minor(f"products.{number}.discount"),
                 recurring=product.recurring,
             )
             for number, product in enumerate(self.products or ())
@@ -127,7 +125,7 @@ class DealFields(Strict):
             return None
         amount = self.recurring.amount
         return NewRecurring(
-            minor=None if amount is None else minor(amount, "recurring.amount"),
+            minor=None if amount is None else amount.minor("recurring.amount"),
             interval=self.recurring.interval,
             term_months=self.recurring.term_months,
         )
@@ -173,7 +171,7 @@ class DealIn(DealFields):
             **{name: getattr(self, name) for name in plain},
             person_id=self.primary_person_id,
             currency=self.code(),
-            amount_minor=None if self.amount is None else minor(self.amount, "amount"),
+            amount_minor=None if self.amount is None else self.amount.minor("amount"),
             recurring=self.again(),
             competitors=self.rivals(),
             lines=self.lines(),
@@ -209,7 +207,7 @@ class DealPatch(DealFields):
         if code is not None:
             fields["currency"] = code
         if "amount" in given:
-            fields["amount_minor"] = None if self.amount is None else minor(self.amount, "amount")
+            fields["amount_minor"] = None if self.amount is None else self.amount.minor("amount")
         if "recurring" in given:
             fields["recurring"] = self.again()
         if "competitors" in given:
@@ -267,15 +265,3 @@ class BulkMoveIn(Strict):
     lost_reason: str | None = None
     versions: dict[UUID, StrictInt] | None = None
     """By the deal's id: it is refused where it is in another version by now."""
-
-
-def minor(money: Money, path: str) -> int:
-    """Return an amount in the smallest unit.
-
-    Raises:
-        InvalidError: it is finer than that.
-    """
-    try:
-        return money.minor()
-    except ValueError as problem:
-        raise InvalidError.of(f"{path}.amount", str(problem)) from problem

@@ -163,10 +163,7 @@ async def delete(discount_id: UUID, session: SessionDep, actor: ActorDep) -> Non
 
 
 def _minor(money: Money, field: str, *, least: int) -> int:
-    try:
-        minor = money.minor()
-    except ValueError as problem:
-        raise InvalidError.of(f"{field}.amount", str(problem)) from problem
+    minor = money.minor(field)
     if not least <= minor <= MAX_MINOR:
         raise InvalidError.of(f"{field}.amount", "must be more than zero" if least else "must not be below zero")
     return minor

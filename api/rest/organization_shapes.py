@@ -7,20 +7,12 @@ from uuid import UUID
 from pydantic import Field, JsonValue, StrictBool
 
 from api.fields import CurrencyCode, Money, Strict
-from core.errors import InvalidError
 from models import Organization, OrganizationEntry
 from services.identity import organization_ledger, organization_people, organization_tree
 from services.identity.organization_change import OrganizationChange
 
 Kind = Literal["customer", "vendor", "partner"]
 EntryKind = Literal["charge", "payment", "credit", "adjustment"]
-
-
-def _minor(money: Money, field: str) -> int:
-    try:
-        return money.minor()
-    except ValueError as problem:
-        raise InvalidError.of(f"{field}.amount", str(problem)) from problem
 
 
 class OrganizationIn(Strict):
@@ -63,7 +55,7 @@ class OrganizationIn(Strict):
                 for name, value in given.items()
                 if value is not None or (nulls and not name.startswith("is_"))
             },
-            credit_limit=None if limit is None else (_minor(limit, "credit_limit"), limit.currency),
+            credit_limit=None if limit is None else (limit.minor("credit_limit"), limit.currency),
             limits=limit is not None or (nulls and "credit_limit" in self.model_fields_set),
             attributes=self.attributes or {},
         )
@@ -231,7 +223,7 @@ class EntryIn(Strict):
         """Return it as the service takes it."""
         return organization_ledger.NewEntry(
             kind=self.kind,
-            amount_minor=_minor(self.amount, "amount"),
+            amount_minor=self.amount.minor("amount"),
             currency=self.amount.currency,
             reference=self.reference,
             note=self.note,

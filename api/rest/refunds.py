@@ -51,10 +51,7 @@ class RefundIn(Strict):
             return None
         if self.amount.currency != order.currency:
             raise InvalidError.of("amount.currency", f"must be the order's currency, {order.currency}")
-        try:
-            return self.amount.minor()
-        except ValueError as error:
-            raise InvalidError.of("amount.amount", str(error)) from error
+        return self.amount.minor("amount")
 
 
 class PiecesOut(Strict):

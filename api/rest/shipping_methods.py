@@ -139,10 +139,7 @@ async def delete(method_id: UUID, session: SessionDep, actor: ActorDep) -> None:
 def _minor(money: Money, field: str, code: str) -> int:
     if money.currency != code:
         raise InvalidError.of(f"{field}.currency", f"must be {code}, as the method is in it")
-    try:
-        minor = money.minor()
-    except ValueError as problem:
-        raise InvalidError.of(f"{field}.amount", str(problem)) from problem
+    minor = money.minor(field)
     if minor < 0:
         raise InvalidError.of(f"{field}.amount", "must not be below zero")
     return minor
