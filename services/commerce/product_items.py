@@ -11,7 +11,8 @@ from core import currency
 from core.errors import FieldProblem, InvalidError
 from services.commerce.product_bulk import Given
 from services.commerce.product_fields import NewPrice, ProductChange, VariantChange
-from services.identity.import_mapping import GUARDED, json_value
+from services.identity.import_cells import Cells
+from services.identity.import_mapping import json_value
 
 JSON: Final = ":json"
 """Behind a target's name: its cells hold JSON."""
@@ -139,25 +140,7 @@ class Columns:
         Raises:
             InvalidError: a column is not there, or its target means nothing.
         """
-        problems = [
-            FieldProblem(f"mapping.{name}", "is not a column of the file") for name in mapping if name not in columns
-        ]
-        self._plan: list[tuple[int, Put]] = []
-        taken: dict[str, str] = {}
-        for index, name in enumerate(columns):
-            target = mapping.get(name)
-            if target is None:
-                continue
-            put = putter(target)
-            if put is None:
-                problems.append(FieldProblem(f"mapping.{name}", f"{target} is nothing that a product has"))
-                continue
-            if target in taken:
-                problems.append(FieldProblem(f"mapping.{name}", f"is {target}, as is the column {taken[target]}"))
-            taken[target] = name
-            self._plan.append((index, put))
-        if problems:
-            raise InvalidError(f"{problems[0].field}: {problems[0].reason}", errors=problems)
+        self._cells: Cells[Put] = Cells(columns, mapping, _setter)
 
     def row(self, line: int, cells: Sequence[str]) -> Row:
         """Return what the row says; an empty cell says nothing.
@@ -166,10 +149,8 @@ class Columns:
             InvalidError: naming the target whose cell is not acceptable.
         """
         item: dict[str, Any] = {}
-        for index, put in self._plan:
-            text = cells[index].strip()
-            if text:
-                put(item, text[1:] if text[0] == "'" and text[1:2] in GUARDED else text)
+        for put, text in self._cells.of(cells):
+            put(item, text)
         variant: dict[str, Any] | None = item.pop("variant", None)
         if variant is not None:
             if "prices" in variant:
@@ -199,6 +180,13 @@ def putter(target: str) -> Put | None:
         name = "amount" if first == "price" else "compare_at"
         return lambda item, text: _of(item).setdefault("prices", {}).setdefault(rest, {}).update({name: text})
     return _variant_putter(plain, target, as_json)
+
+
+def _setter(target: str) -> tuple[str, Put]:
+    put = putter(target)
+    if put is None:
+        raise InvalidError.of("mapping", f"{target} is nothing that a product has")
+    return target, put
 
 
 def _variant_putter(plain: str, target: str, as_json: str | None) -> Put | None:

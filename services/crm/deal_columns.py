@@ -14,9 +14,10 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from core import currency
-from core.errors import FieldProblem, InvalidError
+from core.errors import InvalidError
 from services.identity import attributes, normalize
-from services.identity.import_mapping import GUARDED, json_value
+from services.identity.import_cells import Cells
+from services.identity.import_mapping import json_value
 
 ID: Final = "id"
 JSON: Final = ":json"
@@ -101,26 +102,7 @@ class Columns:
         Raises:
             InvalidError: a column is not there, or its target means nothing.
         """
-        problems = [
-            FieldProblem(f"mapping.{name}", "is not a column of the file") for name in mapping if name not in columns
-        ]
-        self._plan: list[tuple[int, Setter]] = []
-        taken: dict[str, str] = {}
-        for index, name in enumerate(columns):
-            target = mapping.get(name)
-            if target is None:
-                continue
-            try:
-                put = setter(target)
-            except InvalidError as error:
-                problems.append(FieldProblem(f"mapping.{name}", error.errors[0].reason))
-                continue
-            if target in taken:
-                problems.append(FieldProblem(f"mapping.{name}", f"is {target}, as is the column {taken[target]}"))
-            taken[target] = name
-            self._plan.append((index, put))
-        if problems:
-            raise InvalidError(f"{problems[0].field}: {problems[0].reason}", errors=problems)
+        self._cells: Cells[Setter] = Cells(columns, mapping, lambda target: (target, setter(target)))
 
     def row(self, line: int, cells: Sequence[str]) -> DealRow:
         """Return what the row says; an empty cell says nothing.
@@ -129,12 +111,8 @@ class Columns:
             InvalidError: naming the target whose cell is not acceptable.
         """
         row = DealRow(line)
-        for index, put in self._plan:
-            text = cells[index].strip()
-            if text:
-                if text[0] == "'" and text[1:2] in GUARDED:
-                    text = text[1:]
-                put(row, text)
+        for put, text in self._cells.of(cells):
+            put(row, text)
         return row.complete()
 
 

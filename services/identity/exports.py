@@ -16,8 +16,8 @@ from models import AttributeDefinition, Consent, ImportReject, PeopleImport
 from models.identity import ROLES
 from services.identity import directory, imports
 from services.identity.directory import Filter, Shown
+from services.identity.import_cells import GUARDED
 from services.identity.import_files import Detected
-from services.identity.import_mapping import GUARDED
 from services.identity.import_presets import REJECTED
 from services.identity.import_upload import Begin
 

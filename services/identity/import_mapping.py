@@ -10,10 +10,11 @@ from typing import Any, Final, cast
 
 from pydantic import JsonValue
 
-from core.errors import FieldProblem, InvalidError
+from core.errors import InvalidError
 from services.events.incoming import IncomingEvent
 from services.identity import attributes, normalize
 from services.identity.consent import Choice
+from services.identity.import_cells import Cells
 from services.identity.resolve import PRIMARY_KINDS, Identifier
 
 FIELDS: Final[Mapping[str, Callable[[str, str], str | None]]] = {
@@ -36,9 +37,6 @@ NO: Final = frozenset(
     | {"blocklisted", "cleaned"}
 )
 UNDECIDED: Final = frozenset({"pending", "unconfirmed", "unknown", "-"})
-
-GUARDED: Final = ("=", "+", "-", "@", "\t", "\r", "'")
-"""A cell that begins with one of these gets an apostrophe before it in an export, and loses it here."""
 
 _CHOICE: Final = re.compile(r"(?:consent|opted_out)\.(email|sms|push|social)\.([a-z0-9][a-z0-9_\-]{0,62})", re.ASCII)
 _PREFIXED: Final = re.compile(r"external_id:([a-z0-9_\-]{1,40})", re.ASCII)
@@ -109,21 +107,8 @@ class Columns:
         Raises:
             InvalidError: the mapping names a column that is not there, or a target that means nothing.
         """
-        problems = [
-            FieldProblem(f"mapping.{name}", "is not a column of the file") for name in mapping if name not in columns
-        ]
         self._consent = {(choice.channel, choice.topic): choice for choice in consent}
-        self._plan: list[tuple[int, Setter]] = []
-        for index, name in enumerate(columns):
-            target = mapping.get(name)
-            if target is None:
-                continue
-            try:
-                self._plan.append((index, setter(target, types or {})))
-            except InvalidError as error:
-                problems.append(FieldProblem(f"mapping.{name}", error.errors[0].reason))
-        if problems:
-            raise InvalidError(f"{problems[0].field}: {problems[0].reason}", errors=problems)
+        self._cells: Cells[Setter] = Cells(columns, mapping, lambda target: (None, setter(target, types or {})))
 
     def change(self, line: int, cells: Sequence[str]) -> Change:
         """Return what the row says; an empty cell says nothing.
@@ -134,12 +119,8 @@ class Columns:
         change = Change(line)
         if self._consent:
             change.consent = dict(self._consent)
-        for index, put in self._plan:
-            text = cells[index].strip()
-            if text:
-                if text[0] == "'" and text[1:2] in GUARDED:
-                    text = text[1:]
-                put(change, text)
+        for put, text in self._cells.of(cells):
+            put(change, text)
         change.complete()
         return change
 

@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from core.errors import FieldProblem, InvalidError
-from services.identity.import_mapping import GUARDED, json_value
+from services.identity.import_cells import Cells
+from services.identity.import_mapping import json_value
 from services.identity.import_presets import REJECTED
 from services.objects.schemas import Schema, name_problem
 from services.objects.shapes import kinds_of
@@ -67,33 +68,13 @@ class Columns:
             InvalidError: a column is not there, or its target is no property of such records.
         """
         problems = [
-            FieldProblem(f"mapping.{name}", "is not a column of the file") for name in mapping if name not in columns
-        ]
-        problems += [
             FieldProblem(f"options.associate.{number}.column", "is not a column of the file")
             for number, name in enumerate(linked)
             if name not in columns
         ]
-        self._plan: list[tuple[int, Setter]] = []
-        taken: dict[str, str] = {}
-        for index, name in enumerate(columns):
-            target = mapping.get(name)
-            if target is None:
-                continue
-            try:
-                key, put = setter(target, schema)
-            except InvalidError as error:
-                problems.append(FieldProblem(f"mapping.{name}", error.errors[0].reason))
-                continue
-            if key in taken:
-                problems.append(FieldProblem(f"mapping.{name}", f"is {key}, as is the column {taken[key]}"))
-            taken[key] = name
-            self._plan.append((index, put))
-        self._plan += [
-            (columns.index(name), partial(_put_link, number)) for number, name in enumerate(linked) if name in columns
-        ]
-        if problems:
-            raise InvalidError(f"{problems[0].field}: {problems[0].reason}", errors=problems)
+        self._cells: Cells[Setter] = Cells(columns, mapping, lambda target: setter(target, schema), problems)
+        for number, name in enumerate(linked):
+            self._cells.add(columns.index(name), partial(_put_link, number))
 
     def row(self, line: int, cells: Sequence[str]) -> RecordRow:
         """Return what the row says; an empty cell says nothing.
@@ -102,12 +83,8 @@ class Columns:
             InvalidError: naming the property whose cell is not acceptable.
         """
         row = RecordRow(line)
-        for index, put in self._plan:
-            text = cells[index].strip()
-            if text:
-                if text[0] == "'" and text[1:2] in GUARDED:
-                    text = text[1:]
-                put(row, text)
+        for put, text in self._cells.of(cells):
+            put(row, text)
         return row.complete()
 
 
