@@ -121,9 +121,9 @@ async def test_what_happens_offline_arrives_later_even_from_another_page(
     for number in range(3):
         await page.evaluate("n => throughline.track('cart.filled', {n})", number)
     await page.evaluate("throughline.identify({email: 'ann@shop.example'})")
-    await page.close()
     assert await shop.events("cart.filled") == []
-    await visitor.set_offline(False)  # from here a request begun by the page that was closed may still go out
+    await page.close()  # ends the page's being offline too: what it tells while it is left may go out from here
+    await visitor.set_offline(False)
     await open_page(await visitor.new_page(), f"{shop.url}/back")
     filled = await shop.seen("cart.filled", 3)
     assert sorted(item["n"] for item in filled) == [0, 1, 2]
