@@ -17,6 +17,7 @@ OWNER: Final = "owner"
 """Whoever owns the deal, or in a journey of people the person, when the node is reached."""
 
 NodeId = Key
+"""What a node is called in its graph, and in steps, statistics and dedupe keys."""
 
 
 def _storable(value: object) -> object:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
-from journeys.definition import ExitNode, JourneyDefinition, WaitForEventNode, WaitNode, successors
+from journeys.definition import JourneyDefinition
+from journeys.nodes import ExitNode, WaitForEventNode, WaitNode, successors
 
 MAX_LOOPS_TOLD: Final = 10
 

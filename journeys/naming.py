@@ -3,14 +3,9 @@
 from collections.abc import Iterator
 
 from journeys.conditions import Condition, segments_of
-from journeys.definition import (
-    BranchNode,
-    CronEntry,
-    EventEntry,
-    JourneyDefinition,
-    SegmentEntry,
-    WaitForEventNode,
-)
+from journeys.definition import JourneyDefinition
+from journeys.entries import CronEntry, EventEntry, SegmentEntry
+from journeys.nodes import BranchNode, WaitForEventNode
 
 
 def segments_named(definition: JourneyDefinition) -> frozenset[str]:

@@ -8,8 +8,9 @@ sorted order, is still descending). Without back edges a graph has no loop, so (
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from journeys.definition import ExitNode, JourneyDefinition, Node, WaitForEventNode, WaitNode, successors
+from journeys.definition import JourneyDefinition
 from journeys.durations import add, zone_named
+from journeys.nodes import ExitNode, Node, WaitForEventNode, WaitNode, successors
 from journeys.state import Phase
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from journeys.definition import ExitNode, WaitForEventNode
 from journeys.members import from_slots, slots
+from journeys.nodes import ExitNode, WaitForEventNode
 from journeys.plan import Plan
 from journeys.planner import step
 from journeys.state import ActivityResult, Done, Enrolled, Input, Run, State, TimerFired, WakeAt

@@ -24,24 +24,20 @@ from journeys.checking import (
 )
 from journeys.command_checks import NOTHING, Named, command_problems, heard_problem
 from journeys.conditions import Condition, FieldPath, is_step
-from journeys.definition import (
+from journeys.definition import JourneyDefinition
+from journeys.durations import zone_named
+from journeys.entries import CronEntry, DateEntry, EventEntry, SegmentEntry, entry_kind
+from journeys.graph import dead_ends, edges_of, loops_without_wait, reachable
+from journeys.nodes import (
     BranchNode,
-    CronEntry,
-    DateEntry,
-    EventEntry,
     ExitNode,
-    JourneyDefinition,
     Node,
-    SegmentEntry,
     SendNode,
     UpdatePersonNode,
     WaitForEventNode,
     WaitNode,
-    entry_kind,
     successors,
 )
-from journeys.durations import zone_named
-from journeys.graph import dead_ends, edges_of, loops_without_wait, reachable
 
 ENTRY_KINDS: Final = ("event", "api", "manual", "segment")
 """The ways in that the engine walks; the others can be drafted and not yet published."""

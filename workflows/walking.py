@@ -26,8 +26,9 @@ with workflow.unsafe.imports_passed_through():
         StepResult,
         Told,
     )
-    from journeys.definition import JourneyDefinition, domain_of
+    from journeys.definition import JourneyDefinition
     from journeys.members import decode, encode, everyone
+    from journeys.nodes import domain_of
     from journeys.plan import Plan
     from journeys.planner import step
     from journeys.state import (

@@ -36,8 +36,9 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.ids import new_id, new_ids
 from core.wake import COHORT_CHANNEL
-from journeys.definition import Again, Enterable, WaitForEventNode
+from journeys.entries import Again, Enterable
 from journeys.evaluate import dig, key_text
+from journeys.nodes import WaitForEventNode
 from models import Cohort, Deal, Journey
 from services.identity import aliases
 from services.journeys.entering import arrival, waiters_for

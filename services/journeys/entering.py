@@ -8,8 +8,8 @@ from sqlalchemy import FromClause, Insert, Table, Text, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import ColumnElement
 
-from journeys.definition import ExitNode, WaitForEventNode, WaitNode
 from journeys.evaluate import MAX_KEY_LENGTH
+from journeys.nodes import ExitNode, WaitForEventNode, WaitNode
 from models import Waiter
 from services.journeys.versions import LoadedVersion
 

@@ -15,7 +15,8 @@ from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from journeys.checking import Problem
-from journeys.definition import EventEntry, JourneyDefinition, SegmentEntry
+from journeys.definition import JourneyDefinition
+from journeys.entries import EventEntry, SegmentEntry
 from journeys.validation import InvalidDefinition, parse, validate
 from models import Journey, JourneyListener, JourneyVersion, Template, TemplateVersion
 from services.journeys import endings, named, vocabulary

@@ -30,7 +30,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from core.database import TenantSession
 from journeys import members as member_sets
-from journeys.definition import successors
+from journeys.nodes import successors
 from models import EnrollmentStep
 from services.journeys.entering import WAITER, Arrival, arrival, waiters_for
 from services.journeys.members import ENROLLMENT, CohortMembers, movable

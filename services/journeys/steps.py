@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from core.actor import Actor
 from core.database import TenantSession
 from journeys import members as member_sets
-from journeys.definition import BranchNode, UpdatePersonNode, WaitNode
 from journeys.durations import zone_named
+from journeys.nodes import BranchNode, UpdatePersonNode, WaitNode
 from journeys.state import RunKind
 from models import Tenant
 from services.identity import bulk

@@ -19,9 +19,11 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from contracts.events import DEAL_DELETED
 from core.database import TenantSession
 from journeys.conditions import Condition
-from journeys.definition import EventEntry, ExitRule, Goal, JourneyDefinition, SegmentEntry, WaitForEventNode
+from journeys.definition import ExitRule, Goal, JourneyDefinition
 from journeys.durations import add
+from journeys.entries import EventEntry, SegmentEntry
 from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, property_values
+from journeys.nodes import WaitForEventNode
 from models import Person
 from services.events.bus import Consumer, EventRow
 from services.journeys import endings, enrollments, listening, versions

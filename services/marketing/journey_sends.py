@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Select, String, Uuid, cast, func, null, select
 
 from core.database import TenantSession
-from journeys.definition import SendNode
+from journeys.nodes import SendNode
 from services.journeys import steps
 from services.journeys.actions import COMMON
 from services.journeys.members import ENROLLMENT, CohortMembers

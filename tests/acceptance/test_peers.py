@@ -16,7 +16,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.people_import import ImportActivities
 from contracts.people_import import ImportRef
 from core.database import TenantSession
-from journeys.definition import Again
+from journeys.entries import Again
 from models import Enrollment, Person
 from services.events.publish import NewEvent, publish
 from services.identity import import_run

@@ -21,7 +21,8 @@ from core.database import Database
 from core.settings import Settings
 from journeys.checking import Vocabulary
 from journeys.conditions import RootCondition
-from journeys.definition import EventEntry, JourneyDefinition
+from journeys.definition import JourneyDefinition
+from journeys.entries import EventEntry
 from journeys.validation import parse, validate
 from services.identity.field_types import PERSON_FIELDS
 from services.tenancy import api_keys, tenants

@@ -16,7 +16,7 @@ from core.actor import CLI
 from core.database import Database, TenantSession, driver_url
 from core.ids import new_id
 from journeys import members as member_sets
-from journeys.definition import Again
+from journeys.entries import Again
 from journeys.state import RunKind
 from models import (
     Campaign,

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from jsonschema.protocols import Validator
 
 from journeys.checking import Problem
-from journeys.definition import ApiEntry, JourneyDefinition, WaitNode, json_schema, successors
+from journeys.definition import JourneyDefinition, json_schema
 from journeys.durations import zone_named
+from journeys.entries import ApiEntry
+from journeys.nodes import WaitNode, successors
 from journeys.validation import InvalidDefinition, parse
 from tests.journeys.examples import ABANDONED_CART
 from tests.journeys.strategies import definitions, json_values

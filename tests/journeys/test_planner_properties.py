@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pydantic import TypeAdapter
 
-from journeys.definition import ExitNode
 from journeys.members import everyone, from_slots, slots
+from journeys.nodes import ExitNode
 from journeys.plan import Plan
 from journeys.planner import step
 from journeys.simulator import ModelWorld, StepKey, simulate

@@ -10,7 +10,7 @@ from sqlalchemy import text, update
 
 from core.actor import CLI
 from core.ids import new_id
-from journeys.definition import Again, ApiEntry, EventEntry
+from journeys.entries import Again, ApiEntry, EventEntry
 from models import Enrollment
 from services.identity import merging
 from services.journeys import enrollments, journeys

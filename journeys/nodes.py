@@ -1,0 +1,139 @@
+"""The nodes of a journey: its steps, and where each outcome of one leads."""
+
+from datetime import datetime
+from typing import Annotated, Final, Literal, TypeAlias
+from zoneinfo import ZoneInfo
+
+from pydantic import Discriminator, Field, field_validator, model_validator
+
+from journeys.command_nodes import SALES, CommandNode, Json, NodeId
+from journeys.conditions import EventType, Key, RootCondition, Strict
+from journeys.durations import DurationText, TimeOfDay, add, next_time_of_day, zone_named
+from journeys.matching import Match
+
+MAX_BRANCHES: Final = 50
+
+
+class WaitNode(Strict):
+    """Wait for a time, until a time of day, or first the one and then until the other."""
+
+    type: Literal["wait"]
+    duration: Annotated[DurationText | None, Field(alias="for")] = None
+    until_time: TimeOfDay | None = None
+    zone: Annotated[str | None, Field(examples=["person", "tenant", "Europe/Berlin"])] = None
+    """Whose wall clock `until_time` and the days of `for` mean; `person` where `until_time` is given, else UTC."""
+    next: NodeId
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str | None) -> str | None:
+        if zone not in {None, "person", "tenant"}:
+            zone_named(zone or "")
+        return zone
+
+    @model_validator(mode="after")
+    def _waits(self) -> "WaitNode":
+        if self.duration is None and self.until_time is None:
+            raise ValueError("a wait needs `for`, `until_time` or both")
+        if self.zone is not None and self.until_time is None:
+            raise ValueError("`zone` needs `until_time`")
+        return self
+
+    @property
+    def clock_of(self) -> str:
+        """Return `person`, `tenant` or the name of the zone whose clock counts."""
+        return self.zone or ("person" if self.until_time else "UTC")
+
+    def due(self, at: datetime, zone: ZoneInfo) -> datetime:
+        """Return the UTC instant until which one who arrives at `at` waits, by the clock of `zone`."""
+        if self.duration is not None:
+            at = add(at, self.duration, zone)
+        if self.until_time is not None:
+            # Without a duration an arrival on the dot waits a day: a loop over this node must take time.
+            at = next_time_of_day(at, self.until_time, zone, inclusive=self.duration is not None)
+        return at
+
+
+class WaitForEventNode(Strict):
+    """Wait until an event of the subject arrives, or the time is over."""
+
+    type: Literal["wait_for_event"]
+    event: EventType
+    match: Match
+    where: RootCondition | None = None
+    timeout: DurationText
+    matched: NodeId
+    timed_out: NodeId
+
+
+class Branch(Strict):
+    """One way out of a branch node."""
+
+    when: RootCondition
+    next: NodeId
+
+
+class BranchNode(Strict):
+    """Go the way of the first condition that holds on arrival, or `otherwise`."""
+
+    type: Literal["branch"]
+    branches: Annotated[tuple[Branch, ...], Field(min_length=1, max_length=MAX_BRANCHES)]
+    otherwise: NodeId
+
+
+class SendNode(Strict):
+    """Send one message."""
+
+    type: Literal["send"]
+    channel: Literal["email", "sms", "push"]
+    template: Key
+    next: NodeId
+
+
+class UpdatePersonNode(Strict):
+    """Set fields of the person; `null` removes an attribute."""
+
+    type: Literal["update_person"]
+    set: Annotated[dict[str, Json], Field(min_length=1, max_length=100)]
+    next: NodeId
+
+
+class ExitNode(Strict):
+    """Leave the journey."""
+
+    type: Literal["exit"]
+    reason: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+Node: TypeAlias = Annotated[
+    WaitNode | WaitForEventNode | BranchNode | SendNode | UpdatePersonNode | CommandNode | ExitNode,
+    Discriminator("type"),
+]
+"""One step of a journey."""
+
+
+def successors(node: Node) -> dict[str, str]:
+    """Return where each outcome of a node leads; an exit has none.
+
+    The outcomes: `elapsed` of a wait; `matched` and `timed_out` of a wait for an event; `branch_0` to `branch_N` and
+    `otherwise` of a branch; `done` of all that act.
+    """
+    match node:
+        case WaitNode():
+            return {"elapsed": node.next}
+        case WaitForEventNode():
+            return {"matched": node.matched, "timed_out": node.timed_out}
+        case BranchNode():
+            ways = {f"branch_{index}": branch.next for index, branch in enumerate(node.branches)}
+            return {**ways, "otherwise": node.otherwise}
+        case ExitNode():
+            return {}
+        case _:
+            return {"done": node.next}
+
+
+def domain_of(node: Node) -> Literal["marketing", "crm"] | None:
+    """Return whose worker does what the node does; None where any that walks the journey can."""
+    if isinstance(node, SendNode):
+        return "marketing"
+    return "crm" if isinstance(node, SALES) else None
