@@ -207,6 +207,9 @@ class Enrollment(TenantRow):
     paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     entered_at: Mapped[datetime] = mapped_column(server_default=func.now())
     node_entered_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    wake_at: Mapped[datetime | None]
+    """Until when the member waits at its node as planned, to the clocks' difference; None where no time is planned.
+    Never indexed: nearly every move changes it. A passage that ends in mid-wait keeps it."""
     ended_at: Mapped[datetime | None]
     reason: Mapped[str | None]
     """Why it ended: the exit node's reason, `goal`, `exit_when`, `cancelled`, or what the API gave."""

@@ -32,6 +32,8 @@ class Enrollment(Strict):
     entry_key: str
     entered_at: datetime
     node_entered_at: datetime
+    wake_at: datetime | None
+    """Until when they wait there, where that is known."""
     ended_at: datetime | None
     reason: str | None
     problem: dict[str, Any] | None

@@ -6,7 +6,7 @@ Cohort and enrollments are committed first; the workflow is started after, from 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -44,6 +44,7 @@ from services.identity import aliases
 from services.journeys.entering import arrival, waiters_for
 from services.journeys.members import ENROLLMENT
 from services.journeys.versions import LoadedVersion
+from services.journeys.waking import wake_at
 from services.shared import activity
 
 DEAL: Table = Deal.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
@@ -276,6 +277,7 @@ async def _insert(
         "entries": [dict(candidate.entry) for candidate in entering],
         "events": [candidate.event_id for candidate in entering],
         "positions": [candidate.position for candidate in entering],
+        "wake": await wake_at(session, version, version.plan.start, datetime.now(UTC)),
     }
     # A gap in the slots, where somebody entered at the same moment elsewhere, reads as a member who is gone.
     ids: list[UUID] = list((await session.scalars(statement, parameters)).all())
@@ -333,6 +335,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, mode: str) -> Select[*tu
         "entry_position": given.c.position,
         "status": literal(start.status),
         "node": literal(start.node),
+        "wake_at": bindparam("wake", type_=ENROLLMENT.c.wake_at.type),
         "ended_at": func.now() if start.ends else literal(None, ENROLLMENT.c.ended_at.type),
         "reason": literal(start.reason, Text),
     }

@@ -6,6 +6,7 @@ passage and may move are moved, so a repeat after a crash moves nobody twice.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +36,7 @@ from models import EnrollmentStep
 from services.journeys.entering import WAITER, Arrival, arrival, waiters_for
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
 from services.journeys.versions import LoadedVersion
+from services.journeys.waking import wake_at
 
 STEP: Table = EnrollmentStep.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 
@@ -100,8 +102,18 @@ async def move(
         ("move", leaving.node, leaving.visit, leaving.how, members.whole),
         lambda: _statement(session.tenant_id, version, leaving),
     )
-    rows = (await session.execute(statement, {**members.parameters(), "attempt": attempt})).all()
+    wakes = await _wakes(session, version, leaving)
+    rows = (await session.execute(statement, {**members.parameters(), "attempt": attempt, "wakes": wakes})).all()
     return {row.outcome: member_sets.from_slots(row.slots) for row in rows}
+
+
+async def _wakes(session: TenantSession, version: LoadedVersion, leaving: Leaving) -> list[datetime | None]:
+    """Return, in the order of the outcomes, until when who arrives there by one waits now."""
+    now = datetime.now(UTC)
+    return [
+        await wake_at(session, version, target, now)
+        for target in successors(version.definition.nodes[leaving.node]).values()
+    ]
 
 
 def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Select[*tuple[Any, ...]]:
@@ -118,6 +130,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
             bindparam(None, [arrived.visit for _, arrived in ways], type_=ARRAY(Integer)),
             bindparam(None, [arrived.status for _, arrived in ways], type_=ARRAY(Text)),
             bindparam(None, [arrived.reason for _, arrived in ways], type_=ARRAY(Text)),
+            bindparam("wakes", type_=ARRAY(ENROLLMENT.c.wake_at.type)),
         )
         .table_valued(
             column("outcome", Text),
@@ -125,6 +138,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
             column("visit", Integer),
             column("status", Text),
             column("reason", Text),
+            column("wake_at", ENROLLMENT.c.wake_at.type),
         )
         .render_derived(name="target")
     )
@@ -142,6 +156,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
             status=target.c.status,
             reason=target.c.reason,
             node_entered_at=func.now(),
+            wake_at=target.c.wake_at,
             ended_at=case((target.c.status == "completed", func.now()), else_=null()),
         )
         .returning(

@@ -28,6 +28,7 @@ from services.journeys.members import ENROLLMENT, CohortMembers, movable
 from services.journeys.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
 from services.journeys.subjects import surroundings
 from services.journeys.versions import LoadedVersion
+from services.journeys.waking import planned
 from services.shared.conditions_sql import compile_condition
 
 PERMANENT = ("22", "23", "P0")
@@ -86,6 +87,8 @@ async def run(session: TenantSession, step: Step, members: CohortMembers, *, iso
     Members whose data the store refuses are parked, and the others go on; without `isolating` the refusal is raised.
     """
     done = await (_isolated if isolating else _ACTIONS[step.kind])(session, step, members)
+    if done.waits:
+        await planned(session, step.passage, members, done.waits)
     rest = members.mask & ~done.answered()
     if rest:
         done.add(await _classified(session, step, members.only(rest)))
