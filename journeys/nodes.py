@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Discriminator, Field, field_validator, model_validator
 
+from journeys.arms import ARM, SplitNode
 from journeys.command_nodes import SALES, CommandNode, Json, NodeId
 from journeys.conditions import EventType, Key, RootCondition, Strict
 from journeys.durations import DurationText, TimeOfDay, add, next_time_of_day, zone_named
@@ -106,7 +107,7 @@ class ExitNode(Strict):
 
 
 Node: TypeAlias = Annotated[
-    WaitNode | WaitForEventNode | BranchNode | SendNode | UpdatePersonNode | CommandNode | ExitNode,
+    WaitNode | WaitForEventNode | BranchNode | SplitNode | SendNode | UpdatePersonNode | CommandNode | ExitNode,
     Discriminator("type"),
 ]
 """One step of a journey."""
@@ -116,7 +117,7 @@ def successors(node: Node) -> dict[str, str]:
     """Return where each outcome of a node leads; an exit has none.
 
     The outcomes: `elapsed` of a wait; `matched` and `timed_out` of a wait for an event; `branch_0` to `branch_N` and
-    `otherwise` of a branch; `done` of all that act.
+    `otherwise` of a branch; `arm_KEY` of a split; `done` of all that act.
     """
     match node:
         case WaitNode():
@@ -126,6 +127,8 @@ def successors(node: Node) -> dict[str, str]:
         case BranchNode():
             ways = {f"branch_{index}": branch.next for index, branch in enumerate(node.branches)}
             return {**ways, "otherwise": node.otherwise}
+        case SplitNode():
+            return {f"{ARM}{arm.key}": arm.next for arm in node.arms}
         case ExitNode():
             return {}
         case _:

@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import JsonValue, ValidationError
 
+from journeys.arms import ARM, SplitNode
 from journeys.attributes import value_problem
 from journeys.checking import (
     Place,
@@ -182,6 +183,9 @@ def _outcome_place(node: Node, outcome: str) -> Place:
         case BranchNode():
             _, _, index = outcome.partition("branch_")
             return ("branches", int(index), "next") if index else (outcome,)
+        case SplitNode():
+            keys = [arm.key for arm in node.arms]
+            return ("arms", keys.index(outcome.removeprefix(ARM)), "next")
         case _:
             return ("next",)
 
@@ -202,7 +206,7 @@ def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Proble
                 reason = _update_problem(field, value, known)
                 if reason:
                     yield problem_at((*place, "set", field), reason)
-        case WaitNode() | WaitForEventNode() | ExitNode():
+        case WaitNode() | WaitForEventNode() | SplitNode() | ExitNode():
             pass
         case _:
             yield from command_problems(node, place, subject, known.words, known.named)

@@ -33,7 +33,20 @@ _COMMANDS: list[dict[str, Any]] = [
     {"type": "webhook", "url": "https://shop.example/hook"},
     {"type": "enroll", "journey": "other"},
 ]
-_TYPES = ["command", "send", "update_person", "branch", "wait", "wait", "wait_for_event", "wait_for_event", "exit"]
+_CHOSEN = ("branch_0", "branch_1", "branch_2", "otherwise", "arm_a0", "arm_a1", "arm_a2", "done")
+"""Ways out that are chosen; the last that a node has leads forward."""
+_TYPES = [
+    "command",
+    "send",
+    "update_person",
+    "branch",
+    "split",
+    "wait",
+    "wait",
+    "wait_for_event",
+    "wait_for_event",
+    "exit",
+]
 
 
 @st.composite
@@ -59,6 +72,15 @@ def plans(draw: st.DrawFn) -> Plan:
                 ways = draw(st.lists(anywhere, min_size=1, max_size=3))
                 branches = [{"when": _CONDITION, "next": way} for way in ways]
                 node = {"branches": branches, "otherwise": draw(forward), "type": "branch"}
+            case "split":
+                ways = [*draw(st.lists(anywhere, min_size=1, max_size=2)), draw(forward)]
+                shares = [10 * (index + 1) for index in range(len(ways) - 1)]
+                shares.append(100 - sum(shares))
+                arms = [
+                    {"key": f"a{index}", "share": share, "next": way}
+                    for index, (share, way) in enumerate(zip(shares, ways, strict=True))
+                ]
+                node = {"arms": arms, "type": "split"}
             case "wait":
                 node = {**draw(st.sampled_from(_WAITS)), "next": draw(forward), "type": "wait"}
             case "wait_for_event":
@@ -72,15 +94,17 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 def chance_world(plan: Plan, seed: int, *, failures: Mapping[tuple[int, str], int] | None = None) -> ModelWorld:
-    """A world that takes any way out of a branch on the first visits, and fails as often as `failures` says per (slot,
-    node)."""
+    """A world that takes any way out of a branch or split on the first visits, and fails as `failures` says.
+
+    That is how often, per (slot, node).
+    """
     left_to_fail = dict(failures or {})
 
     def choose(slot: int, node: str, visit: int, _now: datetime) -> str | None:
         if left_to_fail.get((slot, node), 0):
             left_to_fail[slot, node] -= 1
             return None
-        outcomes = [o for o in ("branch_0", "branch_1", "branch_2", "otherwise", "done") if plan.move(node, visit, o)]
+        outcomes = [outcome for outcome in _CHOSEN if plan.move(node, visit, outcome)]
         return outcomes[-1] if visit > LAST_FREE_VISIT else Random(f"{seed} {slot} {node} {visit}").choice(outcomes)
 
     def due(slot: int, _node: str, entered: datetime) -> datetime:

@@ -1,5 +1,6 @@
 """Random conditions, definitions and JSON, as the API would receive them."""
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -105,6 +106,7 @@ def nodes() -> st.SearchStrategy[dict[str, Any]]:
                 "otherwise": target,
             },
         ),
+        st.fixed_dictionaries({"type": st.just("split"), "arms": arms(target)}),
         st.fixed_dictionaries({"type": st.just("send"), "channel": st.just("email"), "template": KEYS, "next": target}),
         st.fixed_dictionaries(
             {"type": st.just("update_person"), "set": st.dictionaries(KEYS, json_values(), min_size=1), "next": target},
@@ -112,6 +114,18 @@ def nodes() -> st.SearchStrategy[dict[str, Any]]:
         st.fixed_dictionaries({"type": st.just("exit"), "reason": st.sampled_from(["finished", "gave up"])}),
         commands(target),
     )
+
+
+@st.composite
+def arms(draw: st.DrawFn, target: st.SearchStrategy[str]) -> list[dict[str, Any]]:
+    """Arms of a split, which have it all between them."""
+    cuts = sorted(draw(st.lists(st.integers(0, 100), min_size=1, max_size=3)))
+    shares = [end - start for start, end in itertools.pairwise([0, *cuts, 100])]
+    held = draw(st.none() | st.integers(0, len(shares) - 1))
+    return [
+        {"key": f"a{index}", "share": share, "next": draw(target), **({"holdout": True} if index == held else {})}
+        for index, share in enumerate(shares)
+    ]
 
 
 def commands(target: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
