@@ -191,13 +191,18 @@ RESERVED: Final = frozenset(
 """First words of types that report what the platform itself did: a client that wrote one could forge a consent."""
 
 
+def is_reserved(event_type: str) -> bool:
+    """Whether the platform alone writes events of this type: about what it, or a journey of its, did."""
+    return event_type.partition(".")[0] in RESERVED
+
+
 def problem_with_type(event_type: str) -> str | None:
     """Say why a client may not send an event of this type; None when it may."""
     if len(event_type) > TYPE_MAX_LENGTH:
         return f"must be at most {TYPE_MAX_LENGTH} characters"
     if TYPE_PATTERN.fullmatch(event_type) is None:
         return "must be words of a-z, 0-9 and _, each begun by a letter, joined by dots, as in order.placed"
-    first, _, _ = event_type.partition(".")
-    if first in RESERVED:
+    if is_reserved(event_type):
+        first, _, _ = event_type.partition(".")
         return f"types beginning with {first}. are written by the platform alone"
     return None

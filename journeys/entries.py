@@ -3,7 +3,7 @@
 from datetime import time
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from journeys.conditions import EventType, FieldPath, FieldPathText, Key, RootCondition, Strict
 from journeys.durations import DurationText, TimeOfDay
@@ -32,6 +32,26 @@ class Again(Strict):
     mode: Literal["never", "when_not_active", "always"] = "never"
     min_gap: DurationText | None = None
     """At least this long after the last entry."""
+    overlap: Literal["ignore", "restart", "parallel"] | None = None
+    """With `always`, what an entry does while a passage is still open: nothing, end that one, or begin beside it, which
+    is what it does unless told."""
+
+    @field_validator("overlap")
+    @classmethod
+    def _only_where_passages_may_overlap(cls, overlap: str | None, info: ValidationInfo) -> str | None:
+        if overlap is not None and info.data.get("mode") != "always":
+            raise ValueError("is for mode always: with the others nobody is inside twice")
+        return overlap
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether several passages of one subject, and key, may be open at once."""
+        return self.mode == "always" and self.overlap in {None, "parallel"}
+
+    @property
+    def restarting(self) -> bool:
+        """Whether an entry ends the passage that is open."""
+        return self.overlap == "restart"
 
 
 class Enterable(Strict):

@@ -32,6 +32,7 @@ from models.journeys import (
     EnrollmentStep,
     Journey,
     JourneyListener,
+    JourneyRefusal,
     JourneyVersion,
     Waiter,
 )
@@ -109,6 +110,7 @@ __all__ = [
     "Invitation",
     "Journey",
     "JourneyListener",
+    "JourneyRefusal",
     "JourneyVersion",
     "Message",
     "MessageClick",

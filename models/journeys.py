@@ -241,6 +241,43 @@ class EnrollmentStep(Base):
     """What the outcome rests on: the matched event, values seen by a branch, why a message was not sent."""
 
 
+class JourneyRefusal(Base):
+    """Whom a journey did not let in, and why: of each subject and reason the last time, and how often."""
+
+    __tablename__ = "journey_refusal"
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "subject_id", "journey_id", "reason"),
+        belongs_to("journey", "journey_id", ondelete="CASCADE"),
+        Index(None, "tenant_id", "journey_id", "reason"),
+        {
+            "postgresql_with": {"fillfactor": "70"},  # whoever is refused once is refused again: room for the update
+            "info": system("SELECT, DELETE")
+            | of_person(
+                OfPerson(
+                    column="subject_id",
+                    merge="move",
+                    doubles="EXISTS (SELECT FROM journey_refusal w WHERE w.tenant_id = :tenant"
+                    " AND w.subject_id = :winner AND w.journey_id = r.journey_id AND w.reason = r.reason)",
+                    erase="delete",
+                )
+            ),
+        },
+    )
+
+    tenant_id: Mapped[UUID]
+    subject_id: Mapped[UUID]
+    """A person or a deal, as the journey has it."""
+    journey_id: Mapped[UUID]
+    version_id: Mapped[UUID]
+    """The one that they would have entered."""
+    reason: Mapped[str]
+    """As `services.journeys.enrollments.enroll` counts them."""
+    event_id: Mapped[UUID | None]
+    """The event that would have been their entry."""
+    times: Mapped[int] = mapped_column(server_default=text("1"))
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Waiter(Base):
     """A member parked at `wait_for_event`; marked matched by the relay, deleted when the node is left."""
 

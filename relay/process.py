@@ -21,6 +21,7 @@ from relay.starts import WorkflowStarter
 from relay.turns import SegmentClock
 from services.commerce import reserving
 from services.identity import imports, organization_people, scoring
+from services.journeys import refusals
 from services.marketing import sender_domains
 from services.marketing.segments import freshness, runs
 from services.tenancy import idempotency, sessions, throttle
@@ -72,6 +73,7 @@ def _chores(settings: Settings | None) -> Mapping[Domain, Sequence[Chore]]:
         "crm": (),
         "marketing": (
             forget_computations,
+            once_a_day(forget_refusals),
             runs.resume_stuck,
             *(() if settings is None else (once_a_day(_sender_domains(settings)),)),
         ),
@@ -129,6 +131,12 @@ async def forget_imports(database: Database) -> None:
 async def let_go_of_stock(database: Database) -> None:
     """Let go pieces that checkouts held past their time."""
     await reserving.expire_all(database)
+
+
+async def forget_refusals(database: Database) -> None:
+    """Delete who was not let into journeys long ago."""
+    async with database.system() as session:
+        await refusals.forget(session)
 
 
 async def forget_computations(database: Database) -> None:

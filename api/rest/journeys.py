@@ -121,6 +121,9 @@ class Stats(Strict):
     enrollments: dict[str, int]
     reasons: dict[str, int]
     nodes: dict[str, NodeStats]
+    refused: dict[str, int]
+    """How often somebody was not let in, by reason (`already_active`, `already_entered`, `too_soon`, `looping`,
+    `no_key`, `repeated`, `not_open`); each is forgotten 90 days after its last time."""
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=[requires("journeys:write")])

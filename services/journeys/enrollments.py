@@ -3,16 +3,14 @@
 Cohort and enrollments are committed first; the workflow is started after, from the cohort's row.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from pydantic import JsonValue
 from sqlalchemy import (
-    Boolean,
     FromClause,
     Integer,
     Select,
@@ -25,7 +23,6 @@ from sqlalchemy import (
     insert,
     literal,
     select,
-    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
@@ -41,6 +38,8 @@ from journeys.evaluate import dig, key_text
 from journeys.nodes import WaitForEventNode
 from models import Cohort, Deal, Journey
 from services.identity import aliases
+from services.journeys import eligibility, endings, refusals
+from services.journeys.candidates import Candidate, Enrolled, Refusal
 from services.journeys.entering import arrival, waiters_for
 from services.journeys.members import ENROLLMENT
 from services.journeys.versions import LoadedVersion
@@ -53,36 +52,6 @@ COHORT_SIZE = 5_000
 """People a workflow walks at most: large enough that Temporal's cost per person vanishes, small enough to spread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Somebody who may enter, and what they enter by."""
-
-    subject_id: UUID
-    entry: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
-    entry_key: str = ""
-    event_id: UUID | None = None
-    position: int = 0
-    """Of the entry event on the bus; only later events count for this passage."""
-    at: datetime | None = None
-    """When the entry event was received; None for now."""
-
-
-@dataclass(slots=True)
-class Enrolled:
-    """Who entered, in the order given, and why the others did not."""
-
-    enrollment_ids: list[UUID] = field(default_factory=list[UUID])
-    skipped: Counter[str] = field(default_factory=Counter[str])
-    reasons: dict[UUID, str] = field(default_factory=dict[UUID, str])
-    """Why, by subject, of those who were refused before anything was written."""
-
-    def add(self, other: "Enrolled") -> None:
-        """Take over what another page did."""
-        self.enrollment_ids += other.enrollment_ids
-        self.skipped.update(other.skipped)
-        self.reasons |= other.reasons
-
-
 def key_of(entry: Enterable, properties: Mapping[str, JsonValue]) -> str | None:
     """Return what makes this entry distinct: the value at the entry's key, "" without one, None where it is missing."""
     path = entry.key_path
@@ -91,7 +60,7 @@ def key_of(entry: Enterable, properties: Mapping[str, JsonValue]) -> str | None:
     return key_text(dig(properties, path))
 
 
-async def enroll(
+async def enroll(  # noqa: PLR0913 - each says something else about one entry
     session: TenantSession,
     version: LoadedVersion,
     candidates: Sequence[Candidate],
@@ -99,21 +68,29 @@ async def enroll(
     again: Again,
     source: str,
     request: UUID | None = None,
+    guarded: bool = False,
+    noting: list[Refusal] | None = None,
 ) -> Enrolled:
     """Enroll those who may enter, in cohorts of at most `COHORT_SIZE`, which note the `request` they are of.
 
     The subjects are people or deals, as the journey has it. Whoever was merged away enters as whom they became.
     Whoever may not enter is counted in `skipped`: `not_found`, `already_active`, `already_entered`, `too_soon`,
-    `repeated` (twice in this call); all, as `not_open`, where the journey is not active any more.
+    `repeated` (twice in this call), and with `guarded`, for what journeys bring about themselves, `looping`; all, as
+    `not_open`, where the journey is not active any more.
+
+    Refusals are kept at once; in `noting`, where it is given, for the caller to keep as the last thing it does.
     """
     done = Enrolled()
     if candidates and not await _hold_open(session, version.journey_id):
-        done.skipped["not_open"] = len(candidates)
-        done.reasons = dict.fromkeys((candidate.subject_id for candidate in candidates), "not_open")
-        return done
-    for start in range(0, len(candidates), COHORT_SIZE):
-        page = candidates[start : start + COHORT_SIZE]
-        done.add(await _enroll_page(session, version, page, again=again, source=_Source(source, request)))
+        _refuse(done, version, candidates, ["not_open"] * len(candidates))
+    else:
+        entrance = _Entrance(again, source, request, guarded)
+        for start in range(0, len(candidates), COHORT_SIZE):
+            done.add(await _enroll_page(session, version, candidates[start : start + COHORT_SIZE], entrance))
+    if noting is None:
+        await refusals.record(session, done.refusals)
+    else:
+        noting += done.refusals
     return done
 
 
@@ -156,122 +133,119 @@ async def _hold_open(session: TenantSession, journey_id: UUID) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """Where a cohort comes from."""
+class _Entrance:
+    """How everybody of a call enters."""
 
-    kind: str
+    again: Again
+    source: str
     request: UUID | None
+    guarded: bool
 
 
 ATTEMPTS: Final = 5
-"""How often a page is looked at anew because people of it vanished meanwhile."""
+"""How often a page is looked at anew because people of it vanished, or others were quicker, meanwhile."""
 _FOREIGN_KEY: Final = "23503"
-
-# The tables of both subjects have the columns tenant_id and id.
-_ELIGIBLE = """
-SELECT c.n,
-  CASE
-    WHEN p.id IS NULL THEN 'not_found'
-    WHEN c.twin > 1 AND (:mode <> 'always' OR :gapped) THEN 'repeated'
-    WHEN :mode <> 'always' AND past.open THEN 'already_active'
-    WHEN :mode = 'never' AND past.last_entered IS NOT NULL THEN 'already_entered'
-    WHEN past.last_entered > now() - make_interval(months => :gap_months, days => :gap_days, secs => :gap_seconds)
-      THEN 'too_soon'
-  END AS refused
-FROM (
-  SELECT n, subject_id, entry_key, row_number() OVER (PARTITION BY subject_id, entry_key ORDER BY n) AS twin
-  FROM unnest(:subjects, :keys) WITH ORDINALITY AS given(subject_id, entry_key, n)
-) AS c
-LEFT JOIN {subject} p ON p.tenant_id = :tenant AND p.id = c.subject_id
-LEFT JOIN LATERAL (
-  SELECT bool_or(e.ended_at IS NULL) AS open, max(e.entered_at) AS last_entered
-  FROM enrollment e
-  WHERE e.tenant_id = :tenant AND e.subject_id = c.subject_id AND e.journey_id = :journey AND e.entry_key = c.entry_key
-    AND e.subject_type = '{subject}'
-) AS past ON true
-ORDER BY c.n
-"""
 
 
 async def _enroll_page(
     session: TenantSession,
     version: LoadedVersion,
     page: Sequence[Candidate],
+    entrance: _Entrance,
     *,
-    again: Again,
-    source: _Source,
     attempts: int = ATTEMPTS,
 ) -> Enrolled:
-    gap = again.min_gap
-    subject = version.definition.subject
-    checked = await session.execute(
-        text(_ELIGIBLE.format(subject=subject)).bindparams(
-            bindparam("subjects", type_=ARRAY(Uuid)),
-            bindparam("keys", type_=ARRAY(Text)),
-            bindparam("mode", type_=Text),
-            bindparam("gapped", type_=Boolean),
-        ),
-        {
-            "tenant": session.tenant_id,
-            "journey": version.journey_id,
-            "mode": again.mode,
-            "gapped": gap is not None,
-            "subjects": [candidate.subject_id for candidate in page],
-            "keys": [candidate.entry_key for candidate in page],
-            "gap_months": gap.months if gap else 0,
-            "gap_days": gap.days if gap else 0,
-            "gap_seconds": gap.elapsed.total_seconds() if gap else 0,
-        },
-    )
-    done = Enrolled()
-    refusals = [row.refused for row in checked]
-    missing = [each.subject_id for each, refused in zip(page, refusals, strict=True) if refused == "not_found"]
-    merged = await aliases.among(session, missing) if subject == "person" else {}
+    again = entrance.again
+    reasons = await eligibility.refused(session, version, page, again=again, guarded=entrance.guarded)
+    missing = [each.subject_id for each, reason in zip(page, reasons, strict=True) if reason == "not_found"]
+    merged = await aliases.among(session, missing) if version.definition.subject == "person" else {}
     if merged:
         living = [
             replace(candidate, subject_id=merged.get(candidate.subject_id, candidate.subject_id)) for candidate in page
         ]
-        return await _enroll_page(session, version, living, again=again, source=source)
-    entering: list[Candidate] = []
-    for candidate, refused in zip(page, refusals, strict=True):
-        if refused is None:
-            entering.append(candidate)
-        else:
-            done.skipped[refused] += 1
-            done.reasons[candidate.subject_id] = refused
+        return await _enroll_page(session, version, living, entrance)
+    done = Enrolled()
+    _refuse(done, version, page, reasons)
+    entering = [candidate for candidate, reason in zip(page, reasons, strict=True) if reason is None]
     if not entering:
         return done
     try:
         async with session.begin_nested():
-            ids = await _insert(session, version, entering, mode=again.mode, source=source)
+            if again.restarting:
+                await _end_open(session, version, entering)
+            ids = await _insert(session, version, entering, entrance)
     except IntegrityError as error:
         if attempts == 1 or getattr(error.orig, "sqlstate", None) != _FOREIGN_KEY:
             raise
         # somebody of them was merged or erased since they were looked at
-        return await _enroll_page(session, version, page, again=again, source=source, attempts=attempts - 1)
-    done.enrollment_ids = ids
+        return await _enroll_page(session, version, page, entrance, attempts=attempts - 1)
+    done.enrollment_ids = [enrollment_id for enrollment_id in ids if enrollment_id is not None]
     # Who entered at the same moment elsewhere, and was first: the unique indexes decide.
-    done.skipped["already_entered" if again.mode == "never" else "already_active"] += len(entering) - len(ids)
-    done.skipped = +done.skipped
+    late = [candidate for candidate, entered in zip(entering, ids, strict=True) if entered is None]
+    if late and again.restarting and attempts > 1:
+        done.add(await _enroll_page(session, version, late, entrance, attempts=attempts - 1))
+    else:
+        _refuse(done, version, late, ["already_entered" if again.mode == "never" else "already_active"] * len(late))
     return done
+
+
+def _refuse(
+    done: Enrolled, version: LoadedVersion, candidates: Sequence[Candidate], reasons: Sequence[str | None]
+) -> None:
+    for candidate, reason in zip(candidates, reasons, strict=True):
+        if reason is None:
+            continue
+        done.skipped[reason] += 1
+        done.reasons[candidate.subject_id] = reason
+        if reason != "not_found":
+            done.refusals.append(refusals.of(version, candidate.subject_id, candidate.event_id, reason))
+
+
+async def _end_open(session: TenantSession, version: LoadedVersion, entering: Sequence[Candidate]) -> None:
+    """End the passages that are open for these subjects and keys: they begin anew."""
+    given = (
+        func.unnest(
+            bindparam("restarting", [candidate.subject_id for candidate in entering], type_=ARRAY(Uuid)),
+            bindparam("restarting_keys", [candidate.entry_key for candidate in entering], type_=ARRAY(Text)),
+        )
+        .table_valued("subject_id", "entry_key")
+        .render_derived(name="restarting")
+    )
+    open_now = (
+        select(ENROLLMENT.c.id)
+        .join(
+            given,
+            and_(ENROLLMENT.c.subject_id == given.c.subject_id, ENROLLMENT.c.entry_key == given.c.entry_key),
+        )
+        .where(
+            ENROLLMENT.c.tenant_id == session.tenant_id,
+            ENROLLMENT.c.journey_id == version.journey_id,
+            ENROLLMENT.c.subject_type == version.definition.subject,
+            ENROLLMENT.c.ended_at.is_(None),
+        )
+    )
+    found = list((await session.scalars(open_now)).all())
+    await endings.end_each(session, dict.fromkeys(found, ("exited", "restarted")))
 
 
 async def _insert(
     session: TenantSession,
     version: LoadedVersion,
     entering: Sequence[Candidate],
-    *,
-    mode: str,
-    source: _Source,
-) -> list[UUID]:
-    cohort_id = new_id()
-    statement = version.statements.get(("enroll", mode), lambda: _statement(session.tenant_id, version, mode))
+    entrance: _Entrance,
+) -> list[UUID | None]:
+    """Write a cohort and its enrollments; return their ids, None where another one was in the way."""
+    cohort_id, new = new_id(), new_ids(len(entering))
+    again = entrance.again
+    statement = version.statements.get(
+        ("enroll", again.mode, again.overlapping), lambda: _statement(session.tenant_id, version, again)
+    )
     parameters: dict[str, Any] = {
         "new_cohort": cohort_id,
         "members": len(entering),
-        "entered_by": source.kind,
-        "of_request": source.request,
-        "ids": new_ids(len(entering)),
+        "entered_by": entrance.source,
+        "of_request": entrance.request,
+        "ids": new,
         "subjects": [candidate.subject_id for candidate in entering],
         "keys": [candidate.entry_key for candidate in entering],
         "entries": [dict(candidate.entry) for candidate in entering],
@@ -280,14 +254,14 @@ async def _insert(
         "wake": await wake_at(session, version, version.plan.start, datetime.now(UTC)),
     }
     # A gap in the slots, where somebody entered at the same moment elsewhere, reads as a member who is gone.
-    ids: list[UUID] = list((await session.scalars(statement, parameters)).all())
-    if ids:
+    entered: set[UUID] = set((await session.scalars(statement, parameters)).all())
+    if entered:
         session.wake_after_commit(COHORT_CHANNEL)
         await _wait_at_start(session, version, cohort_id, entering)
-    return ids
+    return [enrollment_id if enrollment_id in entered else None for enrollment_id in new]
 
 
-def _statement(tenant_id: UUID, version: LoadedVersion, mode: str) -> Select[*tuple[Any, ...]]:
+def _statement(tenant_id: UUID, version: LoadedVersion, again: Again) -> Select[*tuple[Any, ...]]:
     """Return the statement that writes a cohort and its enrollments, giving back the ids of those who entered."""
     cohort = insert(Cohort).values(
         tenant_id=tenant_id,
@@ -328,8 +302,8 @@ def _statement(tenant_id: UUID, version: LoadedVersion, mode: str) -> Select[*tu
         "subject_id": given.c.subject_id,
         "person_id": person_id,
         "entry_key": given.c.entry_key,
-        "overlapping": literal(mode == "always"),
-        "once": literal(mode == "never"),
+        "overlapping": literal(again.overlapping),
+        "once": literal(again.mode == "never"),
         "entry": given.c.entry,
         "entry_event_id": given.c.event_id,
         "entry_position": given.c.position,

@@ -12,6 +12,7 @@ from core.database import TenantSession
 from core.errors import NotFoundError
 from models import Cohort, Enrollment, EnrollmentStep
 from services.identity import aliases
+from services.journeys import refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class JourneyStats:
     reasons: Mapping[str, int]
     """Of those ended, by reason."""
     nodes: Mapping[str, NodeCounts]
+    refused: Mapping[str, int]
+    """How often somebody was not let in, by reason."""
 
 
 async def get(session: TenantSession, enrollment_id: UUID) -> Enrollment:
@@ -169,4 +172,5 @@ async def stats(session: TenantSession, journey_id: UUID) -> JourneyStats:
             )
             for node in sorted({*here, *outcomes})
         },
+        refused=await refusals.counts(session, journey_id),
     )

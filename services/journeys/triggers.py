@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, DateTime, Text, Uuid, and_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from contracts.events import DEAL_DELETED
+from contracts.events import DEAL_DELETED, is_reserved
 from core.database import TenantSession
 from journeys.conditions import Condition
 from journeys.definition import ExitRule, Goal, JourneyDefinition
@@ -26,7 +26,8 @@ from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, prop
 from journeys.nodes import WaitForEventNode
 from models import Person
 from services.events.bus import Consumer, EventRow
-from services.journeys import endings, enrollments, listening, versions
+from services.journeys import endings, enrollments, listening, refusals, versions
+from services.journeys.candidates import Refusal
 from services.journeys.entering import WAITER
 from services.journeys.listening import Entry, Listeners, Rule
 from services.journeys.members import ENROLLMENT
@@ -41,16 +42,22 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
         return
     heard_by = await listening.by_subject(session, {event.type for event in live})
     waited = await _waited_types(session, {event.type for event in live})
+    refused: list[Refusal] = []
     for subject, listeners in heard_by.items():
-        await _act(session, _concerning(subject, live), listeners, waited)
+        await _act(session, _concerning(subject, live), listeners, waited, refused)
     gone = [event.subject_id for event in live if event.type == DEAL_DELETED]
     if gone:
         of_them = and_(ENROLLMENT.c.subject_type == "deal", ENROLLMENT.c.subject_id.in_(gone))
         await endings.end(session, of_them, status="exited", reason="deleted")
+    await refusals.record(session, refused)
 
 
 async def _act(
-    session: TenantSession, events: Sequence[EventRow], listeners: Listeners, waited: AbstractSet[str]
+    session: TenantSession,
+    events: Sequence[EventRow],
+    listeners: Listeners,
+    waited: AbstractSet[str],
+    refused: list[Refusal],
 ) -> None:
     """Let events act on the journeys of the one subject that they concern."""
     waited_from_start = await _waited_from_start(session, listeners.entries)
@@ -62,7 +69,7 @@ async def _act(
     for batch in rounds(wanted):
         await _end_waits(session, [event for event in batch if event.type in ending])
         await _end_passages(session, batch, listeners.rules)
-        await _let_in(session, batch, listeners.entries)
+        await _let_in(session, batch, listeners.entries, refused)
 
 
 def _concerning(subject: str, events: Sequence[EventRow]) -> list[EventRow]:
@@ -265,8 +272,13 @@ def _concerns(rule: Goal | ExitRule, row: Any, event: EventRow) -> bool:  # noqa
     return wanted is not None and property_values(wanted, event.properties) == wanted
 
 
-async def _let_in(session: TenantSession, events: Sequence[EventRow], entries: Mapping[str, Sequence[Entry]]) -> None:
-    """Enroll the subjects of events that are an entry of an active journey."""
+async def _let_in(
+    session: TenantSession,
+    events: Sequence[EventRow],
+    entries: Mapping[str, Sequence[Entry]],
+    refused: list[Refusal],
+) -> None:
+    """Enroll the subjects of events that are an entry of an active journey, and note whom it refuses."""
     heard: dict[Entry, list[EventRow]] = defaultdict(list)
     for event in events:
         for way in entries.get(event.type, ()):
@@ -276,22 +288,33 @@ async def _let_in(session: TenantSession, events: Sequence[EventRow], entries: M
         entry = version.definition.entries[way.ordinal]
         match entry:
             case EventEntry():
-                candidates = await _by_event(session, entry, arrived)
+                candidates, keyless = await _by_event(session, entry, arrived)
+                refused += [refusals.of(version, event.subject_id, event.id, "no_key") for event in keyless]
             case SegmentEntry():
                 candidates = [
                     _candidate(event, "") for event in arrived if event.properties.get("segment") == entry.segment
                 ]
             case _:
                 continue
-        await enrollments.enroll(session, version, candidates, again=entry.again, source="event")
+        await enrollments.enroll(
+            session,
+            version,
+            candidates,
+            again=entry.again,
+            source="event",
+            guarded=is_reserved(arrived[0].type),
+            noting=refused,
+        )
 
 
 async def _by_event(
     session: TenantSession, entry: EventEntry, events: Sequence[EventRow]
-) -> list[enrollments.Candidate]:
+) -> tuple[list[enrollments.Candidate], list[EventRow]]:
+    """Return who enters by these events, and the events that lack the key."""
     holding = await _holding(session, entry.where, events)
     keyed = [(event, enrollments.key_of(entry, event.properties)) for event in events if event.id in holding]
-    return [_candidate(event, key) for event, key in keyed if key is not None]
+    candidates = [_candidate(event, key) for event, key in keyed if key is not None]
+    return candidates, [event for event, key in keyed if key is None]
 
 
 def _candidate(event: EventRow, key: str) -> enrollments.Candidate:

@@ -453,6 +453,7 @@ async def test_the_counts_of_a_journey(client: AsyncClient, marketing: Marketing
             "wait": {"entered": 4, "waiting": 2, "left": {"elapsed": 1}, "failed": 0},
             "done": {"entered": 1, "waiting": 0, "left": {}, "failed": 0},
         },
+        "refused": {},
     }
 
 

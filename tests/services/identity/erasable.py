@@ -128,6 +128,13 @@ async def everywhere(rows: Rows, journey: Mapping[str, UUID], template_version: 
         changes={"reason": [None, f"{SECRET} called"]},
     )
     await rows.add(
+        "journey_refusal",
+        subject_id=person,
+        journey_id=journey["journey"],
+        version_id=journey["version"],
+        reason="already_active",
+    )
+    await rows.add(
         "waiter",
         enrollment_id=ids["enrollment"],
         node="wait",

@@ -70,7 +70,8 @@ async def two_with_everything(marketing: Marketing) -> tuple[UUID, UUID]:
     for key, person_id in (("winner", winner), ("loser", loser)):
         async with marketing.session() as session:
             await fill(session, person_id, key=key)
-    await marketing.enroll(version, [loser], again=version.definition.by_api.again)
+    for _ in range(2):  # the second time is refused
+        await marketing.enroll(version, [loser], again=version.definition.by_api.again)
     async with marketing.session() as session:
         pairs = [sorted(pair) for pair in ((winner, loser), (loser, other), (winner, other))]
         rows: list[dict[str, Any]] = [
