@@ -25,6 +25,7 @@ from journeys.command_nodes import (
     UpdateDealNode,
 )
 from journeys.conditions import is_step
+from journeys.keeping_checks import NOTHING_KEPT, Kept
 from journeys.literals import as_number
 from journeys.texts import MAX_TITLE, PlacedText
 
@@ -50,6 +51,8 @@ class Named:
     base_currency: str = "EUR"
     currencies: AbstractSet[str] = frozenset()
     """Those with a rate to the base currency."""
+    kept: Kept = NOTHING_KEPT
+    """Segments and objects."""
 
 
 NOTHING: Final = Named()

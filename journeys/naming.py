@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from journeys.conditions import Condition, segments_of
 from journeys.definition import JourneyDefinition
 from journeys.entries import CronEntry, EventEntry, SegmentEntry
+from journeys.keeping_nodes import AddToSegmentNode, RemoveFromSegmentNode
 from journeys.nodes import BranchNode, WaitForEventNode
 
 
 def segments_named(definition: JourneyDefinition) -> frozenset[str]:
-    """Return the keys of the segments that it asks about, or is entered by."""
-    entered = {entry.segment for entry in definition.entries if isinstance(entry, SegmentEntry | CronEntry)}
-    return frozenset(entered).union(*(segments_of(condition) for condition in conditions_in(definition)))
+    """Return the keys of the segments that it asks about, is entered by, or changes."""
+    named = {entry.segment for entry in definition.entries if isinstance(entry, SegmentEntry | CronEntry)}
+    named |= {
+        node.segment for node in definition.nodes.values() if isinstance(node, AddToSegmentNode | RemoveFromSegmentNode)
+    }
+    return frozenset(named).union(*(segments_of(condition) for condition in conditions_in(definition)))
 
 
 def conditions_in(definition: JourneyDefinition) -> Iterator[Condition]:

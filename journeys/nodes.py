@@ -10,6 +10,7 @@ from journeys.arms import ARM, SplitNode
 from journeys.command_nodes import SALES, CommandNode, Json, NodeId
 from journeys.conditions import EventType, Key, RootCondition, Strict
 from journeys.durations import DurationText, TimeOfDay, add, next_time_of_day, zone_named
+from journeys.keeping_nodes import SEGMENTS, KeepingNode
 from journeys.matching import Match
 
 MAX_BRANCHES: Final = 50
@@ -107,7 +108,15 @@ class ExitNode(Strict):
 
 
 Node: TypeAlias = Annotated[
-    WaitNode | WaitForEventNode | BranchNode | SplitNode | SendNode | UpdatePersonNode | CommandNode | ExitNode,
+    WaitNode
+    | WaitForEventNode
+    | BranchNode
+    | SplitNode
+    | SendNode
+    | UpdatePersonNode
+    | CommandNode
+    | KeepingNode
+    | ExitNode,
     Discriminator("type"),
 ]
 """One step of a journey."""
@@ -137,6 +146,6 @@ def successors(node: Node) -> dict[str, str]:
 
 def domain_of(node: Node) -> Literal["marketing", "crm"] | None:
     """Return whose worker does what the node does; None where any that walks the journey can."""
-    if isinstance(node, SendNode):
+    if isinstance(node, (SendNode, *SEGMENTS)):
         return "marketing"
     return "crm" if isinstance(node, SALES) else None

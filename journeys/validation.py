@@ -29,6 +29,8 @@ from journeys.definition import JourneyDefinition
 from journeys.durations import zone_named
 from journeys.entries import CronEntry, DateEntry, EventEntry, SegmentEntry, entry_kind
 from journeys.graph import dead_ends, edges_of, loops_without_wait, reachable
+from journeys.keeping_checks import keeping_problems
+from journeys.keeping_nodes import AddToSegmentNode, CreateRecordNode, RemoveFromSegmentNode, UpdateRecordNode
 from journeys.nodes import (
     BranchNode,
     ExitNode,
@@ -98,6 +100,7 @@ def validate(
     found = [*_entries(definition, known), *_graph(definition)]
     for name, node in definition.nodes.items():
         found += _node(name, node, definition.subject, known)
+    found += keeping_problems(definition, words, named.kept)
     found += _heard(definition)
     found += _endings(definition, known)
     return found
@@ -208,6 +211,8 @@ def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Proble
                     yield problem_at((*place, "set", field), reason)
         case WaitNode() | WaitForEventNode() | SplitNode() | ExitNode():
             pass
+        case AddToSegmentNode() | RemoveFromSegmentNode() | CreateRecordNode() | UpdateRecordNode():
+            pass  # see keeping_problems
         case _:
             yield from command_problems(node, place, subject, known.words, known.named)
 

@@ -5,8 +5,17 @@ from typing import Final
 
 from journeys.arms import SplitNode
 from journeys.command_nodes import EnrollNode
-from services.journeys import passing_on, splitting, steps
+from journeys.keeping_nodes import CreateRecordNode, UpdateRecordNode
+from services.journeys import passing_on, record_nodes, splitting, steps
 from services.journeys.steps import Actions
 
-COMMON: Final[Actions] = MappingProxyType({**steps.OWN, EnrollNode: passing_on.enroll, SplitNode: splitting.split})
+COMMON: Final[Actions] = MappingProxyType(
+    {
+        **steps.OWN,
+        CreateRecordNode: record_nodes.create,
+        EnrollNode: passing_on.enroll,
+        SplitNode: splitting.split,
+        UpdateRecordNode: record_nodes.update,
+    }
+)
 """A domain adds the actions of its own nodes."""

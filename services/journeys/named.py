@@ -4,7 +4,19 @@ from sqlalchemy import func, select
 
 from core.database import TenantSession
 from journeys.command_checks import Named
-from models import ExchangeRate, Journey, JourneyVersion, Pipeline, PipelineStage, Tenant, UserAccount
+from journeys.keeping_checks import Kept
+from models import (
+    AssociationDefinition,
+    ExchangeRate,
+    Journey,
+    JourneyVersion,
+    Pipeline,
+    PipelineStage,
+    Segment,
+    Tenant,
+    UserAccount,
+)
+from services.objects import foreseeing
 
 
 async def load(session: TenantSession) -> Named:
@@ -43,10 +55,22 @@ async def load(session: TenantSession) -> Named:
     rated = await session.scalars(
         select(ExchangeRate.currency).where(ExchangeRate.tenant_id == tenant_id, ExchangeRate.base == base).distinct()
     )
+    segments = await session.execute(select(Segment.key, Segment.kind).where(Segment.tenant_id == tenant_id))
+    labels = await session.execute(
+        select(AssociationDefinition.label, AssociationDefinition.from_type, AssociationDefinition.to_type).where(
+            AssociationDefinition.tenant_id == tenant_id
+        )
+    )
+    kept = Kept(
+        segments={row.key: row.kind for row in segments},
+        objects=await foreseeing.rules(session),
+        labels={row.label: (row.from_type, row.to_type) for row in labels},
+    )
     return Named(
         pipelines=pipelines,
         teammates=frozenset(address.lower() for address in teammates),
         journeys={row.key: row.subject for row in journeys},
         base_currency=base,
         currencies=frozenset(rated),
+        kept=kept,
     )

@@ -6,13 +6,14 @@ from typing import Any, Final
 from sqlalchemy import Select, String, Uuid, cast, func, null, select
 
 from core.database import TenantSession
+from journeys.keeping_nodes import AddToSegmentNode, RemoveFromSegmentNode
 from journeys.nodes import SendNode
 from services.journeys import steps
 from services.journeys.actions import COMMON
 from services.journeys.members import ENROLLMENT, CohortMembers
 from services.journeys.steps import Actions, Step, StepOutcome
 from services.journeys.subjects import surroundings
-from services.marketing import queueing, sending_rules, templates
+from services.marketing import journey_segments, queueing, sending_rules, templates
 
 JOURNEY_PRIORITY = 1
 
@@ -65,5 +66,12 @@ def _recipients(step: Step, members: CohortMembers) -> Select[Any, Any, Any, Any
     )
 
 
-ACTIONS: Final[Actions] = MappingProxyType({**COMMON, SendNode: _send})
+ACTIONS: Final[Actions] = MappingProxyType(
+    {
+        **COMMON,
+        SendNode: _send,
+        AddToSegmentNode: journey_segments.add,
+        RemoveFromSegmentNode: journey_segments.remove,
+    }
+)
 """What the nodes do that run on marketing's queue."""

@@ -141,7 +141,7 @@ async def _judge(
     session: TenantSession, held: Held, items: Sequence[Item], match: str | None, *, skip: bool, lock: bool = True
 ) -> Judged:
     wanted = {value for item in items for value in unique_values(held.rules, item.properties).items()}
-    holders = await _holders(session, held, sorted(wanted))
+    holders = await holders_of(session, held, sorted(wanted))
     matched = {record_id for (name, _), record_id in holders.items() if name == match}
     ids = matched | {item.id for item in items if item.id is not None}
     known = await _stored(session, held, sorted(ids), _LOCK if lock else _LOOK)
@@ -155,9 +155,10 @@ async def _judge(
     return judged
 
 
-async def _holders(
+async def holders_of(
     session: TenantSession, held: Held, wanted: Sequence[tuple[str, str]]
 ) -> Mapping[tuple[str, str], UUID]:
+    """Return which record has each of these values of unique properties, encoded."""
     if not wanted:
         return {}
     rows = await session.execute(

@@ -32,6 +32,10 @@ _COMMANDS: list[dict[str, Any]] = [
     {"type": "assign_owner", "among": ["ann@example.com"]},
     {"type": "webhook", "url": "https://shop.example/hook"},
     {"type": "enroll", "journey": "other"},
+    {"type": "add_to_segment", "segment": "vip"},
+    {"type": "remove_from_segment", "segment": "vip"},
+    {"type": "create_record", "object": "car", "label": "drives", "set": {"vin": "{{ person.id }}"}},
+    {"type": "update_record", "object": "car", "set": {"year": None}},
 ]
 _CHOSEN = ("branch_0", "branch_1", "branch_2", "otherwise", "arm_a0", "arm_a1", "arm_a2", "done")
 """Ways out that are chosen; the last that a node has leads forward."""

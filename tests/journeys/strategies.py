@@ -1,6 +1,7 @@
 """Random conditions, definitions and JSON, as the API would receive them."""
 
 import itertools
+import json
 from functools import partial
 from typing import Any
 
@@ -129,10 +130,13 @@ def arms(draw: st.DrawFn, target: st.SearchStrategy[str]) -> list[dict[str, Any]
 
 
 def commands(target: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
-    """Nodes of every type that commands sales, or lets into another journey."""
+    """Nodes of every type that commands sales, keeps segments or records, or lets into another journey."""
     texts = st.sampled_from(["Call", "For {{ person.first_name }}", "{{ deal.title }}: {{ deal.amount }}"])
     teammate = st.sampled_from(["ann@example.com", "bob@example.com"])
     owner = st.just("owner") | teammate
+    filled = st.dictionaries(
+        KEYS, json_values().filter(_without_braces) | texts | st.lists(texts, max_size=2), min_size=1, max_size=3
+    )
     sets = st.dictionaries(st.sampled_from(["title", "source", "attributes.a"]), SCALARS, min_size=1)
 
     def of(
@@ -169,7 +173,17 @@ def commands(target: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]
             body=st.dictionaries(KEYS, json_values(), max_size=3),
         ),
         of("enroll", {"journey": KEYS}),
+        of("add_to_segment", {"segment": KEYS}),
+        of("remove_from_segment", {"segment": KEYS}),
+        of("create_record", {"object": KEYS, "label": KEYS, "set": filled}, match=KEYS),
+        of("update_record", {"object": KEYS, "set": filled}, made_by=target),
+        of("update_record", {"object": KEYS, "set": filled}, label=KEYS, of=st.sampled_from(["person", "deal"])),
+        of("update_record", {"object": KEYS, "set": filled, "match": st.just({"vin": "{{ entry.vin }}"})}),
     )
+
+
+def _without_braces(value: object) -> bool:
+    return not any(brace in json.dumps(value) for brace in ("{{", "}}", "{%"))
 
 
 def entries() -> st.SearchStrategy[dict[str, Any]]:
