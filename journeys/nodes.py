@@ -144,6 +144,17 @@ def successors(node: Node) -> dict[str, str]:
             return {"done": node.next}
 
 
+SKIPPED: Final = "skipped"
+"""Outcome of who passes a node without its doing: of the late, of the parked. No node names it: see `when_skipped`."""
+
+
+def when_skipped(node: Node) -> str | None:
+    """Return the outcome whose way they go who skip a node; None at an exit, which nobody skips."""
+    ways = successors(node)
+    usual = (way for way in ("done", "elapsed", "otherwise", "timed_out") if way in ways)
+    return next(usual, max(ways, default=None))
+
+
 def domain_of(node: Node) -> Literal["marketing", "crm"] | None:
     """Return whose worker does what the node does; None where any that walks the journey can."""
     if isinstance(node, (SendNode, *SEGMENTS)):

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from journeys.definition import JourneyDefinition
 from journeys.durations import add, zone_named
-from journeys.nodes import ExitNode, Node, WaitForEventNode, WaitNode, successors
+from journeys.nodes import SKIPPED, ExitNode, Node, WaitForEventNode, WaitNode, successors, when_skipped
 from journeys.state import Phase
 
 
@@ -33,7 +33,8 @@ class Plan:
 
     def move(self, node: str, visit: int, outcome: str) -> tuple[str, int] | None:
         """The node and visit that an outcome leads to; None if the node has no such outcome."""
-        target = self._moves[node].get(outcome)
+        moves = self._moves[node]
+        target = moves.get(when_skipped(self.nodes[node]) or outcome if outcome == SKIPPED else outcome)
         if target is None:
             return None
         return target, visit + ((node, target) in self._back_edges)

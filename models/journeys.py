@@ -25,6 +25,7 @@ from models.identity import one_of
 JOURNEY_DOMAINS = ("marketing", "crm")
 SUBJECTS = ("person", "deal")
 JOURNEY_STATUSES = ("draft", "active", "paused", "cancelled")
+SKIPS = ("node", "sends")
 ENROLLMENT_STATUSES = ("active", "waiting", "completed", "exited", "failed")
 
 _WINNERS = (
@@ -57,6 +58,10 @@ class Journey(Created, TenantRow):
     status: Mapped[str] = mapped_column(server_default="draft")
     draft: Mapped[dict[str, Any]]
     active_version_id: Mapped[UUID | None]
+    entry_paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """True while an active journey takes nobody in."""
+    sends_paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """True while members of an active journey are held at the nodes that send, and there alone."""
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -129,6 +134,7 @@ class Enrollment(TenantRow):
     __table_args__ = (
         belongs_to("person", "person_id"),
         CheckConstraint(one_of("status", ENROLLMENT_STATUSES), name="status"),
+        CheckConstraint(one_of("skip", SKIPS), name="skip"),
         UniqueConstraint("tenant_id", "cohort_id", "slot"),
         Index(
             "enrollment_open_idx",
@@ -215,6 +221,8 @@ class Enrollment(TenantRow):
     """Why it ended: the exit node's reason, `goal`, `exit_when`, `cancelled`, or what the API gave."""
     problem: Mapped[dict[str, Any] | None]
     """Why the member is parked (status `failed`): `{"error": ..., "attempt": n}`."""
+    skip: Mapped[str | None]
+    """What the member passes without its doing: `node`, where it stands; `sends`, those before its next wait."""
 
     @property
     def deal_id(self) -> UUID | None:

@@ -103,6 +103,13 @@ async def resume(enrollment_id: UUID, session: SessionDep, actor: ActorDep) -> E
     return await _shown(session, enrollment_id)
 
 
+@router.post("/{enrollment_id}/skip", dependencies=[requires("journeys:write")])
+async def skip(enrollment_id: UUID, session: SessionDep, actor: ActorDep) -> EnrollmentWithSteps:
+    """Let the person go on past the node where they are parked, without its doing."""
+    await control.skip(session, enrollment_id, by=actor)
+    return await _shown(session, enrollment_id)
+
+
 @router.post("/{enrollment_id}/retry", dependencies=[requires("journeys:write")])
 async def retry(enrollment_id: UUID, session: SessionDep, actor: ActorDep) -> EnrollmentWithSteps:
     """Try the node again where the person is parked."""

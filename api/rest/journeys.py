@@ -67,6 +67,10 @@ class Journey(Strict):
     status: Literal["draft", "active", "paused", "cancelled"]
     draft: dict[str, Any]
     active_version_id: UUID | None
+    entry_paused: bool
+    """Nobody enters while the journey is otherwise active."""
+    sends_paused: bool
+    """Members are held at the nodes that send, and there alone."""
     created_at: datetime
     updated_at: datetime
 
@@ -184,22 +188,6 @@ async def get_version(journey: JourneyPath, version_id: UUID, session: SessionDe
     return Version.model_validate(await journeys.version(session, found, version_id))
 
 
-@router.post("/{journey}/pause", dependencies=[requires("journeys:write")])
-async def pause(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> Journey:
-    """Hold the journey: nobody enters by event and nobody inside takes a step."""
-    found = await journeys.find(session, journey)
-    await journeys.pause(session, found, by=actor)
-    return Journey.model_validate(found)
-
-
-@router.post("/{journey}/resume", dependencies=[requires("journeys:write")])
-async def resume(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> Journey:
-    """Go on: what fell due during the pause happens now."""
-    found = await journeys.find(session, journey)
-    await journeys.resume(session, found, by=actor)
-    return Journey.model_validate(found)
-
-
 @router.post("/{journey}/cancel", dependencies=[requires("journeys:write")])
 async def cancel(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> Journey:
     """End the journey for everybody inside; it cannot be started again."""
@@ -226,6 +214,8 @@ async def enroll(
         raise ConflictError("the journey is what a pipeline's stage does: deals enter it by their stage alone")
     if found.active_version_id is None or found.status != "active":
         raise ConflictError(f"the journey is {found.status}: only an active one takes people in")
+    if found.entry_paused:
+        raise ConflictError("the journey takes nobody in while its entry is paused")
     version = await versions.load(session, found.active_version_id)
     if (version.definition.subject == "deal") != (named == ["deal_ids"]):
         raise InvalidError.of(named[0], _OF_DEALS if version.definition.subject == "deal" else _OF_PEOPLE)

@@ -61,6 +61,19 @@ async def retry(session: TenantSession, enrollment_id: UUID, *, by: Actor) -> No
     await _record(session, found, "enrollment.retried", {"status": ("failed", "active")}, by)
 
 
+async def skip(session: TenantSession, enrollment_id: UUID, *, by: Actor) -> None:
+    """Have somebody who is parked pass the node without its doing.
+
+    Raises:
+        NotFoundError: there is no such enrollment.
+        ConflictError: it is not parked.
+    """
+    found = await passages.get(session, enrollment_id)
+    if not await endings.skip(session, ENROLLMENT.c.id == enrollment_id):
+        raise ConflictError("the enrollment is not parked: its node has not failed")
+    await _record(session, found, "enrollment.skipped", {"status": ("failed", "active"), "skip": (None, "node")}, by)
+
+
 async def _open(session: TenantSession, enrollment_id: UUID) -> Enrollment:
     found = await passages.get(session, enrollment_id)
     if found.ended_at is not None:

@@ -119,6 +119,13 @@ async def retry(session: TenantSession, which: ColumnElement[bool]) -> int:
     )
 
 
+async def skip(session: TenantSession, which: ColumnElement[bool]) -> int:
+    """Have parked enrollments pass their node without its doing. Return how many were parked."""
+    return await _marked(
+        session, "retry", and_(which, ENROLLMENT.c.status == "failed"), {"status": "active", "skip": "node"}
+    )
+
+
 async def _marked(
     session: TenantSession, kind: SignalKind, which: ColumnElement[bool], changes: Mapping[str, Any]
 ) -> int:

@@ -120,16 +120,17 @@ async def enroll_by_api(
 
 
 async def _hold_open(session: TenantSession, journey_id: UUID) -> bool:
-    """Return whether the journey is active, and keep it so until the transaction ends.
+    """Return whether the journey takes people in, and keep it so until the transaction ends.
 
     Whoever switches it off waits for us, and so ends or holds those we let in too.
     """
-    status = await session.scalar(
-        select(Journey.status)
+    switches = await session.execute(
+        select(Journey.status, Journey.entry_paused)
         .where(Journey.tenant_id == session.tenant_id, Journey.id == journey_id)
         .with_for_update(read=True, key_share=True)
     )
-    return status == "active"
+    row = switches.one_or_none()
+    return row is not None and row.status == "active" and not row.entry_paused
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from journeys.definition import JourneyDefinition
 from journeys.entries import EventEntry, SegmentEntry
 from journeys.validation import InvalidDefinition, parse, validate
 from models import Journey, JourneyListener, JourneyVersion, Template, TemplateVersion
-from services.journeys import endings, named, vocabulary
+from services.journeys import endings, holding, named, vocabulary
+from services.journeys.holding import Overdue, What
 from services.journeys.members import ENROLLMENT
 from services.shared import activity
 
@@ -201,15 +202,55 @@ def _listeners(definition: JourneyDefinition) -> list[tuple[str, str, int]]:
     return found
 
 
-async def pause(session: TenantSession, journey: Journey, *, by: Actor) -> None:
-    """Hold everything: nobody enters by event, and nobody inside takes a step. Waits go on running out."""
-    await _switch(session, journey, "journey.paused", {"active"}, "paused", by)
+async def pause(session: TenantSession, journey: Journey, *, by: Actor, what: What = "all") -> None:
+    """Hold all of it: nobody enters by event, and nobody inside takes a step; or only the entry, or what it sends.
+
+    Waits go on running out. While `sends` are paused members go as far as a node that sends, and are held there.
+
+    Raises:
+        ConflictError: it is held so already, or neither active nor, for a part of it, paused.
+    """
+    if what == "all":
+        await _switch(session, journey, "journey.paused", {"active"}, "paused", by)
+        return
+    await session.refresh(journey, with_for_update=True)
+    if journey.status not in {"active", "paused"}:
+        raise ConflictError(f"a journey that is {journey.status} has no {what} to pause")
+    if holding.paused(journey, what):
+        raise ConflictError(f"the journey's {what} is paused already")
+    await _set(session, journey, "journey.paused", {holding.SWITCHES[what]: (False, True)}, by)
 
 
-async def resume(session: TenantSession, journey: Journey, *, by: Actor) -> None:
-    """Go on: what fell due during the pause happens now."""
-    await _switch(session, journey, "journey.resumed", {"paused"}, "active", by)
-    await endings.release_all(session, journey.id)
+async def resume(
+    session: TenantSession, journey: Journey, *, by: Actor, what: What = "all", overdue: Overdue = "send"
+) -> None:
+    """Go on, with all of it or with the one part that was held. Whoever fell due meanwhile goes on now.
+
+    With `overdue` as `skip` they are sent nothing before their next wait; with `exit` they leave instead.
+
+    Raises:
+        ConflictError: nothing of the kind is held.
+        InvalidError: `overdue` says something of a held entry, by which nobody is late.
+    """
+    await session.refresh(journey, with_for_update=True)
+    changes: dict[str, tuple[Any, Any]] = {
+        holding.SWITCHES[part]: (True, False)
+        for part in holding.SWITCHES
+        if what in {"all", part} and holding.paused(journey, part)
+    }
+    if what == "all" and journey.status == "paused":
+        changes["status"] = ("paused", "active")
+    if what == "entry" and overdue != "send":
+        raise InvalidError.of("overdue", "is about people inside, whom a paused entry does not hold")
+    if not changes:
+        held = f"{what} of the journey" if what != "all" else "journey"
+        raise ConflictError(f"the {held} is not paused" if journey.status == "active" else f"it is {journey.status}")
+    late = await holding.settle(session, journey, what, overdue) if what != "entry" else 0
+    if late:
+        changes["overdue"] = None, {overdue: late}
+    await _set(session, journey, "journey.resumed", changes, by)
+    if what != "entry":
+        await endings.release_all(session, journey.id)
 
 
 async def cancel(session: TenantSession, journey: Journey, *, by: Actor) -> int:
@@ -224,8 +265,13 @@ async def _switch(
     await session.refresh(journey, with_for_update=True)
     if journey.status not in allowed:
         raise ConflictError(f"a journey that is {journey.status} cannot become {status}")
-    await _record(session, journey, verb, {"status": (journey.status, status)}, by)
-    journey.status = status
+    await _set(session, journey, verb, {"status": (journey.status, status)}, by)
+
+
+async def _set(session: TenantSession, journey: Journey, verb: str, changes: activity.Changes, by: Actor) -> None:
+    await _record(session, journey, verb, changes, by)
+    for switch in changes.keys() & {"status", *holding.SWITCHES.values()}:
+        setattr(journey, switch, changes[switch][1])
     journey.updated_at = func.now()  # pyright: ignore[reportAttributeAccessIssue]  # SQL for a column
     await session.flush()
     await session.refresh(journey)

@@ -51,7 +51,11 @@ async def by_subject(session: TenantSession, types: Iterable[str]) -> Mapping[st
             JourneyListener.event_type.in_(sorted(types)),
             or_(
                 JourneyListener.kind != "entry",
-                and_(Journey.status == "active", Journey.active_version_id == JourneyListener.version_id),
+                and_(
+                    Journey.status == "active",
+                    ~Journey.entry_paused,
+                    Journey.active_version_id == JourneyListener.version_id,
+                ),
             ),
         )
         .order_by(JourneyListener.version_id, JourneyListener.kind, JourneyListener.ordinal)

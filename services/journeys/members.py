@@ -1,6 +1,6 @@
 """Members of a cohort as SQL: the rows of those slots, whatever set they are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,8 @@ class CohortMembers:
     cohort_id: UUID
     size: int
     mask: int
+    sends: bool = False
+    """Whether they stand at a node that sends, where a pause of sends holds them too."""
 
     @property
     def whole(self) -> bool:
@@ -49,6 +51,7 @@ class CohortMembers:
 
     def journey_runs(self) -> ColumnElement[bool]:
         """Return the predicate, decided once a statement, that their journey is neither paused nor cancelled."""
+        sending = (~Journey.sends_paused,) if self.sends else ()
         return (
             select(Journey.id)
             .join(Cohort, and_(Cohort.tenant_id == Journey.tenant_id, Cohort.journey_id == Journey.id))
@@ -57,16 +60,30 @@ class CohortMembers:
                 Cohort.tenant_id == self.tenant_id,
                 Cohort.id == bindparam("cohort", self.cohort_id),
                 Journey.status == "active",
+                *sending,
             )
             .exists()
         )
 
     def only(self, mask: int) -> "CohortMembers":
         """Return the same cohort with other members."""
-        return CohortMembers(self.tenant_id, self.cohort_id, self.size, mask)
+        return replace(self, mask=mask)
+
+    def acting(self) -> tuple[ColumnElement[bool], ...]:
+        """Return the predicates of those among them whose node does what it does, rather than be passed."""
+        return (ENROLLMENT.c.skip.is_(None),) if self.sends else ()
+
+    def passing(self) -> ColumnElement[bool]:
+        """Return the predicate of the others, who pass their node without its doing."""
+        return ENROLLMENT.c.skip.is_not(None) if self.sends else ENROLLMENT.c.skip == "node"
 
 
 def movable(table: Any, node: str, visit: int) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - a table or an alias
+    """Return the predicates of an enrollment that stands at this passage, is not held there, and is not to skip it."""
+    return *present(table, node, visit), table.c.skip.is_distinct_from("node")
+
+
+def present(table: Any, node: str, visit: int) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401 - as above
     """Return the predicates of an enrollment that stands at this passage and is neither parked nor paused itself."""
     return (
         table.c.node == node,

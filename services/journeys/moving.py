@@ -31,10 +31,10 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from core.database import TenantSession
 from journeys import members as member_sets
-from journeys.nodes import successors
+from journeys.nodes import SKIPPED, successors
 from models import EnrollmentStep
 from services.journeys.entering import WAITER, Arrival, arrival, waiters_for
-from services.journeys.members import ENROLLMENT, CohortMembers, movable
+from services.journeys.members import ENROLLMENT, CohortMembers, movable, present
 from services.journeys.versions import LoadedVersion
 from services.journeys.waking import wake_at
 
@@ -51,6 +51,12 @@ class Leaving:
     """With node and visit, what the statement is known by: all it depends on beside the members."""
     select: Callable[[], Any]
     """Makes the select, as `standing` begins it, with the columns `outcome` and `detail`."""
+    skipped: bool = False
+    """Whether they pass the node without its doing, by `SKIPPED` alone."""
+
+    def outcomes(self, version: LoadedVersion) -> list[str]:
+        """Return by which outcomes they may leave."""
+        return [SKIPPED] if self.skipped else list(successors(version.definition.nodes[self.node]))
 
 
 def standing(members: CohortMembers, node: str, visit: int, *joined: Any) -> Any:  # noqa: ANN401 - SQLAlchemy selectables
@@ -60,7 +66,7 @@ def standing(members: CohortMembers, node: str, visit: int, *joined: Any) -> Any
         ENROLLMENT.c.slot,
         ENROLLMENT.c.node_entered_at,
         *joined,
-    ).where(*members.within(ENROLLMENT), *movable(ENROLLMENT, node, visit), members.journey_runs())
+    ).where(*members.within(ENROLLMENT), *movable(ENROLLMENT, node, visit), *members.acting(), members.journey_runs())
 
 
 def taken_waiters(members: CohortMembers, node: str, visit: int, *, matched_only: bool) -> CTE:
@@ -110,16 +116,13 @@ async def move(
 async def _wakes(session: TenantSession, version: LoadedVersion, leaving: Leaving) -> list[datetime | None]:
     """Return, in the order of the outcomes, until when who arrives there by one waits now."""
     now = datetime.now(UTC)
-    return [
-        await wake_at(session, version, target, now)
-        for target in successors(version.definition.nodes[leaving.node]).values()
-    ]
+    arrivals = [version.plan.move(leaving.node, leaving.visit, outcome) for outcome in leaving.outcomes(version)]
+    return [None if target is None else await wake_at(session, version, target[0], now) for target in arrivals]
 
 
 def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Select[*tuple[Any, ...]]:
     node, visit = leaving.node, leaving.visit
-    outcomes = successors(version.definition.nodes[node])
-    arrivals = {outcome: _arrival_of(version, node, visit, outcome) for outcome in outcomes}
+    arrivals = {outcome: _arrival_of(version, node, visit, outcome) for outcome in leaving.outcomes(version)}
     member: CTE = leaving.select().cte("member")
     # Arrays, not VALUES: a statement with VALUES is compiled anew each time.
     ways = list(arrivals.items())
@@ -148,7 +151,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
             ENROLLMENT.c.tenant_id == tenant_id,
             ENROLLMENT.c.id == member.c.id,
             target.c.outcome == member.c.outcome,
-            *movable(ENROLLMENT, node, visit),
+            *present(ENROLLMENT, node, visit),
         )
         .values(
             node=target.c.node,
@@ -157,6 +160,8 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
             reason=target.c.reason,
             node_entered_at=func.now(),
             wake_at=target.c.wake_at,
+            problem=null(),
+            skip=case((target.c.status == "active", func.nullif(ENROLLMENT.c.skip, "node")), else_=null()),
             ended_at=case((target.c.status == "completed", func.now()), else_=null()),
         )
         .returning(

@@ -5,7 +5,7 @@ was moved by an earlier attempt is reported with the outcome that attempt record
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,10 +20,11 @@ from core.actor import Actor
 from core.database import TenantSession
 from journeys import members as member_sets
 from journeys.durations import zone_named
-from journeys.nodes import BranchNode, UpdatePersonNode, WaitNode
+from journeys.nodes import BranchNode, SendNode, UpdatePersonNode, WaitNode
 from journeys.state import RunKind
 from models import Tenant
 from services.identity import bulk
+from services.journeys import passing
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
 from services.journeys.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
 from services.journeys.subjects import surroundings
@@ -86,10 +87,16 @@ async def run(session: TenantSession, step: Step, members: CohortMembers, *, iso
 
     Members whose data the store refuses are parked, and the others go on; without `isolating` the refusal is raised.
     """
+    if step.kind == "act" and isinstance(step.version.definition.nodes[step.node], SendNode):
+        members = replace(members, sends=True)
     done = await (_isolated if isolating else _ACTIONS[step.kind])(session, step, members)
     if done.waits:
         await planned(session, step.passage, members, done.waits)
     rest = members.mask & ~done.answered()
+    if rest:
+        skipped = await passing.past(session, step.version, step.passage, members.only(rest), attempt=step.attempt)
+        done.add(StepOutcome(outcomes=skipped))
+        rest &= ~done.answered()
     if rest:
         done.add(await _classified(session, step, members.only(rest)))
     return done
