@@ -91,6 +91,7 @@ def _result(done: steps.StepOutcome, size: int) -> StepResult:
     return StepResult(
         outcomes={outcome: encode(mask, size) for outcome, mask in sorted(done.outcomes.items())},
         waits=tuple(Due(at=due, members=encode(mask, size)) for due, mask in sorted(done.waits.items())),
+        listening=encode(done.listening, size),
         held=encode(done.held, size),
         parked=encode(done.parked, size),
         gone=encode(done.gone, size),

@@ -51,7 +51,8 @@ class CohortGraph(Contract):
     size: int
     version_id: UUID
     definition: dict[str, Any]
-    tenant_zone: str
+    tenant_zone: str | None = None
+    """Of cohorts that keep the zone that was the tenant's when they started; None: activities read it."""
     queues: dict[str, str] = {}
     """Task queues by domain, for steps that another one's worker takes."""
 
@@ -89,6 +90,7 @@ class StepResult(Contract):
 
     outcomes: dict[str, str] = {}
     waits: tuple[Due, ...] = ()
+    listening: str = ""
     held: str = ""
     parked: str = ""
     gone: str = ""
@@ -101,7 +103,7 @@ class ParkRequest(Contract):
     error: str
 
 
-SignalKind = Literal["matched", "leave", "hold", "release", "retry"]
+SignalKind = Literal["matched", "leave", "hold", "release", "retry", "replan"]
 
 
 class Told(Contract):

@@ -17,12 +17,13 @@ from journeys.state import Phase
 class Plan:
     """What the planner knows of one version of a journey. Never changes once made."""
 
-    def __init__(self, definition: JourneyDefinition, tenant_zone: str = "UTC") -> None:
+    def __init__(self, definition: JourneyDefinition, tenant_zone: str | None = "UTC") -> None:
         """Prepare a graph.
 
         Args:
             definition: a valid one (`journeys.validation`): its start and all its successors exist.
-            tenant_zone: IANA name; the clock of waits in zone `tenant`. Keep it fixed for the life of a cohort.
+            tenant_zone: IANA name; the clock of waits in zone `tenant`. Keep it fixed for the life of a cohort. None:
+                these waits are planned by an activity, as those by each person's own clock are.
         """
         self.start = definition.start
         self.nodes: dict[str, Node] = dict(definition.nodes)
@@ -52,6 +53,28 @@ class Plan:
             case _:
                 return "act", None
 
+    def plans(self, node: str) -> bool:
+        """Whether an activity says until when who arrives there waits."""
+        match self.nodes[node]:
+            case WaitNode() as wait:
+                return self._zone_of(wait) is None
+            case _:
+                return False
+
+    def acts(self, node: str) -> bool:
+        """Whether the node's action runs first when somebody arrives there."""
+        return not isinstance(self.nodes[node], ExitNode | WaitNode | WaitForEventNode)
+
+    def rests(self, node: str) -> Phase:
+        """What members do there whom an activity has wait: `act` again when due, `wait`, or `listen`."""
+        match self.nodes[node]:
+            case WaitNode():
+                return "wait"
+            case WaitForEventNode():
+                return "listen"
+            case _:
+                return "act"
+
     def may_come(self, node: str, visit: int, other: str, other_visit: int) -> bool:
         """Whether a member at a node may still come to the other passage. Errs on the side of yes across visits."""
         if other_visit != visit:
@@ -59,12 +82,12 @@ class Plan:
         return other != node and other in self._reach[node]
 
     def _zone_of(self, wait: WaitNode) -> ZoneInfo | None:
-        """The zone whose clock a wait means; None if each person's own."""
+        """The zone whose clock a wait means; None if an activity has to say."""
         match wait.clock_of:
             case "person":
                 return None
             case "tenant":
-                return zone_named(self._tenant_zone)
+                return None if self._tenant_zone is None else zone_named(self._tenant_zone)
             case name:
                 return zone_named(name)
 

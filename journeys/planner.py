@@ -32,9 +32,13 @@ Postgres is the judge of where everybody is; the planner only follows. In one tr
 1. whose step (enrollment, node, visit) is recorded already, because an earlier attempt committed: report the outcome it
    recorded (for `plan_wait`, the same due times: compute them from when the member entered the node), change nothing;
 2. whose enrollment has ended: `gone`; who is paused: `held`; for whom the node fails, or who is parked: `parked`;
-3. the rest: have the effect, write the step, and move to `plan.move(node, visit, outcome)`, with what entering there
+3. who is to stay at the node: answer until when (`waits`), or that only a `Matched` ends it (`listening`), and write no
+   step. Any run may. They rest as `plan.rests(node)` says: a wait is left by `leave_wait` when it is due; one who
+   listens by `leave_wait_for_event`, when matched or due; at any other node `act` runs again when it is due, and so
+   looks again. Due at once is due now: such a run must get on in the end, or the driver spins;
+4. the rest: have the effect, write the step, and move to `plan.move(node, visit, outcome)`, with what entering there
    writes: entering `wait_for_event` writes the waiter, entering `exit` ends the enrollment. Enrolling does the same for
-   the start node.
+   the start node. So `plan_wait` too moves on whom it finds in no need of waiting, by any outcome of the node.
 
 A member the result does not name is parked by the planner, as is one with an outcome its node does not have.
 
@@ -46,11 +50,23 @@ works: the planner parks all members, wherever they are in Postgres, until `Retr
 driver that cannot know the order asks Postgres how things stand and feeds that. A `Leave` may be late: an activity
 answers `gone` by then.
 
+`Replan` is fed after a change is committed that moves due times which an activity computed: another time zone of the
+person, another date, another rate. Members who wait or listen at a node that plans (`plan.plans`) go back to be
+planned, whatever they waited for, and so do those whom a run in flight has stay: it may have looked before the change.
+One who comes to the node later is planned after the change anyway. Members told to act again later do so now. So
+answers must rest on what Postgres says when asked, and on when a member came; to tell too many, or twice, is harmless.
+
+`Matched` may come at any time after the members' move to a node that listens (or the effect that has them listen) was
+committed: before the planner knows they are there, while a run there is in flight, while they are being planned. It
+has them leave by `leave_wait_for_event` (`timed_out` False) as soon as they would listen; if that run has them stay,
+they listen on, and a match that came while it was in flight has it run once more.
+
 How it works
 ------------
 A member is in one group, in one flight (a run not answered), finished or left. A group is keyed by node, visit, phase
 and due time, so members who meet merge. Held and parked members keep their place; they are left out when runs are made.
-After every input, whatever is runnable and due at `now` becomes runs.
+After every input, whatever is runnable and due at `now` becomes runs. Who listens is in phase `listen` until it is
+due, or in `hear` where nothing but a match ends it.
 """
 
 from dataclasses import replace
@@ -73,6 +89,7 @@ from journeys.state import (
     Matched,
     Phase,
     Release,
+    Replan,
     Retry,
     Run,
     RunKind,
@@ -119,6 +136,8 @@ _RUN_OF_PHASE: dict[Phase, tuple[RunKind, bool]] = {
     "matched": ("leave_wait_for_event", False),
 }
 _PHASE_OF_RUN: dict[tuple[RunKind, bool], Phase] = {run: phase for phase, run in _RUN_OF_PHASE.items()}
+_LISTENING = frozenset[Phase]({"listen", "hear"})
+_RESTING = frozenset[Phase]({"wait", *_LISTENING})
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -172,22 +191,14 @@ class _Draft:
                 self._settle(ActivityResult(command_id))
             case Matched(node, visit, members):
                 self._match(node, visit, members)
+            case Replan(members):
+                self._replan(members)
             case Leave(members):
                 self._leave(members)
             case Hold(members):
                 self._on_hold |= members & self._inside()
-            case Release(members):
-                self._on_hold &= ~members
-                self._flights = {
-                    key: replace(flight, released=flight.released | (members & flight.run.members))
-                    for key, flight in self._flights.items()
-                }
-            case Retry(members):
-                self._parked &= ~members
-                self._flights = {
-                    key: replace(flight, retried=flight.retried | (members & flight.run.members))
-                    for key, flight in self._flights.items()
-                }
+            case Release() | Retry():
+                self._let_on(given)
             case _:
                 assert_never(given)
         self._forget_passed()
@@ -208,25 +219,57 @@ class _Draft:
         self._drop(claim(result.gone))
         parked = claim(result.parked)
         held = claim(result.held)
-        if run.kind == "plan_wait":
-            for due, members in result.waits:
-                self._put(_Place(run.node, run.visit, "wait", due.astimezone(UTC)), claim(members))
+        resting = self._plan.rests(run.node)
+        for due, members in result.waits:
+            self._rest(flight, resting, due.astimezone(UTC), claim(members))
+        self._rest(flight, "hear", None, claim(result.listening))
         for outcome in sorted(result.outcomes):
             target = self._plan.move(run.node, run.visit, outcome)
             if target is not None:
                 self._enter(*target, claim(result.outcomes[outcome]))
         parked |= rest
-        self._stay(run, parked | held)
+        # Retried or released, they do again what they were about.
+        self._rest(flight, _PHASE_OF_RUN[run.kind, run.timed_out], None, parked | held)
         self._on_hold |= held & ~flight.released
         self._parked |= parked & ~flight.retried
 
     def _match(self, node: str, visit: int, members: int) -> None:
-        for place in [p for p in self._groups if p[:3] == (node, visit, "listen")]:
+        for place in [p for p in self._groups if p[:2] == (node, visit) and p.phase in _LISTENING]:
             matched = self._groups[place] & members
             self._put(_Place(node, visit, "matched", None), matched)
             self._take_from(place, matched)
         # whoever is not there yet: _forget_passed keeps those who may still come
         self._early[node, visit] = self._early.get((node, visit), 0) | members
+
+    def _let_on(self, given: Release | Retry) -> None:
+        members = given.members
+        if isinstance(given, Release):
+            self._on_hold &= ~members
+        else:
+            self._parked &= ~members
+        for key, flight in self._flights.items():
+            since = members & flight.run.members
+            self._flights[key] = (
+                replace(flight, released=flight.released | since)
+                if isinstance(given, Release)
+                else replace(flight, retried=flight.retried | since)
+            )
+
+    def _replan(self, members: int) -> None:
+        for place in list(self._groups):
+            if place.phase in _RESTING and self._plan.plans(place.node):
+                first: Phase = "plan"
+            elif place.phase == "act" and place.due is not None:
+                first = "act"
+            else:
+                continue
+            again = self._groups[place] & members
+            self._take_from(place, again)
+            self._put(_Place(place.node, place.visit, first, None), again)
+        self._flights = {
+            key: replace(flight, replanned=flight.replanned | (members & flight.run.members))
+            for key, flight in self._flights.items()
+        }
 
     def _leave(self, members: int) -> None:
         members &= self._inside()
@@ -249,16 +292,23 @@ class _Draft:
             self._finished |= members
             self._forget(members)
             return
-        phase, due = arrival
-        matched = members & self._early.get((node, visit), 0) if phase == "listen" else 0
-        self._put(_Place(node, visit, "matched", None), matched)
-        self._put(_Place(node, visit, phase, due), members & ~matched)
+        self._settle_down(_Place(node, visit, *arrival), members)
 
-    def _stay(self, run: Run, members: int) -> None:
-        phase = _PHASE_OF_RUN[run.kind, run.timed_out]
-        matched = members & self._early.get((run.node, run.visit), 0) if phase == "listen" else 0
-        self._put(_Place(run.node, run.visit, "matched", None), matched)
-        self._put(_Place(run.node, run.visit, phase, None), members & ~matched)
+    def _rest(self, flight: Flight, phase: Phase, due: datetime | None, members: int) -> None:
+        """Have members whom a run answered stay at its node; those replanned since it began are planned once more."""
+        node, visit = flight.run.node, flight.run.visit
+        if phase in _RESTING and self._plan.plans(node):
+            self._put(_Place(node, visit, "plan", None), members & flight.replanned)
+            members &= ~flight.replanned
+        elif phase == "act":
+            self._put(_Place(node, visit, "act", None), members & flight.replanned)
+            members &= ~flight.replanned
+        self._settle_down(_Place(node, visit, phase, due), members)
+
+    def _settle_down(self, place: _Place, members: int) -> None:
+        matched = members & self._early.get((place.node, place.visit), 0) if place.phase in _LISTENING else 0
+        self._put(_Place(place.node, place.visit, "matched", None), matched)
+        self._put(place, members & ~matched)
 
     def _put(self, place: _Place, members: int) -> None:
         if members:
@@ -283,11 +333,12 @@ class _Draft:
         for (node, visit), members in list(self._early.items()):
             coming = 0
             for place, there in self._groups.items():
-                if self._plan.may_come(place.node, place.visit, node, visit):
+                here = (place.node, place.visit) == (node, visit) and place.phase not in {*_LISTENING, "matched"}
+                if here or self._plan.may_come(place.node, place.visit, node, visit):
                     coming |= there
             for flight in self._flights.values():
                 run = flight.run
-                # one in flight at that very node may come back held or parked, its match not yet acted upon
+                # one in flight at that very node may come back to stay, its match not yet acted upon
                 if (run.node, run.visit) == (node, visit) or self._plan.may_come(run.node, run.visit, node, visit):
                     coming |= run.members
             if kept := members & coming:
@@ -312,7 +363,7 @@ class _Draft:
         wake: datetime | None = None
         for place in list(self._groups):
             ready = self._groups[place] & ~self._on_hold & ~self._parked
-            if not ready:
+            if not ready or place.phase == "hear":
                 continue
             if place.due is not None and place.due > self._now:
                 wake = place.due if wake is None else min(wake, place.due)

@@ -8,11 +8,11 @@ run with what was recorded.
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, Protocol
 
 from journeys.members import from_slots, slots
-from journeys.nodes import ExitNode, WaitForEventNode
+from journeys.nodes import ExitNode
 from journeys.plan import Plan
 from journeys.planner import step
 from journeys.state import ActivityResult, Done, Enrolled, Input, Run, State, TimerFired, WakeAt
@@ -109,12 +109,28 @@ class Enrollment:
     parked: bool = False
     matched: bool = False
     """Whether the waiter of the node it is at was marked."""
+    listening: bool = False
+    """Whether the node it is at acted, and the answer is awaited."""
 
 
-Choose = Callable[[int, str, int, datetime], str | None]
-"""Of (slot, node, visit, now): the outcome of a `branch`, or `done`; None where the node fails for that member."""
-Due = Callable[[int, str, datetime], datetime]
-"""Of (slot, node, entered): until when that member waits there."""
+LISTENING: Final = datetime.max.replace(tzinfo=UTC)
+"""As the time until when a member stays at a node: until it is matched, without end."""
+
+Answer = str | datetime | None
+"""What becomes of a member at a node: the outcome by which it leaves, until when it stays, or None where it fails."""
+Choose = Callable[[int, str, int, datetime], Answer]
+"""Of (slot, node, visit, now): what the action of a node answers."""
+Due = Callable[[int, str, datetime], datetime | str]
+"""Of (slot, node, entered): until when that member waits there, or the outcome by which it need not."""
+Look = Callable[[int, Enrollment, Run, datetime], Answer]
+"""Of (slot, enrollment, run, now): what `leave_wait_for_event` answers."""
+
+
+def leave(_slot: int, person: Enrollment, run: Run, _now: datetime) -> Answer:
+    """Leave a wait for an event matched, once it was, or else timed out."""
+    if person.matched:
+        return "matched"
+    return "timed_out" if run.timed_out else None
 
 
 @dataclass(slots=True)
@@ -124,6 +140,7 @@ class ModelWorld:
     plan: Plan
     choose: Choose
     due: Due
+    look: Look = leave
     people: dict[int, Enrollment] = field(default_factory=dict[int, Enrollment])
     steps: dict[StepKey, RecordedStep] = field(default_factory=dict[StepKey, RecordedStep])
 
@@ -136,7 +153,7 @@ class ModelWorld:
     def match(self, slot: int) -> tuple[str, int] | None:
         """An event came for this member: mark its waiter, if it has one, and say at which node and visit."""
         person = self.people[slot]
-        if person.ended is not None or person.matched or not isinstance(self.plan.nodes[person.node], WaitForEventNode):
+        if person.ended is not None or person.matched or not self._listens(person):
             return None
         person.matched = True
         return person.node, person.visit
@@ -163,33 +180,42 @@ class ModelWorld:
                 refused["parked"].append(slot)
             elif person.paused:
                 refused["held"].append(slot)
-            elif run.kind == "plan_wait":
-                waits.setdefault(self.due(slot, run.node, person.entered), []).append(slot)
-            elif (outcome := self._outcome(run, slot, now)) is None:
+            elif (answer := self._answer(run, slot, now)) is None:
                 person.parked = True
                 refused["parked"].append(slot)
+            elif isinstance(answer, datetime):
+                person.listening = person.listening or answer == LISTENING
+                person.matched = person.matched and run.kind != "leave_wait_for_event"
+                waits.setdefault(answer, []).append(slot)
             else:
-                self._leave(slot, run, outcome, now)
-                outcomes.setdefault(outcome, []).append(slot)
+                self._leave(slot, run, answer, now)
+                outcomes.setdefault(answer, []).append(slot)
+        listening = waits.pop(LISTENING, [])
         return ActivityResult(
             run.id,
             outcomes={outcome: from_slots(numbers) for outcome, numbers in outcomes.items()},
             waits=tuple((due, from_slots(waits[due])) for due in sorted(waits)),
+            listening=from_slots(listening),
             held=from_slots(refused["held"]),
             parked=from_slots(refused["parked"]),
             gone=from_slots(refused["gone"]),
         )
 
-    def _outcome(self, run: Run, slot: int, now: datetime) -> str | None:
+    def _listens(self, person: Enrollment) -> bool:
+        return self.plan.rests(person.node) == "listen" and (person.listening or not self.plan.acts(person.node))
+
+    def _answer(self, run: Run, slot: int, now: datetime) -> Answer:
         match run.kind:
             case "act":
                 return self.choose(slot, run.node, run.visit, now)
+            case "plan_wait":
+                return self.due(slot, run.node, self.people[slot].entered)
             case "leave_wait":
-                return "elapsed"
-            case _ if self.people[slot].matched:
-                return "matched"
-            case _:
-                return "timed_out" if run.timed_out else None
+                # who is not due, as it was replanned on its way here, waits on
+                planned = self.plan.plans(run.node) and self.due(slot, run.node, self.people[slot].entered)
+                return planned if isinstance(planned, datetime) and planned > now else "elapsed"
+            case "leave_wait_for_event":
+                return self.look(slot, self.people[slot], run, now)
 
     def _leave(self, slot: int, run: Run, outcome: str, now: datetime) -> None:
         self.steps[StepKey(slot, run.node, run.visit)] = RecordedStep(outcome, now)
@@ -200,6 +226,6 @@ class ModelWorld:
 
     def _enter(self, slot: int, node: str, visit: int, now: datetime) -> None:
         person = self.people[slot]
-        person.node, person.visit, person.entered, person.matched = node, visit, now, False
+        person.node, person.visit, person.entered, person.matched, person.listening = node, visit, now, False, False
         if isinstance(self.plan.nodes[node], ExitNode):
             person.ended = "finished"

@@ -35,7 +35,9 @@ class ActivityResult:
     outcomes: dict[str, Members] = field(default_factory=dict[str, Members])
     """Members moved on, by outcome: `done`, `elapsed`, `matched`, `timed_out`, `branch_0`..., `otherwise`."""
     waits: tuple[tuple[datetime, Members], ...] = ()
-    """Answer to `plan_wait` alone: who waits until when."""
+    """Members who stay at the node until then, resting there as `Plan.rests` says."""
+    listening: Members = 0
+    """Members who stay at the node until a `Matched`, without end."""
     held: Members = 0
     """Members not touched because their journey or enrollment is paused in Postgres."""
     parked: Members = 0
@@ -88,7 +90,16 @@ class Retry:
     members: Members
 
 
-Input: TypeAlias = Enrolled | TimerFired | ActivityResult | ActivityFailed | Matched | Leave | Hold | Release | Retry
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """What the due times of these members depend on has changed in Postgres: ask anew until when they wait."""
+
+    members: Members
+
+
+Input: TypeAlias = (
+    Enrolled | TimerFired | ActivityResult | ActivityFailed | Matched | Leave | Hold | Release | Retry | Replan
+)
 
 # -- Commands: what to do ------------------------------------------------------------------------------------------
 
@@ -104,10 +115,11 @@ class Run:
     kind: RunKind
     """What to do.
 
-    - `act`: what the `send`, `update_person` or `branch` node does; moves members on.
-    - `plan_wait`: compute until when each member waits (`waits`); moves nobody.
-    - `leave_wait`: the wait is over; moves members on, outcome `elapsed`.
-    - `leave_wait_for_event`: see `timed_out`.
+    - `act`: what the `send`, `update_person` or `branch` node does; moves members on, or has them look again later
+      (`waits`), or wait for what it began to end (`listening`).
+    - `plan_wait`: compute until when each member waits (`waits`); moves on who need not wait, or cannot.
+    - `leave_wait`: the wait is over; moves members on, outcome `elapsed`, or has them wait on (`waits`).
+    - `leave_wait_for_event`: see `timed_out`; here too `waits` and `listening` have members stay.
     """
     node: str
     visit: int
@@ -138,9 +150,10 @@ Command: TypeAlias = Run | WakeAt | Done
 
 # -- State: what is known ------------------------------------------------------------------------------------------
 
-Phase: TypeAlias = Literal["act", "plan", "wait", "listen", "matched"]
-"""What members at a node are about: `act` the node's action is to run; `plan` their due time is to be computed; `wait`
-until due; `listen` for an event, until due; `matched` the event came, they are to leave."""
+Phase: TypeAlias = Literal["act", "plan", "wait", "listen", "hear", "matched"]
+"""What members at a node are about: `act` the node's action is to run, once it is due; `plan` their due time is to be
+computed; `wait` until due; `listen` for an event, until due; `hear` listen without end; `matched` the event came, they
+are to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +164,7 @@ class Group:
     visit: int
     phase: Phase
     due: datetime | None
-    """Until when they wait, in phases `wait` and `listen`; None: no longer, they go on as soon as they may."""
+    """Until when they wait, in phases `act`, `wait` and `listen`; None: no longer, they go on as soon as they may."""
     members: Members
 
 
@@ -165,6 +178,8 @@ class Flight:
     """Members released since it began: if it returns them as held, it looked before their release."""
     retried: Members = 0
     """Members retried since it began: if it returns them as parked, it failed before their retry."""
+    replanned: Members = 0
+    """Members whose due times changed since it began: where it has them wait, it may have looked before the change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +263,8 @@ class State:
             add(group.node, "parked", group.members & self.parked)
             add(group.node, "held", group.members & self.on_hold & ~self.parked)
             moving = group.members & ~self.parked & ~self.on_hold
-            add(group.node, "waiting" if group.phase in {"wait", "listen"} else "ready", moving)
+            rests = group.phase in {"wait", "listen", "hear"} or group.due is not None
+            add(group.node, "waiting" if rests else "ready", moving)
         return Summary(
             nodes={node: NodeCount(**counts[node]) for node in sorted(counts)},
             finished=self.finished.bit_count(),

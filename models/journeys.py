@@ -338,7 +338,7 @@ class CohortSignal(Created, TenantRow):
     journey_id: Mapped[UUID]
     cohort_id: Mapped[UUID]
     kind: Mapped[str]
-    """`matched`, `leave`, `hold`, `release` or `retry`."""
+    """`matched`, `leave`, `hold`, `release`, `retry` or `replan`."""
     payload: Mapped[dict[str, Any]]
     position: Mapped[int] = mapped_column(BigInteger, Identity(always=True, cache=1))
     """Order of delivery: drawn while the causing rows are locked, so of two changes of a member the later is higher."""

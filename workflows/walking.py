@@ -40,6 +40,7 @@ with workflow.unsafe.imports_passed_through():
         Leave,
         Matched,
         Release,
+        Replan,
         Retry,
         Run,
         State,
@@ -158,6 +159,7 @@ class CohortDriver:
                 command_id=run.id,
                 outcomes={outcome: decode(text, size) for outcome, text in result.outcomes.items()},
                 waits=tuple((due.at, decode(due.members, size)) for due in result.waits),
+                listening=decode(result.listening, size),
                 held=decode(result.held, size),
                 parked=decode(result.parked, size),
                 gone=decode(result.gone, size),
@@ -219,3 +221,5 @@ def _as_input(told: Told, size: int) -> Input:
             return Release(members)
         case "retry":
             return Retry(members)
+        case "replan":
+            return Replan(members)

@@ -126,6 +126,19 @@ async def skip(session: TenantSession, which: ColumnElement[bool]) -> int:
     )
 
 
+async def replan(session: TenantSession, which: ColumnElement[bool]) -> int:
+    """Have it asked anew until when the open enrollments that `which` selects wait; return how many these are.
+
+    For a change that moves due times which an activity computed, in its transaction. To tell too many is harmless.
+    """
+    concerned = (
+        select(ENROLLMENT.c.cohort_id, ENROLLMENT.c.slot)
+        .where(ENROLLMENT.c.tenant_id == session.tenant_id, ENROLLMENT.c.ended_at.is_(None), which)
+        .cte("concerned")
+    )
+    return await _owed(session, "replan", concerned)
+
+
 async def _marked(
     session: TenantSession, kind: SignalKind, which: ColumnElement[bool], changes: Mapping[str, Any]
 ) -> int:

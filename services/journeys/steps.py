@@ -42,13 +42,16 @@ class StepOutcome:
 
     outcomes: dict[str, int] = field(default_factory=dict[str, int])
     waits: dict[datetime, int] = field(default_factory=dict[datetime, int])
+    """Who stays at the node until when."""
+    listening: int = 0
+    """Who stays until an event comes, without end."""
     held: int = 0
     parked: int = 0
     gone: int = 0
 
     def answered(self) -> int:
         """Everybody this names."""
-        named = self.held | self.parked | self.gone
+        named = self.listening | self.held | self.parked | self.gone
         for members in (*self.outcomes.values(), *self.waits.values()):
             named |= members
         return named
@@ -59,6 +62,7 @@ class StepOutcome:
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) | members
         for due, members in other.waits.items():
             self.waits[due] = self.waits.get(due, 0) | members
+        self.listening |= other.listening
         self.held |= other.held
         self.parked |= other.parked
         self.gone |= other.gone

@@ -1,18 +1,15 @@
-"""Strategies for random journeys and for worlds that decide by chance, but the same way each time they are asked."""
+"""Strategies for random journeys."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from random import Random
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import strategies as st
 
 from journeys.definition import JourneyDefinition
 from journeys.plan import Plan
-from journeys.simulator import ModelWorld
+from journeys.state import Phase
 
 START = datetime(2026, 3, 28, 12, tzinfo=UTC)  # the night before the clocks change in Europe
-LAST_FREE_VISIT = 3
 
 _CONDITION = {"field": "person.first_name", "op": "exists"}
 _WAITS: list[dict[str, str]] = [
@@ -37,8 +34,6 @@ _COMMANDS: list[dict[str, Any]] = [
     {"type": "create_record", "object": "car", "label": "drives", "set": {"vin": "{{ person.id }}"}},
     {"type": "update_record", "object": "car", "set": {"year": None}},
 ]
-_CHOSEN = ("branch_0", "branch_1", "branch_2", "otherwise", "arm_a0", "arm_a1", "arm_a2", "done")
-"""Ways out that are chosen; the last that a node has leads forward."""
 _TYPES = [
     "command",
     "send",
@@ -53,11 +48,33 @@ _TYPES = [
 ]
 
 
+class LoosePlan(Plan):
+    """A plan some of whose waits for events are planned, and some of whose commands have members listen for their
+    end."""
+
+    def __init__(
+        self, definition: JourneyDefinition, zone: str, planned: frozenset[str], heard: frozenset[str]
+    ) -> None:
+        super().__init__(definition, zone)
+        self.planned = planned
+        self.heard = heard
+
+    def arrival(self, node: str, now: datetime) -> tuple[Phase, datetime | None] | None:
+        return ("plan", None) if node in self.planned else super().arrival(node, now)
+
+    def plans(self, node: str) -> bool:
+        return node in self.planned or super().plans(node)
+
+    def rests(self, node: str) -> Phase:
+        return "listen" if node in self.heard else super().rests(node)
+
+
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
+def plans(draw: st.DrawFn, *, heard: bool = True) -> LoosePlan:
     """A journey of up to eight nodes.
 
-    What happens if nobody does anything leads forward, so it always ends. Other ways lead anywhere.
+    What happens if nobody does anything leads forward, so it always ends, but for those nodes that wait to be heard of.
+    Other ways lead anywhere.
     """
     last = draw(st.integers(0, 7))
     names = draw(st.permutations([f"n{index}" for index in range(last + 1)]))
@@ -94,24 +111,10 @@ def plans(draw: st.DrawFn) -> Plan:
                 node = {"type": "exit", "reason": "early"}
         nodes[names[index]] = node
     definition = JourneyDefinition.model_validate({"entry": {"api": True}, "start": names[0], "nodes": nodes})
-    return Plan(definition, draw(st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"])))
-
-
-def chance_world(plan: Plan, seed: int, *, failures: Mapping[tuple[int, str], int] | None = None) -> ModelWorld:
-    """A world that takes any way out of a branch or split on the first visits, and fails as `failures` says.
-
-    That is how often, per (slot, node).
-    """
-    left_to_fail = dict(failures or {})
-
-    def choose(slot: int, node: str, visit: int, _now: datetime) -> str | None:
-        if left_to_fail.get((slot, node), 0):
-            left_to_fail[slot, node] -= 1
-            return None
-        outcomes = [outcome for outcome in _CHOSEN if plan.move(node, visit, outcome)]
-        return outcomes[-1] if visit > LAST_FREE_VISIT else Random(f"{seed} {slot} {node} {visit}").choice(outcomes)
-
-    def due(slot: int, _node: str, entered: datetime) -> datetime:
-        return entered + timedelta(hours=Random(f"{seed} {slot}").randrange(-1, 24))
-
-    return ModelWorld(plan, choose, due)
+    names_of = {
+        kind: [n for n, node in nodes.items() if node["type"] == kind] for kind in ("wait_for_event", "webhook")
+    }
+    planned = draw(st.sets(st.sampled_from(names_of["wait_for_event"]))) if names_of["wait_for_event"] else set[str]()
+    awaited = names_of["webhook"] if heard else []
+    zone = draw(st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]))
+    return LoosePlan(definition, zone, frozenset(planned), frozenset(awaited))

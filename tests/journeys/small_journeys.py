@@ -6,7 +6,7 @@ from journeys.definition import JourneyDefinition
 from journeys.plan import Plan
 
 
-def make_plan(nodes: dict[str, Any], start: str = "a", tenant_zone: str = "UTC") -> Plan:
+def make_plan(nodes: dict[str, Any], start: str = "a", tenant_zone: str | None = "UTC") -> Plan:
     nodes = {"end": {"type": "exit", "reason": "end"}, **nodes}
     return Plan(JourneyDefinition.model_validate({"entry": {"api": True}, "start": start, "nodes": nodes}), tenant_zone)
 

@@ -294,7 +294,7 @@ def test_a_failed_run_parks_all_its_members() -> None:
 
 def test_who_is_not_in_the_result_or_has_no_such_outcome_is_parked() -> None:
     driver = Driver(make_plan({"a": send()}), 0b111)
-    driver.feed(ActivityResult(1, {"done": 0b001, "branch_7": 0b010}, waits=((NOON, 0b100),)))
+    driver.feed(ActivityResult(1, {"done": 0b001, "branch_7": 0b010}))
     assert driver.state.parked == 0b110
     assert driver.state.finished == 0b001
 

@@ -1,11 +1,10 @@
 """The planner under chance: any journey, any order of events, results lost and repeated, state stored and restored."""
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pydantic import TypeAdapter
@@ -14,7 +13,7 @@ from journeys.members import everyone, from_slots, slots
 from journeys.nodes import ExitNode
 from journeys.plan import Plan
 from journeys.planner import step
-from journeys.simulator import ModelWorld, StepKey, simulate
+from journeys.simulator import ModelWorld, StepKey
 from journeys.state import (
     ActivityFailed,
     ActivityResult,
@@ -26,13 +25,15 @@ from journeys.state import (
     Leave,
     Matched,
     Release,
+    Replan,
     Retry,
     Run,
     State,
     TimerFired,
     WakeAt,
 )
-from tests.journeys.random_journeys import START, chance_world, plans
+from tests.journeys.random_journeys import START, LoosePlan, plans
+from tests.journeys.random_worlds import HOUR, chance_world
 
 STATE = TypeAdapter(State)
 SIZE = 6
@@ -43,7 +44,7 @@ SUBSETS = st.integers(1, everyone(SIZE))
 class Cohort(RuleBasedStateMachine):
     """A driver beside a world; signals arrive in order, results whenever they please."""
 
-    plan: Plan
+    plan: LoosePlan
     world: ModelWorld
 
     def __init__(self) -> None:
@@ -56,6 +57,8 @@ class Cohort(RuleBasedStateMachine):
         self.results: list[ActivityResult] = []
         self.signals: deque[Input] = deque()
         self.told_matched: set[tuple[int, str, int]] = set()
+        """And not looked at since."""
+        self.moved: dict[int, timedelta] = {}
         self.signals_overtake = False
         self.fed: list[tuple[Input, datetime]] = []
         self.answers: list[list[Command]] = []
@@ -66,11 +69,11 @@ class Cohort(RuleBasedStateMachine):
         fail=st.dictionaries(SLOTS, st.integers(1, 2), max_size=2),
         signals_overtake=st.booleans(),
     )
-    def enroll(self, plan: Plan, seed: int, fail: dict[int, int], signals_overtake: bool) -> None:
+    def enroll(self, plan: LoosePlan, seed: int, fail: dict[int, int], signals_overtake: bool) -> None:
         self.plan = plan
         self.signals_overtake = signals_overtake
         failures = {(slot, node): times for slot, times in fail.items() for node in plan.nodes}
-        self.world = chance_world(plan, seed, failures=failures)
+        self.world = chance_world(plan, seed, failures=failures, moved=self.moved)
         self.world.enroll(everyone(SIZE), self.now)
         self.feed(Enrolled(everyone(SIZE)))
 
@@ -92,6 +95,7 @@ class Cohort(RuleBasedStateMachine):
                 case Run():
                     assert command.id not in self.open_runs
                     assert command.members
+                    self.told_matched -= {(slot, command.node, command.visit) for slot in slots(command.members)}
                     self.open_runs[command.id] = command
                 case WakeAt(due):
                     assert command is commands[-1]
@@ -187,6 +191,12 @@ class Cohort(RuleBasedStateMachine):
             if passage is not None:
                 self.signals.extend([Matched(*passage, from_slots([slot]))] * times)
 
+    @rule(members=SUBSETS, hours=st.integers(-5, 5))
+    def move_dates(self, members: int, hours: int) -> None:
+        for slot in slots(members):
+            self.moved[slot] = hours * HOUR
+        self.signals.append(Replan(members))
+
     @rule(slot=SLOTS)
     def leave(self, slot: int) -> None:
         person = self.world.people[slot]
@@ -240,15 +250,25 @@ class Cohort(RuleBasedStateMachine):
                 continue
             if group.due is not None and group.due > self.now:
                 later.append(group.due)
-            else:
+            elif group.phase != "hear":
                 assert (group.node, group.visit) in busy
         if self.fed and self.done is None:
             assert self.wake == min(later, default=None)
 
     @invariant()
+    def everybody_waits_until_when_the_world_says_now(self) -> None:
+        if any(isinstance(signal, Replan) for signal in self.signals):
+            return
+        aside = self.state.on_hold | self.state.parked if self.fed else 0
+        for group in self.state.groups:
+            if group.phase == "wait" and self.plan.plans(group.node) and group.due is not None:
+                for slot in slots(group.members & ~aside):
+                    assert group.due == self.world.due(slot, group.node, self.world.people[slot].entered)
+
+    @invariant()
     def nobody_listens_for_what_was_told(self) -> None:
         for group in self.state.groups:
-            if group.phase == "listen":
+            if group.phase in {"listen", "hear"}:
                 told = {slot for slot, node, visit in self.told_matched if (node, visit) == (group.node, group.visit)}
                 assert told.isdisjoint(slots(group.members))
 
@@ -257,7 +277,8 @@ class Cohort(RuleBasedStateMachine):
         for early in self.state.early:
             assert early.members & ~self.state.inside() == 0
             for group in self.state.groups:
-                if (group.node, group.visit) == (early.node, early.visit):
+                there = (group.node, group.visit) == (early.node, early.visit)
+                if there and group.phase in {"listen", "hear", "matched"}:
                     assert not group.members & early.members
 
     def teardown(self) -> None:
@@ -274,8 +295,10 @@ class Cohort(RuleBasedStateMachine):
                 self.feed(self.results.pop())
             elif self.open_runs:
                 self.feed(self.world.run(next(iter(self.open_runs.values())), self.now))
+            elif self.wake is None:
+                self.match(everyone(SIZE), 1)
+                assert self.signals, f"stuck: {self.state}"
             else:
-                assert self.wake is not None, f"stuck: {self.state}"
                 self.wake_up()
         assert self.done is not None, f"never ends: {self.state}"
         self.everybody_is_in_exactly_one_place()
@@ -316,79 +339,3 @@ def assert_paths_are_whole(plan: Plan, world: ModelWorld) -> None:
 
 TestCohort = Cohort.TestCase
 TestCohort.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
-
-
-Happening = tuple[int, int, str]
-HAPPENINGS = st.lists(
-    st.tuples(st.integers(0, 60), SLOTS, st.sampled_from(["match", "match", "leave", "pause", "resume", "retry"])),
-    max_size=12,
-)
-
-
-def happen(world: ModelWorld, slot: int, what: str) -> Callable[[], Input]:
-    def event() -> Input:
-        person, members = world.people[slot], from_slots([slot])
-        if person.ended is not None:
-            return TimerFired()
-        match what:
-            case "match":
-                passage = world.match(slot)
-                return Matched(*passage, members) if passage else TimerFired()
-            case "leave":
-                person.ended = "goal"
-                return Leave(members)
-            case "pause":
-                person.paused = True
-                return Hold(members)
-            case "resume":
-                person.paused = False
-                return Release(members)
-            case _:
-                person.parked = False
-                return Retry(members)
-
-    return event
-
-
-@given(
-    plan=plans(),
-    seed=st.integers(0, 1000),
-    happenings=HAPPENINGS,
-    failures=st.dictionaries(st.tuples(SLOTS, st.sampled_from([f"n{i}" for i in range(8)])), st.just(1), max_size=4),
-)
-@settings(max_examples=300, deadline=None)
-def test_a_cohort_of_n_goes_as_n_cohorts_of_one(
-    plan: Plan, seed: int, happenings: list[Happening], failures: dict[tuple[int, str], int]
-) -> None:
-    def walk(members: int) -> tuple[ModelWorld, State]:
-        world = chance_world(plan, seed, failures=failures)
-        world.enroll(members, START)
-        # odd seconds of their own: at the very instant of a timer, who comes first would depend on the others
-        events = [
-            (START + timedelta(minutes=20 * at, seconds=number), happen(world, slot, what))
-            for number, (at, slot, what) in enumerate(happenings, start=1)
-            if members >> slot & 1
-        ]
-        return world, simulate(plan, world, members, START, events=events).state
-
-    together, state = walk(everyone(SIZE))
-    finished = left = 0
-    for slot in range(SIZE):
-        alone, alone_state = walk(from_slots([slot]))
-        assert alone.people[slot] == together.people[slot]
-        assert alone.steps == {key: value for key, value in together.steps.items() if key.slot == slot}
-        finished |= alone_state.finished
-        left |= alone_state.left
-    assert (finished, left) == (state.finished, state.left)
-    assert_paths_are_whole(plan, together)
-
-
-@given(plan=plans(), seed=st.integers(0, 1000))
-@settings(max_examples=200, deadline=None)
-def test_left_alone_everybody_comes_to_an_exit(plan: Plan, seed: int) -> None:
-    world = chance_world(plan, seed)
-    world.enroll(everyone(SIZE), START)
-    simulation = simulate(plan, world, everyone(SIZE), START)
-    assert simulation.done
-    assert simulation.state.finished == everyone(SIZE)
-    assert {person.ended for person in world.people.values()} == {"finished"}
