@@ -10,13 +10,15 @@ from pydantic import Field
 
 from journeys.command_nodes import NodeId
 from journeys.conditions import EventType, RootCondition, Strict
-from journeys.durations import DurationText
+from journeys.durations import Duration, DurationText
 from journeys.entries import ApiEntry, Enterable, Entries, Entry
 from journeys.matching import Match
 from journeys.nodes import Node
 
 MAX_NODES: Final = 500
 MAX_EXIT_RULES: Final = 50
+LONGEST_COUNTED: Final = Duration.parse("P90D")
+"""A goal reached later is no conversion, unless its `within` says so."""
 
 
 class Goal(Strict):
@@ -27,6 +29,11 @@ class Goal(Strict):
     where: RootCondition | None = None
     within: DurationText | None = None
     """Counts only within this long after the entry."""
+
+    @property
+    def counted_within(self) -> Duration:
+        """How long after the entry it is a conversion, whether the passage is still open or not."""
+        return self.within or LONGEST_COUNTED
 
 
 class ExitRule(Strict):

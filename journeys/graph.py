@@ -5,7 +5,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
 from journeys.definition import JourneyDefinition
-from journeys.nodes import ExitNode, WaitForEventNode, WaitNode, successors
+from journeys.nodes import ExitNode, GoalNode, WaitForEventNode, WaitNode, successors
 
 MAX_LOOPS_TOLD: Final = 10
 
@@ -39,7 +39,7 @@ def dead_ends(definition: JourneyDefinition, edges: Edges) -> frozenset[str]:
     exits = [
         name
         for name, node in definition.nodes.items()
-        if isinstance(node, ExitNode) or not edges.keys() >= set(successors(node).values())
+        if isinstance(node, ExitNode | GoalNode) or not edges.keys() >= set(successors(node).values())
     ]
     back = {name: frozenset(found) for name, found in sources.items()}
     return frozenset(edges) - reachable(back, exits)

@@ -107,6 +107,14 @@ class ExitNode(Strict):
     reason: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
+class GoalNode(Strict):
+    """Reach what the journey is for: a conversion, which ends the passage."""
+
+    type: Literal["goal"]
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")] = "goal"
+    """The reason it ends for."""
+
+
 Node: TypeAlias = Annotated[
     WaitNode
     | WaitForEventNode
@@ -116,6 +124,7 @@ Node: TypeAlias = Annotated[
     | UpdatePersonNode
     | CommandNode
     | KeepingNode
+    | GoalNode
     | ExitNode,
     Discriminator("type"),
 ]
@@ -123,7 +132,7 @@ Node: TypeAlias = Annotated[
 
 
 def successors(node: Node) -> dict[str, str]:
-    """Return where each outcome of a node leads; an exit has none.
+    """Return where each outcome of a node leads; an exit and a goal have none.
 
     The outcomes: `elapsed` of a wait; `matched` and `timed_out` of a wait for an event; `branch_0` to `branch_N` and
     `otherwise` of a branch; `arm_KEY` of a split; `done` of all that act.
@@ -138,7 +147,7 @@ def successors(node: Node) -> dict[str, str]:
             return {**ways, "otherwise": node.otherwise}
         case SplitNode():
             return {f"{ARM}{arm.key}": arm.next for arm in node.arms}
-        case ExitNode():
+        case ExitNode() | GoalNode():
             return {}
         case _:
             return {"done": node.next}

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from journeys.definition import JourneyDefinition
 from journeys.durations import add, zone_named
-from journeys.nodes import SKIPPED, ExitNode, Node, WaitForEventNode, WaitNode, successors, when_skipped
+from journeys.nodes import SKIPPED, ExitNode, GoalNode, Node, WaitForEventNode, WaitNode, successors, when_skipped
 from journeys.state import Phase
 
 
@@ -43,7 +43,7 @@ class Plan:
     def arrival(self, node: str, now: datetime) -> tuple[Phase, datetime | None] | None:
         """What members who arrive at a node do there first, and until when; None at an exit."""
         match self.nodes[node]:
-            case ExitNode():
+            case ExitNode() | GoalNode():
                 return None
             case WaitForEventNode(timeout=timeout):
                 return "listen", add(now, timeout)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 
 from journeys.members import from_slots, slots
-from journeys.nodes import ExitNode
+from journeys.nodes import ExitNode, GoalNode
 from journeys.plan import Plan
 from journeys.planner import step
 from journeys.state import ActivityResult, Done, Enrolled, Input, Run, State, TimerFired, WakeAt
@@ -227,5 +227,5 @@ class ModelWorld:
     def _enter(self, slot: int, node: str, visit: int, now: datetime) -> None:
         person = self.people[slot]
         person.node, person.visit, person.entered, person.matched, person.listening = node, visit, now, False, False
-        if isinstance(self.plan.nodes[node], ExitNode):
+        if isinstance(self.plan.nodes[node], ExitNode | GoalNode):
             person.ended = "finished"

@@ -34,6 +34,7 @@ from journeys.keeping_nodes import AddToSegmentNode, CreateRecordNode, RemoveFro
 from journeys.nodes import (
     BranchNode,
     ExitNode,
+    GoalNode,
     Node,
     SendNode,
     UpdatePersonNode,
@@ -163,6 +164,8 @@ def _graph(definition: JourneyDefinition) -> Iterator[Problem]:
     nodes = definition.nodes
     if definition.start not in nodes:
         yield problem_at(("start",), f"there is no node {definition.start}")
+    elif isinstance(nodes[definition.start], GoalNode):
+        yield problem_at(("start",), "a journey cannot begin with its goal")
     edges = edges_of(definition)
     for name, node in nodes.items():
         for outcome, target in successors(node).items():
@@ -209,7 +212,7 @@ def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Proble
                 reason = _update_problem(field, value, known)
                 if reason:
                     yield problem_at((*place, "set", field), reason)
-        case WaitNode() | WaitForEventNode() | SplitNode() | ExitNode():
+        case WaitNode() | WaitForEventNode() | SplitNode() | GoalNode() | ExitNode():
             pass
         case AddToSegmentNode() | RemoveFromSegmentNode() | CreateRecordNode() | UpdateRecordNode():
             pass  # see keeping_problems

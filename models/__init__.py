@@ -25,6 +25,7 @@ from models.events import ConsumerCursor, DeadEvent, Event
 from models.forms import Form, WriteKey
 from models.identity import Person, PersonIdentifier, Suppression, SuppressionHash
 from models.imports import ImportChunk, ImportReject, PeopleImport
+from models.journey_results import JourneyConversion
 from models.journeys import (
     Cohort,
     CohortSignal,
@@ -109,6 +110,7 @@ __all__ = [
     "ImportReject",
     "Invitation",
     "Journey",
+    "JourneyConversion",
     "JourneyListener",
     "JourneyRefusal",
     "JourneyVersion",

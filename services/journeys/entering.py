@@ -6,11 +6,12 @@ from typing import Any
 
 from sqlalchemy import FromClause, Insert, Table, Text, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from journeys.evaluate import MAX_KEY_LENGTH
-from journeys.nodes import ExitNode, WaitForEventNode, WaitNode
-from models import Waiter
+from journeys.nodes import ExitNode, GoalNode, WaitForEventNode, WaitNode
+from models import JourneyConversion, Waiter
 from services.journeys.versions import LoadedVersion
 
 WAITER: Table = Waiter.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
@@ -24,7 +25,7 @@ class Arrival:
     visit: int
     status: str
     reason: str | None
-    """Set when the node is an exit: the passage is over."""
+    """Set when the node is an exit or a goal: the passage is over."""
 
     @property
     def ends(self) -> bool:
@@ -37,10 +38,24 @@ def arrival(version: LoadedVersion, node: str, visit: int) -> Arrival:
     match version.definition.nodes[node]:
         case ExitNode(reason=reason):
             return Arrival(node, visit, "completed", reason)
+        case GoalNode(name=name):
+            return Arrival(node, visit, "completed", name)
         case WaitNode() | WaitForEventNode():
             return Arrival(node, visit, "waiting", None)
         case _:
             return Arrival(node, visit, "active", None)
+
+
+def conversions_for(version: LoadedVersion, node: str, arrived: FromClause) -> Insert | None:
+    """Return the statement that counts those in `arrived` as having reached the goal, None where `node` is none.
+
+    `arrived` has the columns tenant_id and id. Whoever converted before stays as they did.
+    """
+    if not isinstance(version.definition.nodes[node], GoalNode):
+        return None
+    source = select(arrived.c.tenant_id, arrived.c.id, literal(node, Text))
+    columns = ["tenant_id", "enrollment_id", "node"]
+    return pg_insert(JourneyConversion).from_select(columns, source).on_conflict_do_nothing()
 
 
 def waiters_for(

@@ -33,7 +33,7 @@ from core.database import TenantSession
 from journeys import members as member_sets
 from journeys.nodes import SKIPPED, successors
 from models import EnrollmentStep
-from services.journeys.entering import WAITER, Arrival, arrival, waiters_for
+from services.journeys.entering import WAITER, Arrival, arrival, conversions_for, waiters_for
 from services.journeys.members import ENROLLMENT, CohortMembers, movable, present
 from services.journeys.versions import LoadedVersion
 from services.journeys.waking import wake_at
@@ -204,6 +204,9 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
         )
         if waiting is not None:
             statement = statement.add_cte(waiting.cte(f"waiting_{index}"))
+        converted = conversions_for(version, arrived.node, here)
+        if converted is not None:
+            statement = statement.add_cte(converted.cte(f"converted_{index}"))
     return statement
 
 

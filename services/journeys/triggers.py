@@ -13,26 +13,22 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Text, Uuid, and_, bindparam, func, or_, select, update
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import Text, Uuid, and_, bindparam, func, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from contracts.events import DEAL_DELETED, is_reserved
 from core.database import TenantSession
-from journeys.conditions import Condition
 from journeys.definition import ExitRule, Goal, JourneyDefinition
 from journeys.durations import add
 from journeys.entries import EventEntry, SegmentEntry
-from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, property_values
+from journeys.evaluate import match_values, property_values
 from journeys.nodes import WaitForEventNode
-from models import Person
 from services.events.bus import Consumer, EventRow
-from services.journeys import endings, enrollments, listening, refusals, versions
+from services.journeys import conversions, endings, enrollments, hearing, listening, refusals, versions
 from services.journeys.candidates import Refusal
 from services.journeys.entering import WAITER
 from services.journeys.listening import Entry, Listeners, Rule
 from services.journeys.members import ENROLLMENT
-from services.shared.conditions_sql import Scope, compile_condition
-from services.shared.related import DEALS
 
 
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
@@ -68,6 +64,7 @@ async def _act(
     ending = waited | waited_from_start
     for batch in rounds(wanted):
         await _end_waits(session, [event for event in batch if event.type in ending])
+        await conversions.count(session, batch, listeners.rules)
         await _end_passages(session, batch, listeners.rules)
         await _let_in(session, batch, listeners.entries, refused)
 
@@ -129,7 +126,7 @@ async def _awaited(session: TenantSession, events: Sequence[EventRow]) -> Abstra
     """Return which events are such as their subject waits for."""
     if not events:
         return frozenset()
-    given = _given(events)
+    given = hearing.given(events)
     waiting = (
         select(WAITER.c.slot)
         .where(
@@ -143,26 +140,12 @@ async def _awaited(session: TenantSession, events: Sequence[EventRow]) -> Abstra
     return frozenset((await session.scalars(select(given.c.event_id).where(waiting))).all())
 
 
-def _given(events: Sequence[EventRow]) -> Any:  # noqa: ANN401 - a SQLAlchemy table value
-    return (
-        func.unnest(
-            bindparam("event_ids", [event.id for event in events], type_=ARRAY(Uuid)),
-            bindparam("event_types", [event.type for event in events], type_=ARRAY(Text)),
-            bindparam("subjects", [event.subject_id for event in events], type_=ARRAY(Uuid)),
-            bindparam("received", [event.received_at for event in events], type_=ARRAY(DateTime(timezone=True))),
-            bindparam("positions", [event.position for event in events], type_=ARRAY(BigInteger)),
-        )
-        .table_valued("event_id", "event_type", "subject_id", "received_at", "position")
-        .render_derived(name="given")
-    )
-
-
 async def _end_waits(session: TenantSession, events: Sequence[EventRow]) -> None:
     """Mark the waiters that these events match; Postgres thereby decides their race with the timer."""
     if not events:
         return
     by_id = {event.id: event for event in events}
-    given = _given(events)
+    given = hearing.given(events)
     candidates = await session.execute(
         select(WAITER, given.c.event_id)
         .join(
@@ -187,7 +170,7 @@ async def _end_waits(session: TenantSession, events: Sequence[EventRow]) -> None
     for (version_id, name), rows in at_node.items():
         node = (await versions.load(session, version_id)).definition.nodes[name]
         where = node.where if isinstance(node, WaitForEventNode) else None
-        holding = await _holding(session, where, [by_id[row.event_id] for row in rows])
+        holding = await hearing.holding(session, where, [by_id[row.event_id] for row in rows])
         for row in rows:
             if row.event_id in holding:
                 marks.append((row.enrollment_id, row.node, row.visit, row.event_id))
@@ -226,7 +209,7 @@ async def _end_passages(
     heard = {rule for event in by_id.values() for rule in rules[event.type]}
     if not heard:
         return
-    given = _given(list(by_id.values()))
+    given = hearing.given(list(by_id.values()))
     passages = await session.execute(
         select(ENROLLMENT, given.c.event_id)
         .join(
@@ -250,7 +233,7 @@ async def _end_passages(
             continue
         asked = _asked((await versions.load(session, rule.version_id)).definition, rule)
         concerned = [row for row in open_in[rule.version_id] if _concerns(asked, row, by_id[row.event_id])]
-        holding = await _holding(session, asked.where, [by_id[row.event_id] for row in concerned])
+        holding = await hearing.holding(session, asked.where, [by_id[row.event_id] for row in concerned])
         how = ("completed", "goal") if rule.kind == "goal" else ("exited", f"exit_when: {asked.event}")
         ending.update({row.id: how for row in concerned if row.event_id in holding})
     await endings.end_each(session, ending)
@@ -311,7 +294,7 @@ async def _by_event(
     session: TenantSession, entry: EventEntry, events: Sequence[EventRow]
 ) -> tuple[list[enrollments.Candidate], list[EventRow]]:
     """Return who enters by these events, and the events that lack the key."""
-    holding = await _holding(session, entry.where, events)
+    holding = await hearing.holding(session, entry.where, events)
     keyed = [(event, enrollments.key_of(entry, event.properties)) for event in events if event.id in holding]
     candidates = [_candidate(event, key) for event, key in keyed if key is not None]
     return candidates, [event for event, key in keyed if key is None]
@@ -325,55 +308,6 @@ def _candidate(event: EventRow, key: str) -> enrollments.Candidate:
         event_id=event.id,
         position=event.position,
         at=event.received_at,
-    )
-
-
-async def _holding(session: TenantSession, condition: Condition | None, events: Sequence[EventRow]) -> frozenset[UUID]:
-    """Return the events a condition holds for: decided in memory where the event says enough, the rest by one query."""
-    if condition is None:
-        return frozenset(event.id for event in events)
-    holding: set[UUID] = set()
-    undecided: list[EventRow] = []
-    for event in events:
-        try:
-            if evaluate(condition, facts_of(event)):
-                holding.add(event.id)
-        except NeedsDatabase:
-            undecided.append(event)
-    if undecided:
-        person = Person.__table__.alias("p")
-        given = (
-            func.unnest(
-                bindparam("event_ids", [event.id for event in undecided], type_=ARRAY(Uuid)),
-                bindparam("person_ids", [event.person_id for event in undecided], type_=ARRAY(Uuid)),
-                bindparam("subjects", [event.subject_id for event in undecided], type_=ARRAY(Uuid)),
-                bindparam("types", [event.type for event in undecided], type_=ARRAY(Text)),
-                bindparam("occurred", [event.occurred_at for event in undecided], type_=ARRAY(DateTime(timezone=True))),
-                bindparam("properties", [event.properties for event in undecided], type_=ARRAY(JSONB)),
-            )
-            .table_valued("event_id", "person_id", "subject_id", "type", "occurred_at", "properties")
-            .render_derived(name="given")
-        )
-        scope = Scope(tenant_id=session.tenant_id, person=person, subject_id=person.c.id, event=given)
-        of_deals = undecided[0].subject_type == "deal"
-        met = and_(person.c.tenant_id == session.tenant_id, person.c.id == given.c.person_id)
-        source = given.join(person, met, isouter=of_deals)
-        if of_deals:
-            deal = DEALS.alias("d")
-            scope = replace(scope, person_may_lack=True, rows={"deal": deal})
-            source = source.join(deal, and_(deal.c.tenant_id == session.tenant_id, deal.c.id == given.c.subject_id))
-        found = await session.scalars(
-            select(given.c.event_id).select_from(source).where(compile_condition(condition, scope))
-        )
-        holding.update(found)
-    return frozenset(holding)
-
-
-def facts_of(event: EventRow) -> Facts:
-    """Return what an event by itself tells a condition."""
-    return Facts(
-        now=event.received_at,
-        event={"type": event.type, "occurred_at": event.occurred_at, "properties": event.properties},
     )
 
 

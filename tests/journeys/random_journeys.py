@@ -108,7 +108,7 @@ def plans(draw: st.DrawFn, *, heard: bool = True) -> LoosePlan:
                 ways = {"matched": draw(anywhere), "timed_out": draw(forward)}
                 node = {"event": "order.placed", "timeout": "PT3H", **ways, "type": "wait_for_event"}
             case _:
-                node = {"type": "exit", "reason": "early"}
+                node = draw(st.sampled_from([{"type": "exit", "reason": "early"}, {"type": "goal"}]))
         nodes[names[index]] = node
     definition = JourneyDefinition.model_validate({"entry": {"api": True}, "start": names[0], "nodes": nodes})
     names_of = {

@@ -112,6 +112,7 @@ def nodes() -> st.SearchStrategy[dict[str, Any]]:
         st.fixed_dictionaries(
             {"type": st.just("update_person"), "set": st.dictionaries(KEYS, json_values(), min_size=1), "next": target},
         ),
+        st.fixed_dictionaries({"type": st.just("goal")}, optional={"name": st.sampled_from(["bought", "signed up"])}),
         st.fixed_dictionaries({"type": st.just("exit"), "reason": st.sampled_from(["finished", "gave up"])}),
         commands(target),
     )

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pydantic import TypeAdapter
 
 from journeys.members import everyone, from_slots, slots
-from journeys.nodes import ExitNode
+from journeys.nodes import ExitNode, GoalNode
 from journeys.plan import Plan
 from journeys.planner import step
 from journeys.simulator import ModelWorld, StepKey
@@ -237,7 +237,7 @@ class Cohort(RuleBasedStateMachine):
                     assert StepKey(slot, group.node, group.visit) in self.world.steps
                     assert (self.state.on_hold | self.state.parked) >> slot & 1 or (group.node, group.visit) in busy
         for slot in slots(self.state.finished):
-            assert isinstance(self.plan.nodes[self.world.people[slot].node], ExitNode)
+            assert isinstance(self.plan.nodes[self.world.people[slot].node], ExitNode | GoalNode)
         for slot in slots(self.state.left):
             assert self.world.people[slot].ended is not None
 
