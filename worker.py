@@ -27,6 +27,7 @@ from activities.journeys import JourneyActivities
 from activities.people_import import ImportActivities
 from activities.scores import ScoreActivities
 from activities.segments import SegmentActivities
+from activities.simulations import SimulationActivities
 from core import logging, memory
 from core.database import Database
 from core.domains import DOMAINS, Domain
@@ -49,6 +50,7 @@ from workflows.duplicates import FindDuplicatesWorkflow
 from workflows.erasure import ErasureWorkflow
 from workflows.geocode import GeocodeWorkflow
 from workflows.journey import JourneyWorkflow
+from workflows.journey_simulation import JourneySimulationWorkflow
 from workflows.people_import import PeopleImportCheckWorkflow, PeopleImportWorkflow
 from workflows.scores import RecomputeScoresWorkflow
 from workflows.segment_refresh import SegmentRefreshWorkflow
@@ -74,6 +76,7 @@ IDENTITY_WORKFLOWS: list[type] = [
 """Workflows on people as such: searches, imports, erasures."""
 MARKETING_WORKFLOWS: list[type] = [
     JourneyWorkflow,
+    JourneySimulationWorkflow,
     SegmentRefreshWorkflow,
     CampaignWorkflow,
     CampaignOccurrenceWorkflow,
@@ -138,6 +141,7 @@ def marketing_activities(
     return [
         *JourneyActivities(database, journey_sends.ACTIONS, sender.wake).all(),
         *SegmentActivities(database).all(),
+        *SimulationActivities(database).all(),
         *CampaignActivities(database, verified_senders=verified_senders).all(),
         *AttributionActivities(database).all(),
     ]

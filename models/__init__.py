@@ -61,6 +61,7 @@ from models.organizations import Organization, OrganizationEntry, OrganizationPe
 from models.privacy import Erasure
 from models.segments import Segment, SegmentDependency, SegmentFlip, SegmentLag, SegmentMember, SegmentRefresh
 from models.shared import Activity, WorkflowSchedule, WorkflowStart
+from models.simulations import JourneySimulation, JourneySimulationSample
 from models.stock import Reservation, StockLevel, StockLocation, StockMovement
 from models.tasks import Notification, OutgoingCall, Task
 from models.tenancy import ApiKey, IdempotencyKey, Tenant
@@ -113,6 +114,8 @@ __all__ = [
     "JourneyConversion",
     "JourneyListener",
     "JourneyRefusal",
+    "JourneySimulation",
+    "JourneySimulationSample",
     "JourneyVersion",
     "Message",
     "MessageClick",

@@ -22,6 +22,7 @@ from relay.turns import SegmentClock
 from services.commerce import reserving
 from services.identity import imports, organization_people, scoring
 from services.journeys import refusals
+from services.journeys.simulation import runs as simulation_runs
 from services.marketing import sender_domains
 from services.marketing.segments import freshness, runs
 from services.tenancy import idempotency, sessions, throttle
@@ -74,6 +75,7 @@ def _chores(settings: Settings | None) -> Mapping[Domain, Sequence[Chore]]:
         "marketing": (
             forget_computations,
             once_a_day(forget_refusals),
+            forget_simulations,
             runs.resume_stuck,
             *(() if settings is None else (once_a_day(_sender_domains(settings)),)),
         ),
@@ -137,6 +139,12 @@ async def forget_refusals(database: Database) -> None:
     """Delete who was not let into journeys long ago."""
     async with database.system() as session:
         await refusals.forget(session)
+
+
+async def forget_simulations(database: Database) -> None:
+    """Delete simulations of journeys after their time."""
+    async with database.system() as session:
+        await simulation_runs.forget_old(session)
 
 
 async def forget_computations(database: Database) -> None:

@@ -6,7 +6,7 @@ Events are counted person by person, off an index; or, with `Scope.counts`, once
 the statement joins: for a whole population that is several times faster.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -96,6 +96,8 @@ class Scope:
     counts: Counts | None = None
     """Where events are counted for the whole set; the statement must join what is collected there."""
     now: ColumnElement[datetime] = field(default_factory=lambda: func.now(type_=DateTime(timezone=True)))
+    events: Callable[[], FromClause] = EVENT.alias
+    """Makes what events are counted in: the table, or what stands for it, under a new name each time."""
 
     @property
     def clock(self) -> Clock:
@@ -271,7 +273,7 @@ def _one_by_one(condition: EventCondition, found: Select[Any]) -> Bool:
 
 def events_counted(condition: EventCondition, scope: Scope) -> tuple[FromClause, list[Bool]]:
     """Return the person's events that a condition counts: the table, and which of its rows."""
-    event = EVENT.alias()
+    event = scope.events()
     return event, [event.c.person_id == scope.whose(), *_which(condition, event, scope)]
 
 
@@ -301,7 +303,7 @@ def _joined(condition: EventCondition, scope: Scope, counts: Counts) -> Bool:
     op, times = condition.count.op, condition.count.value
     if (op, times) == (">=", 0):
         return true()
-    event = EVENT.alias()
+    event = scope.events()
     alone = replace(scope, person=None, subject_id=None, rows={}, counts=None)
     counted = (
         select(event.c.person_id, func.count().label("times"))

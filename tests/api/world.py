@@ -229,6 +229,11 @@ async def _journey(world: World) -> str:
     return made["id"]
 
 
+async def _simulation(world: World) -> str:
+    path = f"/v1/journeys/{await world.get('journey')}/simulate"
+    return (await world.post(path, {"person_ids": [await world.get("person_id")], "wait_seconds": 0}))["id"]
+
+
 async def _paused_journey(world: World) -> str:
     journey = await world.get("journey")
     await world.post(f"/v1/journeys/{journey}/pause", {})
@@ -666,6 +671,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "partial_id": _partial,
     "number": _number,
     "journey": _journey,
+    "simulation_id": _simulation,
     "version_id": _version,
     "enrollment_id": _enrollment,
     "message_id": _message,
@@ -778,6 +784,7 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/journeys": {"key": "new", "name": "New", "definition": JOURNEY},
     "POST /v1/journeys/{journey}/publish": {},
     "PUT /v1/journeys/{journey}/draft": {"definition": JOURNEY, "name": "New name"},
+    "POST /v1/journeys/{journey}/simulate": {"person_ids": ["{person_id}"], "wait_seconds": 0},
     "POST /v1/journeys/{journey}/enrollments": {"person_ids": ["{person_id}"]},
     "POST /v1/enrollments/{enrollment_id}/exit": {"reason": "asked"},
     "POST /v1/journeys/{journey}/pause": {"what": "sends"},

@@ -146,6 +146,12 @@ async def everywhere(rows: Rows, journey: Mapping[str, UUID], template_version: 
         subject_id=person,
         match={"email": EMAIL},
     )
+    ids["simulation"] = await rows.add(
+        "journey_simulation", journey_id=journey["journey"], definition={}, request={}, created_by="cli"
+    )
+    await rows.add(
+        "journey_simulation_sample", simulation_id=ids["simulation"], number=0, person_id=person, steps=[SECRET]
+    )
     for status in ("queued", "sent", "failed"):
         ids[status] = await rows.add(
             "message",

@@ -122,6 +122,18 @@ _ROWS = (
     SELECT :tenant, segment_id, :person FROM unnest(ARRAY[tl_uuid7(), CAST(md5('both') AS uuid)]) AS segment_id
     """,
     """
+    INSERT INTO journey (tenant_id, id, key, name, draft)
+    VALUES (:tenant, :template, 'simulated-' || :key, 'Simulated', '{}')
+    """,
+    """
+    INSERT INTO journey_simulation (tenant_id, id, journey_id, definition, request, created_by)
+    VALUES (:tenant, :template, :template, '{}', '{}', 'cli')
+    """,
+    """
+    INSERT INTO journey_simulation_sample (tenant_id, simulation_id, number, person_id, steps)
+    VALUES (:tenant, :template, 0, :person, '[]')
+    """,
+    """
     INSERT INTO segment_flip (tenant_id, segment_id, person_id, at) VALUES (:tenant, tl_uuid7(), :person, now())
     """,
     """

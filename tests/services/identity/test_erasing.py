@@ -113,6 +113,7 @@ async def test_the_erasure_says_how_many_rows_of_what_and_is_logged_and_publishe
         "enrollment_step": 1,
         "waiter": 1,
         "journey_refusal": 1,
+        "journey_simulation_sample": 1,
         "message": 3,
         "suppression": 2,
         "address": 1,

@@ -1,0 +1,187 @@
+"""Conditions of passages on the virtual clock: one statement for a whole audience, over what the journey changed.
+
+What a condition says of somebody stays, unless it speaks of time or of events: those are asked anew at each moment.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    DateTime,
+    FromClause,
+    Integer,
+    Table,
+    Text,
+    bindparam,
+    func,
+    literal,
+    select,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.sql.elements import ColumnElement
+
+from core.database import TenantSession
+from journeys import members as member_sets
+from journeys.conditions import Condition, events_of
+from models import Event
+from services.journeys.simulation.changes import Changes, Overlay, people_with
+from services.journeys.simulation.passages import PASSAGE, Passages
+from services.shared.conditions_clock import speaks_of_time
+from services.shared.conditions_counts import Counts
+from services.shared.conditions_sql import Scope, compile_condition
+
+EVENT: Table = Event.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
+FEW: Final = 16
+"""One in so many: fewer are asked about one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event played to a passage."""
+
+    slot: int
+    type: str
+    at: datetime
+    properties: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which events are played: those of a stretch of the past, again and again behind one another."""
+
+    since: datetime
+    end: datetime
+    begin: datetime
+    """When the simulation begins, and the stretch is played for the first time."""
+    played: bool = True
+
+    @property
+    def length(self) -> timedelta:
+        """How long it is until it is played again."""
+        return self.end - self.since
+
+    def shifts(self, until: datetime) -> Sequence[timedelta]:
+        """Return by how much events are moved on, once for each time that the stretch has begun by then."""
+        if not self.played:
+            return ()
+        times = max(0, -(-(until - self.begin) // self.length))
+        return [self.begin - self.since + self.length * number for number in range(times)]
+
+
+@dataclass(slots=True)
+class Asking:
+    """What conditions say of the passages."""
+
+    session: TenantSession
+    passages: Passages
+    window: Window
+    changes: Changes = field(default_factory=Changes)
+    _known: dict[tuple[int, Overlay], tuple[int, int]] = field(
+        default_factory=dict[tuple[int, Overlay], tuple[int, int]]
+    )
+    """Of a condition and overlay: who was asked about, and for whom it holds."""
+
+    async def holding(self, condition: Condition, members: int, now: datetime) -> int:
+        """Return those of `members` for whom the condition holds at that moment."""
+        held = 0
+        for overlay, those in self.changes.among(members, condition):
+            if speaks_of_time(condition) or (self.window.played and events_of(condition)):
+                held |= await self._asked(condition, overlay, those, now)
+                continue
+            key = id(condition), overlay
+            asked, holds = self._known.get(key, (0, 0))
+            if missing := those & ~asked:
+                if missing.bit_count() * FEW > self.passages.size:
+                    missing = self.passages.everyone
+                holds |= await self._asked(condition, overlay, missing, now)
+                asked |= missing
+                self._known[key] = asked, holds
+            held |= holds & those
+        return held
+
+    async def holding_of(self, condition: Condition, happened: Sequence[Happened], now: datetime) -> set[int]:
+        """Return the places in `happened` of those events for which the condition holds at that moment."""
+        held: set[int] = set()
+        numbers = {each.slot: number for number, each in enumerate(happened)}
+        for overlay, those in self.changes.among(member_sets.from_slots(numbers), condition):
+            given = (
+                func.unnest(
+                    bindparam(None, [numbers[slot] for slot in member_sets.slots(those)], type_=ARRAY(Integer)),
+                    bindparam(None, member_sets.slots(those), type_=ARRAY(Integer)),
+                    bindparam(None, [happened[numbers[s]].type for s in member_sets.slots(those)], type_=ARRAY(Text)),
+                    bindparam(
+                        None, [happened[numbers[s]].properties for s in member_sets.slots(those)], type_=ARRAY(JSONB)
+                    ),
+                    bindparam(
+                        None,
+                        [happened[numbers[s]].at for s in member_sets.slots(those)],
+                        type_=ARRAY(DateTime(timezone=True)),
+                    ),
+                )
+                .table_valued("number", "slot", "type", "properties", "occurred_at")
+                .render_derived(name="given")
+            )
+            person, scope = self._scope(overlay, now)
+            source = PASSAGE.join(given, given.c.slot == PASSAGE.c.slot).join(
+                person, person.c.id == PASSAGE.c.person_id
+            )
+            holds = compile_condition(condition, replace(scope, event=given))
+            found = await self.session.scalars(
+                select(given.c.number).select_from(source).where(person.c.tenant_id == self.session.tenant_id, holds)
+            )
+            held.update(found)
+        return held
+
+    async def _asked(self, condition: Condition, overlay: Overlay, members: int, now: datetime) -> int:
+        person, scope = self._scope(overlay, now)
+        source: FromClause = PASSAGE.join(person, person.c.id == PASSAGE.c.person_id)
+        where: list[ColumnElement[bool]] = [person.c.tenant_id == self.session.tenant_id]
+        if members.bit_count() * FEW > self.passages.size:
+            counts = Counts(lambda person_id: person_id.in_(select(PASSAGE.c.person_id)))
+            where.append(compile_condition(condition, replace(scope, counts=counts)))
+            source = counts.join(source)
+        else:
+            slots = bindparam("slots", member_sets.slots(members), type_=ARRAY(Integer))
+            where += [PASSAGE.c.slot == func.any(slots), compile_condition(condition, scope)]
+        found = await self.session.scalar(select(func.array_agg(PASSAGE.c.slot)).select_from(source).where(*where))
+        return member_sets.from_slots(found or ()) & members
+
+    def _scope(self, overlay: Overlay, now: datetime) -> tuple[FromClause, Scope]:
+        person = people_with(self.session, overlay)
+        return person, Scope(
+            tenant_id=self.session.tenant_id,
+            person=person,
+            subject_id=PASSAGE.c.person_id,
+            entry=PASSAGE.c.entry,
+            now=literal(now, DateTime(timezone=True)),
+            events=self._events(now),
+        )
+
+    def _events(self, now: datetime) -> Callable[[], FromClause]:
+        """Return what events are at a moment: those of before the simulation, and those played since."""
+        shifts = self.window.shifts(now)
+        if not shifts:
+            return EVENT.alias
+        of_tenant = EVENT.c.tenant_id == self.session.tenant_id
+        columns = EVENT.c.tenant_id, EVENT.c.person_id, EVENT.c.type
+
+        def made() -> FromClause:
+            moment = literal(now, DateTime(timezone=True))
+            before = select(*columns, EVENT.c.occurred_at, EVENT.c.properties).where(
+                of_tenant, EVENT.c.occurred_at < self.window.begin
+            )
+            parts = [before]
+            for shift in shifts:
+                then = EVENT.c.occurred_at + literal(shift)
+                within = EVENT.c.occurred_at >= self.window.since, EVENT.c.occurred_at < self.window.end
+                parts.append(
+                    select(*columns, then.label("occurred_at"), EVENT.c.properties).where(
+                        of_tenant, *within, EVENT.c.live, then <= moment
+                    )
+                )
+            return union_all(*parts).subquery()
+
+        return made

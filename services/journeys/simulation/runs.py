@@ -1,0 +1,223 @@
+"""Simulations as rows: asked for, computed by a worker, read, and forgotten after some weeks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from contracts.simulations import WORKFLOW, SimulationRef
+from core.actor import Actor
+from core.database import TenantSession
+from core.errors import InvalidError, NotFoundError
+from core.ids import new_id
+from journeys.definition import JourneyDefinition
+from models import Journey, JourneySimulation, JourneySimulationSample
+from services.journeys import journeys
+from services.journeys.enrollments import key_of
+from services.journeys.simulation.simulating import LONGEST, STRETCH, Request, enters_by_events, simulate
+from services.journeys.simulation.world import Answers
+from services.shared import activity, starts
+
+KEPT: Final = timedelta(days=30)
+_UNDER_WAY: Final = ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is to be simulated; what is None is chosen by the journey."""
+
+    segment: str | None = None
+    """The key of a segment."""
+    person_ids: Sequence[UUID] = ()
+    begin: datetime | None = None
+    until: datetime | None = None
+    by_events: bool | None = None
+    played: bool = True
+    entry: Mapping[str, Any] | None = None
+    seed: int = 0
+    active: bool = False
+    """The version that people enter now, in place of the draft."""
+
+
+async def ask(session: TenantSession, journey: Journey, asked: Asked, *, by: Actor) -> JourneySimulation:
+    """Have a journey simulated once this transaction has committed.
+
+    Raises:
+        InvalidError: the draft could not be published, deals walk the journey, or the time is none.
+    """
+    raw, version_id = await _raw(session, journey, active=asked.active)
+    definition = await journeys.checked(session, raw, key=journey.key)
+    if definition.subject != "person":
+        raise InvalidError.of("journey", "is one of deals: only journeys of people can be simulated")
+    begin = asked.begin or datetime.now(UTC)
+    until = asked.until or begin + STRETCH
+    if not timedelta() < until - begin <= LONGEST:
+        raise InvalidError.of("until", f"must be after `from`, by {LONGEST.days} days at most")
+    by_events = _by_events(definition, asked)
+    entrance = definition.by_api
+    if not by_events and key_of(entrance, asked.entry or {}) is None:
+        raise InvalidError.of("entry", f"must have {entrance.key}, which tells one enrollment from another")
+    simulation = JourneySimulation(
+        tenant_id=session.tenant_id,
+        id=new_id(),
+        journey_id=journey.id,
+        version_id=version_id,
+        definition=raw,
+        request={
+            "segment": asked.segment,
+            "person_ids": [str(each) for each in asked.person_ids],
+            "from": begin.isoformat(),
+            "until": until.isoformat(),
+            "enter": "by_events" if by_events else "at_once",
+            "events": "last_month" if asked.played else "none",
+            "entry": dict(asked.entry or {}),
+            "seed": asked.seed,
+        },
+        created_by=by.name,
+    )
+    session.add(simulation)
+    await session.flush()
+    await session.refresh(simulation)
+    await activity.record(
+        session,
+        by=by,
+        subject_type="journey",
+        subject_id=journey.id,
+        type="journey.simulated",
+        changes={"simulation_id": (None, str(simulation.id))},
+    )
+    await starts.owe(
+        session,
+        workflow=WORKFLOW,
+        entity_id=simulation.id,
+        input=SimulationRef(tenant_id=session.tenant_id, simulation_id=simulation.id),
+        domain=starts.MARKETING,
+    )
+    return simulation
+
+
+async def _raw(session: TenantSession, journey: Journey, *, active: bool) -> tuple[dict[str, Any], UUID | None]:
+    if not active:
+        return journey.draft, None
+    if journey.active_version_id is None:
+        raise InvalidError.of("version", "is `active`, but the journey was never published")
+    version = await journeys.version(session, journey, journey.active_version_id)
+    return version.definition, version.id
+
+
+def _by_events(definition: JourneyDefinition, asked: Asked) -> bool:
+    possible = enters_by_events(definition)
+    if asked.by_events is None:
+        return possible and asked.played and asked.entry is None
+    if asked.by_events and not possible:
+        raise InvalidError.of("enter", "is `by_events`, but no event lets anybody into this journey")
+    if asked.by_events and not asked.played:
+        raise InvalidError.of("events", "are `none`, so nobody would enter by them")
+    return asked.by_events
+
+
+async def get(session: TenantSession, journey_id: UUID, simulation_id: UUID) -> JourneySimulation:
+    """Return a simulation as it stands.
+
+    Raises:
+        NotFoundError: the journey has none of that id.
+    """
+    found = await session.get(JourneySimulation, (session.tenant_id, simulation_id), populate_existing=True)
+    if found is None or found.journey_id != journey_id:
+        raise NotFoundError(f"the journey has no simulation {simulation_id}")
+    return found
+
+
+async def samples(session: TenantSession, simulation_id: UUID) -> Sequence[JourneySimulationSample]:
+    """Return the passages that are shown of a simulation."""
+    sample = JourneySimulationSample
+    statement = select(sample).where(sample.tenant_id == session.tenant_id, sample.simulation_id == simulation_id)
+    return (await session.scalars(statement.order_by(sample.number))).all()
+
+
+async def begin(session: TenantSession, simulation_id: UUID) -> bool:
+    """Note that it is under way; whether it still is to be done."""
+    simulation = await _held(session, simulation_id)
+    if simulation is None:
+        return False
+    simulation.status = "running"
+    return True
+
+
+async def compute(session: TenantSession, simulation_id: UUID, answers: Callable[[datetime], Answers]) -> None:
+    """Simulate, and keep the report; what is wrong with the request is kept as the problem.
+
+    `answers` gives those of the domains' own nodes, for a simulation that begins then.
+    """
+    simulation = await session.get(JourneySimulation, (session.tenant_id, simulation_id))
+    if simulation is None or simulation.status not in _UNDER_WAY:
+        return
+    asked = simulation.request
+    start = datetime.fromisoformat(asked["from"])
+    request = Request(
+        begin=start,
+        until=datetime.fromisoformat(asked["until"]),
+        segment=asked["segment"],
+        person_ids=[UUID(each) for each in asked["person_ids"]],
+        by_events=asked["enter"] == "by_events",
+        played=asked["events"] != "none",
+        entry=asked["entry"],
+        seed=asked["seed"],
+    )
+    definition = JourneyDefinition.model_validate(simulation.definition)
+    try:
+        found = await simulate(session, definition, request, answers(start))
+    except InvalidError as error:
+        await fail(session, simulation_id, error.detail)
+        return
+    simulation = await _held(session, simulation_id)
+    if simulation is None:
+        return
+    simulation.status = "done"
+    simulation.report = found.report
+    _over(simulation)
+    await session.flush()
+    if found.samples:
+        rows = [
+            {
+                "tenant_id": session.tenant_id,
+                "simulation_id": simulation_id,
+                "number": number,
+                "person_id": person_id,
+                "steps": steps,
+            }
+            for number, (person_id, steps) in enumerate(found.samples)
+        ]
+        await session.execute(insert(JourneySimulationSample), rows)
+
+
+async def fail(session: TenantSession, simulation_id: UUID, problem: str) -> None:
+    """Note why it cannot be done."""
+    simulation = await _held(session, simulation_id)
+    if simulation is not None:
+        simulation.status = "failed"
+        simulation.problem = problem
+        _over(simulation)
+        await session.flush()
+
+
+async def _held(session: TenantSession, simulation_id: UUID) -> JourneySimulation | None:
+    """Lock a simulation that is under way; None where it is over, or gone."""
+    simulation = await session.get(
+        JourneySimulation, (session.tenant_id, simulation_id), with_for_update=True, populate_existing=True
+    )
+    return simulation if simulation is not None and simulation.status in _UNDER_WAY else None
+
+
+def _over(simulation: JourneySimulation) -> None:
+    simulation.finished_at = func.now()  # pyright: ignore[reportAttributeAccessIssue]  # SQL for a column
+    simulation.request = simulation.request | {"person_ids": []}
+
+
+async def forget_old(session: AsyncSession) -> None:
+    """Delete what was simulated long ago; needs a session of tl_system."""
+    await session.execute(delete(JourneySimulation).where(JourneySimulation.created_at < func.now() - KEPT))

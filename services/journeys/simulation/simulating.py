@@ -1,0 +1,135 @@
+"""A whole simulation: the planner over real people on a virtual clock, in one transaction that writes nothing."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import select
+
+from core.database import TenantSession
+from core.errors import InvalidError
+from journeys.definition import JourneyDefinition
+from journeys.entries import EventEntry, SegmentEntry
+from journeys.plan import Plan
+from journeys.virtual import EndlessWalkError, Walk
+from models import Tenant
+from services.journeys.simulation import passages, playing
+from services.journeys.simulation.asking import Asking, Window
+from services.journeys.simulation.playing import Player
+from services.journeys.simulation.tally import SAMPLES, Tally
+from services.journeys.simulation.world import ANSWERS, Answers, World
+
+STRETCH: Final = timedelta(days=28)
+"""How much of the past is played: whole weeks, so that a Monday's events come on a Monday."""
+LONGEST: Final = timedelta(days=366)
+"""The longest time that a simulation covers; and how much later who is inside then is still looked for."""
+_CANDIDATES: Final = 400
+"""Of passages that may never begin, so many are kept in mind to have some samples that did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to simulate."""
+
+    begin: datetime
+    until: datetime
+    segment: str | None = None
+    """The key of the segment whose members are the audience; else `person_ids` are."""
+    person_ids: Sequence[UUID] = ()
+    by_events: bool = False
+    """Whether people enter by the events that are played; else all of them when the simulation begins."""
+    played: bool = True
+    """Whether events are played."""
+    entry: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What they enter by who enter when the simulation begins."""
+    seed: int = 0
+    """Chooses the sample passages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What came of it."""
+
+    report: dict[str, Any]
+    samples: Sequence[tuple[UUID, list[dict[str, Any]]]]
+    """Some passages: who, and their steps."""
+
+
+def enters_by_events(definition: JourneyDefinition) -> bool:
+    """Whether the journey has a way in that events of the past can show."""
+    return any(isinstance(entry, EventEntry | SegmentEntry) for entry in definition.entries)
+
+
+async def simulate(
+    session: TenantSession, definition: JourneyDefinition, request: Request, answers: Answers
+) -> Simulated:
+    """Walk the audience through the journey; `answers` are those of the domain's own nodes.
+
+    Raises:
+        InvalidError: there are too many people, events or steps; the field says of what.
+    """
+    tenant_zone = (await session.scalars(select(Tenant.time_zone).where(Tenant.id == session.tenant_id))).one()
+    people = await passages.gather(session, segment=request.segment, person_ids=request.person_ids)
+    end = min(request.begin, datetime.now(UTC))
+    window = Window(end - STRETCH, end, request.begin, played=request.played)
+    types = playing.heard(definition, entering=request.by_events)
+    playlist = playing.timed(await playing.read(session, types, window, request.until))
+    if request.by_events:
+        entering = list(playing.entering(definition, playlist.events))
+        cast = await passages.written(session, people, entering)
+    else:
+        cast = await passages.each_once(session, people, request.entry)
+    shown = min(cast.size, _CANDIDATES if request.by_events else SAMPLES)
+    chosen = Random(request.seed).sample(range(cast.size), shown)  # noqa: S311 - samples, no secrets
+    tally = Tally(samples={slot: [] for slot in chosen})
+    asking = Asking(session, cast, window)
+    world = World(
+        session=session,
+        definition=definition,
+        passages=cast,
+        asking=asking,
+        zones=await passages.zones(session),
+        tenant_zone=tenant_zone,
+        tally=tally,
+        answers={**ANSWERS, **answers},
+    )
+    walk = Walk(Plan(definition, tenant_zone), world)
+    player = Player(definition, walk, cast, asking, tally, request.begin)
+    try:
+        if not request.by_events and cast.size:
+            tally.entered = cast.size
+            await walk.enroll(cast.everyone, request.begin)
+        await player.play(playlist.events)
+        await walk.advance(request.until)
+    except EndlessWalkError:
+        raise InvalidError.of("until", "is too far: the journey takes too many steps by then") from None
+    inside = _by_node(walk)
+    tally.open = False
+    report = {
+        **tally.report(tally.messages_per_person(people, None if cast.once else cast.number_of)),
+        "audience": people,
+        "from": request.begin.isoformat(),
+        "until": request.until.isoformat(),
+        "inside": inside,
+        "never_leaving": await _never_leaving(walk, request.until + LONGEST),
+        "events": {"played": len(playlist.events), "put_together_seconds": playlist.grain},
+    }
+    return Simulated(report, tally.passages(await passages.people_at(session, tally.walked())))
+
+
+async def _never_leaving(walk: Walk, until: datetime) -> dict[str, int]:
+    """Let all waits run out, with nothing more happening; return who is inside after all that, by node."""
+    with suppress(EndlessWalkError):  # who goes round so often does so for ever
+        await walk.advance(until)
+    return _by_node(walk)
+
+
+def _by_node(walk: Walk) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for place, members in walk.resting.items():
+        counts[place.node] = counts.get(place.node, 0) + members.bit_count()
+    return dict(sorted(counts.items()))

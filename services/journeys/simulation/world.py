@@ -1,0 +1,123 @@
+"""What stands behind the planner in a simulation: it answers what the nodes' activities would, and changes nothing.
+
+What a type of node answers is one function, in `ANSWERS` or given by the domain whose node it is.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from core.database import TenantSession
+from journeys.definition import JourneyDefinition
+from journeys.durations import zone_named
+from journeys.nodes import BranchNode, ExitNode, UpdatePersonNode, WaitNode
+from journeys.state import ActivityResult, Run
+from services.journeys.simulation.asking import Asking
+from services.journeys.simulation.passages import Passages
+from services.journeys.simulation.tally import Tally
+
+
+@dataclass(slots=True)
+class World:
+    """The people of a simulation, and what is counted of them."""
+
+    session: TenantSession
+    definition: JourneyDefinition
+    passages: Passages
+    asking: Asking
+    zones: Mapping[str, int]
+    """The passages by the name of their zone."""
+    tenant_zone: str
+    tally: Tally
+    answers: "Answers"
+    moved_zones: dict[str, int] = field(default_factory=dict[str, int])
+
+    async def run(self, run: Run, now: datetime) -> ActivityResult:
+        """Answer what the activity of this run would."""
+        node = self.definition.nodes[run.node]
+        match run.kind:
+            case "plan_wait":
+                answer = PLANNED[type(node)]
+            case "leave_wait":
+                return ActivityResult(run.id, outcomes={"elapsed": run.members})
+            case "leave_wait_for_event":
+                return ActivityResult(run.id, outcomes={"timed_out" if run.timed_out else "matched": run.members})
+            case "act":
+                answer = self.answers.get(type(node), _done)
+        return await answer(self, run, node, now)
+
+    def came(self, node: str, members: int, now: datetime) -> None:
+        """Count who came to a node, and whose passage that ends."""
+        self.tally.came(node, members, now)
+        at = self.definition.nodes[node]
+        if isinstance(at, ExitNode) and self.tally.open:
+            self.tally.ended[at.reason] += members.bit_count()
+
+    def went(self, run: Run, outcome: str, members: int, now: datetime) -> None:
+        """Count who left a node."""
+        self.tally.went(run, outcome, members, now)
+
+    def by_zone(self, members: int) -> list[tuple[ZoneInfo, int]]:
+        """Split members by whose clock they go by."""
+        split: list[tuple[ZoneInfo, int]] = []
+        for name, those in self.moved_zones.items():
+            if concerned := those & members:
+                split.append((_zone(name), concerned))
+                members &= ~concerned
+        split += [(_zone(name), concerned) for name, those in self.zones.items() if (concerned := those & members)]
+        return split
+
+
+def _zone(name: str) -> ZoneInfo:
+    """Return the zone, or UTC where this machine does not know the name, as steps have it."""
+    try:
+        return zone_named(name)
+    except ValueError:
+        return zone_named("UTC")
+
+
+async def _done(_world: World, run: Run, _node: object, _now: datetime) -> ActivityResult:
+    """What acts outside of the journey is taken to succeed."""
+    return ActivityResult(run.id, outcomes={"done": run.members})
+
+
+async def _branch(world: World, run: Run, node: BranchNode, now: datetime) -> ActivityResult:
+    outcomes: dict[str, int] = {}
+    rest = run.members
+    for index, branch in enumerate(node.branches):
+        if rest and (held := await world.asking.holding(branch.when, rest, now)):
+            outcomes[f"branch_{index}"] = held
+            rest &= ~held
+    if rest:
+        outcomes["otherwise"] = rest
+    return ActivityResult(run.id, outcomes=outcomes)
+
+
+async def _update_person(world: World, run: Run, node: UpdatePersonNode, _now: datetime) -> ActivityResult:
+    everywhere = world.passages.with_siblings(run.members)
+    world.asking.changes.set(everywhere, node.set)
+    if "time_zone" in node.set:
+        for name in world.moved_zones:
+            world.moved_zones[name] &= ~everywhere
+        zone = str(node.set["time_zone"] or world.tenant_zone)
+        world.moved_zones[zone] = world.moved_zones.get(zone, 0) | everywhere
+    return ActivityResult(run.id, outcomes={"done": run.members})
+
+
+async def _plan_wait(world: World, run: Run, node: WaitNode, now: datetime) -> ActivityResult:
+    waits: dict[datetime, int] = {}
+    for zone, those in world.by_zone(run.members):
+        due = node.due(now, zone)
+        waits[due] = waits.get(due, 0) | those
+    return ActivityResult(run.id, waits=tuple(sorted(waits.items())))
+
+
+Answer = Callable[[World, Run, Any, datetime], Awaitable[ActivityResult]]
+Answers = Mapping[type[Any], Answer]
+"""What nodes that act answer, by their type; one that is not named here is taken to have done what it does."""
+ANSWERS: Final[Answers] = MappingProxyType({BranchNode: _branch, UpdatePersonNode: _update_person})
+PLANNED: Final[Answers] = MappingProxyType({WaitNode: _plan_wait})
+"""What nodes answer that plan a wait for each member."""

@@ -1,0 +1,115 @@
+"""A simulation asked for by the API and computed by a real worker, which has no use for a second time."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from temporalio.client import Client
+
+from activities.simulations import SimulationActivities
+from core.actor import CLI
+from core.database import Database
+from core.errors import InvalidError
+from models import JourneySimulation, WorkflowStart
+from services.journeys import journeys
+from services.journeys.simulation import passages, runs
+from tests.factories.marketing import Marketing, walk
+from worker import marketing_worker
+
+JOURNEY = walk(
+    greet={"type": "send", "channel": "email", "template": "hello", "next": "rest"},
+    rest={"type": "wait", "for": "P1D", "next": "done"},
+)
+
+
+@pytest.fixture
+async def journey_id(marketing: Marketing) -> Any:  # noqa: ANN401 - an id
+    await marketing.template("hello")
+    async with marketing.session() as session:
+        return (await journeys.create(session, key="walk", name="Walk", definition=JOURNEY, by=CLI)).id
+
+
+async def asked(marketing: Marketing, **options: Any) -> JourneySimulation:  # noqa: ANN401 - what is asked
+    async with marketing.session() as session:
+        journey = await journeys.find(session, "walk")
+        return await runs.ask(session, journey, runs.Asked(**options), by=CLI)
+
+
+async def computed(marketing: Marketing, client: Client, simulation: JourneySimulation) -> JourneySimulation:
+    """Have a worker do what the simulation's row owes."""
+    async with marketing.session() as session:
+        owed = (
+            await session.scalars(
+                select(WorkflowStart).where(
+                    WorkflowStart.tenant_id == session.tenant_id,
+                    WorkflowStart.workflow_id.endswith(str(simulation.id)),
+                )
+            )
+        ).one()
+        queue, name, given = f"test-{simulation.id}", owed.workflow, owed.input
+    worker = marketing_worker(client, SimulationActivities(marketing.database).all(), queue=queue)
+    async with worker:
+        await client.execute_workflow(name, given, id=owed.workflow_id, task_queue=queue)
+    async with marketing.session() as session:
+        return await runs.get(session, simulation.journey_id, simulation.id)
+
+
+@pytest.mark.usefixtures("journey_id")
+async def test_a_worker_computes_what_was_asked_for(marketing: Marketing, temporal_client: Client) -> None:
+    people = await marketing.people(3)
+    simulation = await asked(marketing, person_ids=[*people, people[0]])
+    found = await computed(marketing, temporal_client, simulation)
+    assert (found.status, found.problem, found.request["person_ids"]) == ("done", None, [])
+    assert found.report is not None
+    assert (found.report["audience"], found.report["ended"]) == (3, {"finished": 3})
+    async with marketing.session() as session:
+        shown = await runs.samples(session, found.id)
+        assert [sample.person_id for sample in shown] == people
+        # Once it is over it stays as it is.
+        await runs.fail(session, found.id, "late")
+        assert not await runs.begin(session, found.id)
+
+
+@pytest.mark.usefixtures("journey_id")
+async def test_what_is_too_large_is_said_so(
+    marketing: Marketing, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passages, "MAX_PASSAGES", 2)
+    simulation = await asked(marketing, person_ids=await marketing.people(3))
+    found = await computed(marketing, temporal_client, simulation)
+    assert (found.status, found.report) == ("failed", None)
+    assert found.problem == "segment_id: holds 3 people; a simulation takes 2 at most"
+
+
+@pytest.mark.usefixtures("journey_id")
+async def test_old_simulations_are_forgotten(
+    marketing: Marketing, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation = await asked(marketing, person_ids=await marketing.people(1))
+    async with database.system() as session:
+        await runs.forget_old(session)
+    async with marketing.session() as session:
+        assert await runs.get(session, simulation.journey_id, simulation.id)
+    monkeypatch.setattr(runs, "KEPT", timedelta(0))
+    async with database.system() as session:
+        await runs.forget_old(session)
+    async with marketing.session() as session:
+        assert await session.get(JourneySimulation, (marketing.tenant_id, simulation.id)) is None
+
+
+@pytest.mark.usefixtures("journey_id")
+async def test_what_cannot_be_simulated_is_refused_by_the_field(marketing: Marketing) -> None:
+    now = datetime.now(UTC)
+    for field, options in {
+        "until": {"begin": now, "until": now},
+        "enter": {"by_events": True},
+        "version": {"active": True},
+    }.items():
+        with pytest.raises(InvalidError, match=f"^{field}: "):
+            await asked(marketing, **options)
+    async with marketing.session() as session:
+        of_deals = JOURNEY | {"subject": "deal"}
+        deals = await journeys.create(session, key="deals", name="Deals", definition=of_deals, by=CLI)
+        with pytest.raises(InvalidError, match="one of deals"):
+            await runs.ask(session, deals, runs.Asked(), by=CLI)
