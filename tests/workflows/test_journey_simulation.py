@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.simulations import SimulationActivities
 from core.actor import CLI
@@ -15,7 +17,7 @@ from models import JourneySimulation, WorkflowStart
 from services.journeys import journeys
 from services.journeys.simulation import passages, runs
 from tests.factories.marketing import Marketing, walk
-from worker import marketing_worker
+from workflows.journey_simulation import JourneySimulationWorkflow
 
 JOURNEY = walk(
     greet={"type": "send", "channel": "email", "template": "hello", "next": "rest"},
@@ -48,8 +50,13 @@ async def computed(marketing: Marketing, client: Client, simulation: JourneySimu
             )
         ).one()
         queue, name, given = f"test-{simulation.id}", owed.workflow, owed.input
-    worker = marketing_worker(client, SimulationActivities(marketing.database).all(), queue=queue)
-    async with worker:
+    async with Worker(
+        client,
+        task_queue=queue,
+        workflows=[JourneySimulationWorkflow],
+        activities=SimulationActivities(marketing.database).all(),
+        workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
+    ):
         await client.execute_workflow(name, given, id=owed.workflow_id, task_queue=queue)
     async with marketing.session() as session:
         return await runs.get(session, simulation.journey_id, simulation.id)
