@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    and_,
     bindparam,
     func,
     literal,
@@ -27,7 +28,7 @@ from core.database import TenantSession
 from journeys import members as member_sets
 from journeys.conditions import Condition, events_of
 from models import Event
-from services.journeys.simulation.changes import Changes, Overlay, people_with
+from services.journeys.simulation.changes import Changes, Overlay, decided, people_with
 from services.journeys.simulation.passages import PASSAGE, Passages
 from services.shared.conditions_clock import speaks_of_time
 from services.shared.conditions_counts import Counts
@@ -125,20 +126,17 @@ class Asking:
                 .render_derived(name="given")
             )
             person, scope = self._scope(overlay, now)
-            source = PASSAGE.join(given, given.c.slot == PASSAGE.c.slot).join(
-                person, person.c.id == PASSAGE.c.person_id
-            )
-            holds = compile_condition(condition, replace(scope, event=given))
-            found = await self.session.scalars(
-                select(given.c.number).select_from(source).where(person.c.tenant_id == self.session.tenant_id, holds)
-            )
+            source = PASSAGE.join(given, given.c.slot == PASSAGE.c.slot).join(person, self._whose(person))
+            holds = compile_condition(decided(condition, overlay), replace(scope, event=given))
+            found = await self.session.scalars(select(given.c.number).select_from(source).where(holds))
             held.update(found)
         return held
 
     async def _asked(self, condition: Condition, overlay: Overlay, members: int, now: datetime) -> int:
         person, scope = self._scope(overlay, now)
-        source: FromClause = PASSAGE.join(person, person.c.id == PASSAGE.c.person_id)
-        where: list[ColumnElement[bool]] = [person.c.tenant_id == self.session.tenant_id]
+        condition = decided(condition, overlay)
+        source: FromClause = PASSAGE.join(person, self._whose(person))
+        where: list[ColumnElement[bool]] = []
         if members.bit_count() * FEW > self.passages.size:
             counts = Counts(lambda person_id: person_id.in_(select(PASSAGE.c.person_id)))
             where.append(compile_condition(condition, replace(scope, counts=counts)))
@@ -148,6 +146,10 @@ class Asking:
             where += [PASSAGE.c.slot == func.any(slots), compile_condition(condition, scope)]
         found = await self.session.scalar(select(func.array_agg(PASSAGE.c.slot)).select_from(source).where(*where))
         return member_sets.from_slots(found or ()) & members
+
+    def _whose(self, person: FromClause) -> ColumnElement[bool]:
+        # In the join, as a condition may turn out to be one that never holds, which takes all others away.
+        return and_(person.c.tenant_id == self.session.tenant_id, person.c.id == PASSAGE.c.person_id)
 
     def _scope(self, overlay: Overlay, now: datetime) -> tuple[FromClause, Scope]:
         person = people_with(self.session, overlay)

@@ -3,14 +3,29 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import FromClause, Text, bindparam, cast, literal, null, select
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.database import TenantSession
-from journeys.conditions import Condition, fields_of
+from journeys.conditions import (
+    AllOf,
+    AnyOf,
+    Condition,
+    Count,
+    EventCondition,
+    Not,
+    SegmentCondition,
+    fields_of,
+    segments_of,
+)
 from services.journeys.simulation.passages import PERSON
+
+SEGMENT: Final = "segment:"
+"""Begins, before a segment's key, what stands for the membership in it."""
+_ALWAYS: Final = EventCondition(event="always", count=Count(op=">=", value=0))
+_NEVER: Final = Not.model_validate({"not": _ALWAYS})
 
 Overlay = tuple[tuple[str, str], ...]
 """Fields that were set, each with its value as JSON, in the order of their names."""
@@ -56,18 +71,38 @@ class Changes:
 def _asked(condition: Condition | None) -> frozenset[str]:
     if condition is None:
         return frozenset()
-    return frozenset(
+    fields = {
         f"attributes.{path.path[1]}" if path.path[0] == "attributes" else path.path[0]
         for path in fields_of(condition)
         if path.root == "person" and (path.path[0] != "attributes" or len(path.path) > 1)
-    )
+    }
+    return frozenset(fields | {SEGMENT + key for key in segments_of(condition)})
+
+
+def decided(condition: Condition, overlay: Overlay) -> Condition:
+    """Return the condition with the memberships decided that the journey itself has changed."""
+    known = {name: value == "true" for name, value in overlay if name.startswith(SEGMENT)}
+    return _decided(condition, known) if known else condition
+
+
+def _decided(condition: Condition, known: Mapping[str, bool]) -> Condition:
+    match condition:
+        case SegmentCondition(in_segment=key) if SEGMENT + key in known:
+            return _ALWAYS if known[SEGMENT + key] else _NEVER
+        case AllOf() | AnyOf():
+            parts = tuple(_decided(part, known) for part in condition.conditions)
+            return condition.model_copy(update={"conditions": parts})
+        case Not():
+            return condition.model_copy(update={"condition": _decided(condition.condition, known)})
+        case _:
+            return condition
 
 
 def people_with(session: TenantSession, overlay: Overlay) -> FromClause:
     """Return the tenant's people as they are with these fields set."""
-    if not overlay:
+    values = {name: json.loads(value) for name, value in overlay if not name.startswith(SEGMENT)}
+    if not values:
         return PERSON.alias("p")
-    values = {name: json.loads(value) for name, value in overlay}
     attributes = {
         name.removeprefix("attributes."): value for name, value in values.items() if name.startswith("attributes.")
     }

@@ -170,7 +170,7 @@ async def compute(session: TenantSession, simulation_id: UUID, answers: Callable
     )
     definition = JourneyDefinition.model_validate(simulation.definition)
     try:
-        found = await simulate(session, definition, request, answers(start))
+        found = await simulate(session, simulation.journey_id, definition, request, answers(start))
     except InvalidError as error:
         await fail(session, simulation_id, error.detail)
         return

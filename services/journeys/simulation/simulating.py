@@ -65,7 +65,7 @@ def enters_by_events(definition: JourneyDefinition) -> bool:
 
 
 async def simulate(
-    session: TenantSession, definition: JourneyDefinition, request: Request, answers: Answers
+    session: TenantSession, journey_id: UUID, definition: JourneyDefinition, request: Request, answers: Answers
 ) -> Simulated:
     """Walk the audience through the journey; `answers` are those of the domain's own nodes.
 
@@ -89,6 +89,7 @@ async def simulate(
     asking = Asking(session, cast, window)
     world = World(
         session=session,
+        journey_id=journey_id,
         definition=definition,
         passages=cast,
         asking=asking,

@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from core.database import TenantSession
+from journeys.arms import SplitNode
 from journeys.definition import JourneyDefinition
 from journeys.durations import zone_named
-from journeys.nodes import BranchNode, ExitNode, UpdatePersonNode, WaitNode
+from journeys.keeping_nodes import AddToSegmentNode, RemoveFromSegmentNode
+from journeys.nodes import BranchNode, ExitNode, GoalNode, UpdatePersonNode, WaitNode, when_skipped
 from journeys.state import ActivityResult, Run
+from services.journeys.simulation import drawing
 from services.journeys.simulation.asking import Asking
+from services.journeys.simulation.changes import SEGMENT
 from services.journeys.simulation.passages import Passages
 from services.journeys.simulation.tally import Tally
 
@@ -25,6 +30,7 @@ class World:
     """The people of a simulation, and what is counted of them."""
 
     session: TenantSession
+    journey_id: UUID
     definition: JourneyDefinition
     passages: Passages
     asking: Asking
@@ -34,6 +40,9 @@ class World:
     tally: Tally
     answers: "Answers"
     moved_zones: dict[str, int] = field(default_factory=dict[str, int])
+    """Who had their zone set, by its name."""
+    arms: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    """By the node that splits and the outcome: who goes that way."""
 
     async def run(self, run: Run, now: datetime) -> ActivityResult:
         """Answer what the activity of this run would."""
@@ -46,15 +55,15 @@ class World:
             case "leave_wait_for_event":
                 return ActivityResult(run.id, outcomes={"timed_out" if run.timed_out else "matched": run.members})
             case "act":
-                answer = self.answers.get(type(node), _done)
+                answer = self.answers.get(type(node), _usual)
         return await answer(self, run, node, now)
 
     def came(self, node: str, members: int, now: datetime) -> None:
         """Count who came to a node, and whose passage that ends."""
         self.tally.came(node, members, now)
         at = self.definition.nodes[node]
-        if isinstance(at, ExitNode) and self.tally.open:
-            self.tally.ended[at.reason] += members.bit_count()
+        if isinstance(at, ExitNode | GoalNode) and self.tally.open:
+            self.tally.ended[at.reason if isinstance(at, ExitNode) else at.name] += members.bit_count()
 
     def went(self, run: Run, outcome: str, members: int, now: datetime) -> None:
         """Count who left a node."""
@@ -79,9 +88,9 @@ def _zone(name: str) -> ZoneInfo:
         return zone_named("UTC")
 
 
-async def _done(_world: World, run: Run, _node: object, _now: datetime) -> ActivityResult:
+async def _usual(_world: World, run: Run, node: Any, _now: datetime) -> ActivityResult:  # noqa: ANN401 - any node
     """What acts outside of the journey is taken to succeed."""
-    return ActivityResult(run.id, outcomes={"done": run.members})
+    return ActivityResult(run.id, outcomes={when_skipped(node) or "done": run.members})
 
 
 async def _branch(world: World, run: Run, node: BranchNode, now: datetime) -> ActivityResult:
@@ -107,6 +116,23 @@ async def _update_person(world: World, run: Run, node: UpdatePersonNode, _now: d
     return ActivityResult(run.id, outcomes={"done": run.members})
 
 
+async def _add_to_segment(world: World, run: Run, node: AddToSegmentNode, _now: datetime) -> ActivityResult:
+    world.asking.changes.set(world.passages.with_siblings(run.members), {SEGMENT + node.segment: True})
+    return ActivityResult(run.id, outcomes={"done": run.members})
+
+
+async def _remove_from_segment(world: World, run: Run, node: RemoveFromSegmentNode, _now: datetime) -> ActivityResult:
+    world.asking.changes.set(world.passages.with_siblings(run.members), {SEGMENT + node.segment: False})
+    return ActivityResult(run.id, outcomes={"done": run.members})
+
+
+async def _split(world: World, run: Run, node: SplitNode, _now: datetime) -> ActivityResult:
+    if run.node not in world.arms:
+        world.arms[run.node] = await drawing.arms(world.session, world.journey_id, run.node, node)
+    outcomes = {arm: those & run.members for arm, those in world.arms[run.node].items() if those & run.members}
+    return ActivityResult(run.id, outcomes=outcomes)
+
+
 async def _plan_wait(world: World, run: Run, node: WaitNode, now: datetime) -> ActivityResult:
     waits: dict[datetime, int] = {}
     for zone, those in world.by_zone(run.members):
@@ -118,6 +144,14 @@ async def _plan_wait(world: World, run: Run, node: WaitNode, now: datetime) -> A
 Answer = Callable[[World, Run, Any, datetime], Awaitable[ActivityResult]]
 Answers = Mapping[type[Any], Answer]
 """What nodes that act answer, by their type; one that is not named here is taken to have done what it does."""
-ANSWERS: Final[Answers] = MappingProxyType({BranchNode: _branch, UpdatePersonNode: _update_person})
+ANSWERS: Final[Answers] = MappingProxyType(
+    {
+        BranchNode: _branch,
+        SplitNode: _split,
+        UpdatePersonNode: _update_person,
+        AddToSegmentNode: _add_to_segment,
+        RemoveFromSegmentNode: _remove_from_segment,
+    }
+)
 PLANNED: Final[Answers] = MappingProxyType({WaitNode: _plan_wait})
 """What nodes answer that plan a wait for each member."""

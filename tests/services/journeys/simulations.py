@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from core.ids import new_id
 from journeys.definition import JourneyDefinition
 from services.journeys.simulation.simulating import Request, Simulated, simulate
 from services.marketing.simulated_sends import Sends
@@ -17,6 +18,7 @@ async def simulated(
     people: Sequence[UUID],
     *,
     begin: datetime | None = None,
+    journey_id: UUID | None = None,
     lasting: timedelta = timedelta(days=28),
     **options: Any,  # noqa: ANN401 - the fields of a request
 ) -> Simulated:
@@ -25,4 +27,4 @@ async def simulated(
     request = Request(begin=begin, until=begin + lasting, person_ids=people, **options)
     async with marketing.session() as session:
         parsed = JourneyDefinition.model_validate(definition)
-        return await simulate(session, parsed, request, Sends(begin).answers)
+        return await simulate(session, journey_id or new_id(), parsed, request, Sends(begin).answers)

@@ -6,8 +6,11 @@ from uuid import UUID
 
 from sqlalchemy import insert, update
 
+from core.actor import CLI
 from core.ids import new_id
+from journeys.arms import SplitNode, chosen, place_of
 from models import Event, Tenant
+from services.marketing.segments import definitions
 from tests.factories.marketing import Marketing, walk
 from tests.services.journeys.simulations import simulated
 
@@ -211,3 +214,36 @@ async def test_those_who_never_leave_are_named(marketing: Marketing) -> None:
     report = (await simulated(marketing, definition, people, begin=BEGIN, lasting=timedelta(days=7))).report
     assert report["inside"] == {"day": 2, "long": 1}
     assert report["never_leaving"] == {"day": 2}
+
+
+async def test_a_split_goes_as_it_would_and_memberships_are_seen(marketing: Marketing) -> None:
+    async with marketing.session() as session:
+        await definitions.create(session, {"key": "warm", "name": "Warm", "kind": "static"}, by=CLI)
+    people = await marketing.people(8)
+    definition = walk(
+        half={
+            "type": "split",
+            "arms": [{"key": "a", "share": 50, "next": "warm"}, {"key": "b", "share": 50, "next": "is_warm"}],
+        },
+        warm={"type": "add_to_segment", "segment": "warm", "next": "is_warm"},
+        is_warm={
+            "type": "branch",
+            "branches": [{"when": {"not": {"in_segment": "warm"}}, "next": "done"}],
+            "otherwise": "won",
+        },
+        won={"type": "goal", "name": "warmed"},
+    )
+    version = await marketing.journey(definition)
+    await marketing.enroll(version, people[:1])
+    await (await marketing.cohorts(version))[0].run("act", "half")
+    whole = [{"key": "a", "share": 100, "next": "warm"}, {"key": "b", "share": 0, "next": "is_warm"}]
+    changed = definition | {"nodes": definition["nodes"] | {"half": {"type": "split", "arms": whole}}}
+    half = version.definition.nodes["half"]
+    assert isinstance(half, SplitNode)
+    drawn = [chosen(half.arms, place_of(version.journey_id, who, "half")) for who in people]
+    found = (await simulated(marketing, definition, people, begin=BEGIN, journey_id=version.journey_id)).report
+    assert found["nodes"]["half"]["left"] == {f"arm_{arm}": drawn.count(arm) for arm in sorted(set(drawn))}
+    assert found["ended"].get("warmed", 0) == drawn.count("a")
+    kept = (await simulated(marketing, changed, people, begin=BEGIN, journey_id=version.journey_id)).report
+    expected = {"arm_a": 8} if drawn[0] == "a" else {"arm_a": 7, "arm_b": 1}
+    assert kept["nodes"]["half"]["left"] == expected
