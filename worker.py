@@ -23,6 +23,7 @@ from activities.checkout import CheckoutActivities
 from activities.duplicates import DuplicateActivities
 from activities.erasure import ErasureActivities
 from activities.geocoding import GeocodingActivities
+from activities.journey_entries import JourneyEntryActivities
 from activities.journeys import JourneyActivities
 from activities.people_import import ImportActivities
 from activities.scores import ScoreActivities
@@ -50,6 +51,7 @@ from workflows.duplicates import FindDuplicatesWorkflow
 from workflows.erasure import ErasureWorkflow
 from workflows.geocode import GeocodeWorkflow
 from workflows.journey import JourneyWorkflow
+from workflows.journey_entry import JourneyByCronWorkflow, JourneyByDateWorkflow
 from workflows.journey_simulation import JourneySimulationWorkflow
 from workflows.people_import import PeopleImportCheckWorkflow, PeopleImportWorkflow
 from workflows.scores import RecomputeScoresWorkflow
@@ -77,6 +79,8 @@ IDENTITY_WORKFLOWS: list[type] = [
 MARKETING_WORKFLOWS: list[type] = [
     JourneyWorkflow,
     JourneySimulationWorkflow,
+    JourneyByDateWorkflow,
+    JourneyByCronWorkflow,
     SegmentRefreshWorkflow,
     CampaignWorkflow,
     CampaignOccurrenceWorkflow,
@@ -140,6 +144,7 @@ def marketing_activities(
     """Return the activities of the marketing domain; with `verified_senders` mail must come from verified domains."""
     return [
         *JourneyActivities(database, journey_sends.ACTIONS, sender.wake).all(),
+        *JourneyEntryActivities(database).all(),
         *SegmentActivities(database).all(),
         *SimulationActivities(database).all(),
         *CampaignActivities(database, verified_senders=verified_senders).all(),

@@ -11,7 +11,7 @@ from pydantic import Field
 from journeys.command_nodes import NodeId
 from journeys.conditions import EventType, RootCondition, Strict
 from journeys.durations import Duration, DurationText
-from journeys.entries import ApiEntry, Enterable, Entries, Entry
+from journeys.entries import ApiEntry, Enterable, Entries, Entry, ManualEntry
 from journeys.matching import Match
 from journeys.nodes import Node
 
@@ -70,6 +70,11 @@ class JourneyDefinition(Strict):
             (entry for entry in entries if isinstance(entry, ApiEntry)),
             entries[0] if entries else ApiEntry(api=True, again=self.entries[0].again),
         )
+
+    @property
+    def by_hand(self) -> Enterable:
+        """How often and by which key a teammate may let somebody in: by the `manual` entry, else as for the API."""
+        return next((entry for entry in self.entries if isinstance(entry, ManualEntry)), self.by_api)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON that its author wrote: nothing added, nothing renamed."""

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, 
 from journeys.conditions import EventType, FieldPath, FieldPathText, Key, RootCondition, Strict
 from journeys.durations import DurationText, TimeOfDay
 from journeys.matching import event_property
+from journeys.occurrences import Calendar, DayOffsetText
 
 MAX_ENTRIES: Final = 20
 
@@ -100,8 +101,17 @@ class DateEntry(Strict):
 
     date: Annotated[FieldPathText, AfterValidator(_person_field)]
     yearly: bool = False
+    """Also on each anniversary; of a 29 February that is the 28th in other years."""
+    offset: DayOffsetText | None = None
+    """Whole days after the date, as `P7D`, or before it, as `-P7D`."""
     at: TimeOfDay = time(9)
     again: Again = Again()
+    """Of no consequence: an occurrence lets somebody in once, whatever this says, and the next one again."""
+
+    @property
+    def calendar(self) -> Calendar:
+        """How the person's date becomes moments."""
+        return Calendar(self.yearly, 0 if self.offset is None else self.offset.days, self.at)
 
 
 class CronEntry(Strict):

@@ -27,7 +27,7 @@ from journeys.command_checks import NOTHING, Named, command_problems, heard_prob
 from journeys.conditions import Condition, FieldPath, is_step
 from journeys.definition import JourneyDefinition
 from journeys.durations import zone_named
-from journeys.entries import CronEntry, DateEntry, EventEntry, SegmentEntry, entry_kind
+from journeys.entries import CronEntry, DateEntry, EventEntry, SegmentEntry
 from journeys.graph import dead_ends, edges_of, loops_without_wait, reachable
 from journeys.keeping_checks import keeping_problems
 from journeys.keeping_nodes import AddToSegmentNode, CreateRecordNode, RemoveFromSegmentNode, UpdateRecordNode
@@ -42,9 +42,6 @@ from journeys.nodes import (
     WaitNode,
     successors,
 )
-
-ENTRY_KINDS: Final = ("event", "api", "manual", "segment")
-"""The ways in that the engine walks; the others can be drafted and not yet published."""
 
 UPDATABLE_FIELDS: Final = ("first_name", "last_name", "time_zone", "locale")
 """What `update_person` may set beside attributes."""
@@ -128,17 +125,29 @@ def _author_place(location: tuple[str | int, ...]) -> Place:
 def _entries(definition: JourneyDefinition, known: _Known) -> Iterator[Problem]:
     for index, entry in enumerate(definition.entries):
         place: Place = ("entry", index) if isinstance(definition.entry, tuple) else ("entry",)
-        if entry_kind(entry) not in ENTRY_KINDS:
-            reason = f"entry by {entry_kind(entry)} is not available; available are {', '.join(ENTRY_KINDS)}"
-            yield problem_at(place, reason)
         if isinstance(entry, EventEntry) and entry.where is not None:
             yield from _condition(entry.where, (*place, "where"), known.subject | {"event"}, known)
         if isinstance(entry, DateEntry):
-            yield from _field(entry.date, (*place, "date"), known.subject, known)
+            yield from _date(entry, place, definition.subject, known)
         if isinstance(entry, SegmentEntry | CronEntry):
             yield from _segment(entry.segment, (*place, "segment"), known)
             if definition.subject == "deal":
                 yield problem_at((*place, "segment"), "people are in segments, and this is a journey of deals")
+
+
+def _date(entry: DateEntry, place: Place, subject: str, known: _Known) -> Iterator[Problem]:
+    if subject == "deal":
+        yield problem_at((*place, "date"), "the date is a person's, and this is a journey of deals")
+        return
+    missing = list(_field(entry.date, (*place, "date"), known.subject, known))
+    yield from missing
+    defined = known.words.typed.get(str(entry.date))
+    if not missing and defined is not None and defined.type not in {"date", "datetime"}:
+        yield problem_at((*place, "date"), f"holds no date: it is defined as {defined.type}")
+    for name in ("min_gap", "overlap"):
+        if getattr(entry.again, name) is not None:
+            reason = "is not for dates: each occurrence lets somebody in once, beside what is still open"
+            yield problem_at((*place, "again", name), reason)
 
 
 def _heard(definition: JourneyDefinition) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from services.commerce import order_facts
 from services.crm import touching
 from services.events.bus import Consumer
 from services.identity import lifecycle, scoring
-from services.journeys import merged, triggers
+from services.journeys import by_clock, merged, triggers
 from services.marketing import confirmations
 from services.marketing.outcomes import attribution, breaker
 from services.marketing.segments import imported, realtime
@@ -20,6 +20,7 @@ OF_DOMAIN: Final[Mapping[Domain, tuple[Consumer, ...]]] = {
         realtime.CONSUMER,  # first, as it promises to be fresh
         imported.CONSUMER,
         *_ENGINE,
+        by_clock.CONSUMER,
         confirmations.CONSUMER,
         attribution.CONSUMER,
         breaker.CONSUMER,

@@ -19,7 +19,7 @@ from journeys.definition import JourneyDefinition
 from journeys.entries import EventEntry, SegmentEntry
 from journeys.validation import InvalidDefinition, parse, validate
 from models import Journey, JourneyListener, JourneyVersion, Template, TemplateVersion
-from services.journeys import endings, holding, named, vocabulary
+from services.journeys import by_clock, endings, holding, named, vocabulary
 from services.journeys.holding import Overdue, What
 from services.journeys.members import ENROLLMENT
 from services.shared import activity
@@ -183,6 +183,7 @@ async def publish(session: TenantSession, journey: Journey, *, by: Actor) -> Jou
         by,
     )
     await session.flush()
+    await by_clock.follow(session, journey)
     await session.refresh(version)
     return version
 
@@ -274,6 +275,7 @@ async def _set(session: TenantSession, journey: Journey, verb: str, changes: act
         setattr(journey, switch, changes[switch][1])
     journey.updated_at = func.now()  # pyright: ignore[reportAttributeAccessIssue]  # SQL for a column
     await session.flush()
+    await by_clock.follow(session, journey)
     await session.refresh(journey)
 
 
@@ -294,6 +296,7 @@ async def checked(session: TenantSession, raw: Mapping[str, Any], *, key: str, k
     # It may let into itself.
     tenant = replace(tenant, journeys={**tenant.journeys, key: definition.subject})
     problems = validate(definition, words, templates=await _templates(session, keep=keep), named=tenant)
+    problems += by_clock.problems(definition)
     if problems:
         raise _invalid(problems)
     return definition

@@ -94,9 +94,7 @@ async def _page(
 ) -> tuple[list[UUID], Counter[str]]:
     before: dict[UUID, UUID] = {}
     if asked.request is not None:
-        # The first attempt may have died with a page that is just being committed.
-        await session.execute(_LOCK, {"space": LOCK_SPACE, "request": str(asked.request)})
-        before = await _done(session, version, people, asked.request)
+        before = await let_in_before(session, version, people, asked.request)
     candidates = [Candidate(each, asked.entry, asked.entry_key) for each in people if each not in before]
     done = await enrollments.enroll_by_api(
         session, version, candidates, by=asked.by, segment=segment.key, request=asked.request
@@ -104,10 +102,12 @@ async def _page(
     return [*before.values(), *done.enrollment_ids], done.skipped
 
 
-async def _done(
+async def let_in_before(
     session: TenantSession, version: LoadedVersion, people: Sequence[UUID], request: UUID
 ) -> dict[UUID, UUID]:
-    """Return the passages by person that an earlier attempt of the request has begun."""
+    """Return the passages by person that an earlier attempt of the request has begun, and hold off the next one."""
+    # The first attempt may have died with a page that is just being committed.
+    await session.execute(_LOCK, {"space": LOCK_SPACE, "request": str(request)})
     given = func.unnest(bindparam("people", list(people), type_=ARRAY(Uuid))).column_valued("person_id")
     found = await session.execute(
         select(ENROLLMENT.c.subject_id, ENROLLMENT.c.id)

@@ -40,6 +40,7 @@ from tests.histories import (
     scenarios_attribution,
     scenarios_campaigns,
     scenarios_checkout,
+    scenarios_entries,
     scenarios_sales,
     scenarios_segments,
 )
@@ -245,6 +246,7 @@ SCENARIOS: dict[str, Callable[[Platform], Awaitable[Walking | str]]] = {
         *scenarios_segments.SCENARIOS,
         *scenarios_campaigns.SCENARIOS,
         *scenarios_attribution.SCENARIOS,
+        *scenarios_entries.SCENARIOS,
         *scenarios_checkout.SCENARIOS,
         *scenarios_sales.SCENARIOS,
     )

@@ -1,0 +1,66 @@
+"""Entering by the clock by real schedules and a real worker, which fails on the way."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from temporalio.client import Client
+
+from contracts.journey_entries import EntryDone, EntryPage
+from core.database import TenantSession
+from models import Enrollment, WorkflowSchedule
+from relay.schedules import as_schedule, schedule_id
+from services.marketing import cron_entries
+from tests.eventually import eventually
+from tests.factories.entering import begun, usher, weekly
+from tests.factories.marketing import Marketing
+from tests.factories.running import Hasty
+
+
+async def _entered(marketing: Marketing) -> list[Any]:
+    async with marketing.session() as session:
+        return list(await session.scalars(select(Enrollment.entry).where(Enrollment.tenant_id == session.tenant_id)))
+
+
+async def test_a_schedule_lets_the_segment_in_for_the_moment_it_means(
+    marketing: Marketing, temporal_client: Client
+) -> None:
+    await weekly(marketing, 2)
+    async with usher(temporal_client, marketing) as worker:
+        async with marketing.session() as session:
+            query = select(WorkflowSchedule).where(WorkflowSchedule.tenant_id == session.tenant_id)
+            row = (await session.scalars(query)).one()
+        row.queue = worker.task_queue
+        handle = await temporal_client.create_schedule(schedule_id(row), as_schedule(row))
+        await handle.trigger()
+
+        async def everybody() -> bool:
+            return len(await _entered(marketing)) == 2
+
+        await eventually(everybody)
+    await handle.delete()
+    assert {entry["segment"] for entry in await _entered(marketing)} == {"loyal"}
+
+
+async def test_everybody_enters_once_though_each_page_is_lost_once(
+    marketing: Marketing, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cron_entries, "PAGE", 2)
+    page, lost = cron_entries.page, 0
+
+    async def losing(session: TenantSession, asked: EntryPage) -> EntryDone:
+        nonlocal lost
+        done = await page(session, asked)
+        if lost % 2 == 0:
+            lost += 1
+            await session.commit()  # and then the worker dies
+            raise RuntimeError("gone")
+        lost += 1
+        return done
+
+    monkeypatch.setattr(cron_entries, "page", losing)
+    await weekly(marketing, 5)
+    async with usher(temporal_client, marketing, interceptors=[Hasty()]) as worker:
+        await (await begun(worker, marketing)).result()
+    assert lost == 6
+    assert len(await _entered(marketing)) == 5
