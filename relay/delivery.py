@@ -1,6 +1,7 @@
-"""Handing events to a consumer: as its tenant, in a savepoint, and past those it cannot handle."""
+"""Handing events to a consumer: as its tenant, in a savepoint, past what it does not want and what it cannot handle."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
@@ -13,8 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import Uuid
 
 from core.database import TenantSession
+from core.logging import get_logger
 from services.events.bus import Consumer, EventRow
 from services.identity import aliases
+
+_log = get_logger(__name__)
 
 _AS_TENANT: Final = text("SET LOCAL ROLE tl_app")
 _AS_SYSTEM: Final = text("SET LOCAL ROLE tl_system")
@@ -60,6 +64,31 @@ async def deliver(session: AsyncSession, consumer: Consumer, tenant_id: UUID, ev
     return result
 
 
+async def concerning(
+    session: AsyncSession, consumer: Consumer, types: Mapping[UUID, frozenset[str]]
+) -> list[tuple[UUID, str]]:
+    """Ask the consumer which of the types it wants, tenant by tenant; all of them where it cannot say.
+
+    Raises:
+        Exception: what ends by itself.
+    """
+    if consumer.concerning is None:
+        return [(tenant_id, name) for tenant_id, names in types.items() for name in sorted(names)]
+    wanted: list[tuple[UUID, str]] = []
+    for tenant_id, names in types.items():
+        chosen: Collection[str] = names
+        try:
+            async with _as_tenant(session, tenant_id) as tenant_session:
+                chosen = names.intersection(await consumer.concerning(tenant_session, names))
+        except Exception as error:
+            if transient(error):
+                raise
+            # Handling fails of the same cause, which parks the events.
+            _log.warning("concerning_failed", consumer=consumer.name, exc_info=error)
+        wanted += [(tenant_id, name) for name in sorted(chosen)]
+    return wanted
+
+
 async def _deliver(
     session: AsyncSession, consumer: Consumer, tenant_id: UUID, events: Sequence[EventRow], result: Delivery
 ) -> None:
@@ -86,6 +115,17 @@ async def _deliver(
 async def _attempt(
     session: AsyncSession, consumer: Consumer, tenant_id: UUID, events: Sequence[EventRow]
 ) -> frozenset[str]:
+    async with _as_tenant(session, tenant_id) as tenant_session:
+        await consumer.handle(tenant_session, events)
+        people = {event.person_id for event in events if event.person_id is not None}
+        if await aliases.among(tenant_session, people):
+            raise _MergedError
+    return tenant_session.wakes
+
+
+@asynccontextmanager
+async def _as_tenant(session: AsyncSession, tenant_id: UUID) -> AsyncGenerator[TenantSession]:
+    """Lend a session of the tenant, in a savepoint of the transaction, which is tl_system's again after it."""
     async with (
         TenantSession(
             bind=await session.connection(),
@@ -97,12 +137,8 @@ async def _attempt(
     ):
         # A rollback to the savepoint takes the role back too.
         await tenant_session.execute(_AS_TENANT)
-        await consumer.handle(tenant_session, events)
-        people = {event.person_id for event in events if event.person_id is not None}
-        if await aliases.among(tenant_session, people):
-            raise _MergedError
+        yield tenant_session
     await session.execute(_AS_SYSTEM)
-    return tenant_session.wakes
 
 
 async def _read_again(session: AsyncSession, tenant_id: UUID, events: Sequence[EventRow]) -> list[EventRow]:

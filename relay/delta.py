@@ -7,6 +7,9 @@ ranges of the index on `xid`, whatever else is open in the cluster.
 
 A delta is read in pages by `position`. Of two events of a subject, the one written after the other's commit has the
 higher position and is in the same delta or a later one: that is the order the bus promises.
+
+Of a large delta a consumer may say which types concern a tenant now (`Consumer.concerning`): what happened is told it
+type by type, and the rest is passed over unread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,13 +28,21 @@ from services.events.bus import Consumer, EventRow
 LOCK_SPACE: Final = 7_302_120
 """First key of the advisory locks that give a consumer to one relay at a time."""
 
+LOOKED: Final = 20_000
+"""How many events ahead are looked at for their types at once."""
+LAST: Final = 2**63 - 1
+"""No event's position is higher."""
+
 BEGINNING: Final = "1:1:"
 """The snapshot that shows nothing: a new consumer reads the bus from its beginning."""
 
 _COLUMNS: Final = """tenant_id, id, type, subject_type, subject_id, person_id, properties, occurred_at, received_at,
        live, position"""
 
-_WANTED: Final = "(CAST(:types AS text[]) IS NULL OR type = ANY(CAST(:types AS text[])))"
+_OF_TYPES: Final = "(CAST(:types AS text[]) IS NULL OR type = ANY(CAST(:types AS text[])))"
+_WANTED: Final = f"""{_OF_TYPES} AND position <= :until
+       AND (CAST(:tenants AS uuid[]) IS NULL
+            OR (tenant_id, type) IN (SELECT * FROM unnest(CAST(:tenants AS uuid[]), CAST(:concerning AS text[]))))"""  # noqa: S608 - constants of this module
 
 # One look for each transaction that was open, of which there are few, mostly none: joined or as a list, a large import
 # (one transaction, many events) would have Postgres read the whole table to find them.
@@ -78,6 +89,28 @@ NEXT_PAGE: Final = text(f"""
     ORDER BY position
     LIMIT :size
 """).columns(properties=JSONB)  # noqa: S608 - constants of this module
+
+_LOOK_FIRST: Final = f"""
+    SELECT * FROM ({
+    _DELTA.format(seen=_OF_TEXT.format("seen"), target=_OF_TEXT.format("target"), wanted=_OF_TYPES)
+}) AS delta
+    ORDER BY position + 0
+    LIMIT :size
+"""  # noqa: S608 - constants of this module
+_LOOK_NEXT: Final = f"""
+    SELECT tenant_id, type, position FROM event
+    WHERE position > :position
+      AND NOT pg_visible_in_snapshot(xid, CAST(CAST(:seen AS text) AS pg_snapshot))
+      AND pg_visible_in_snapshot(xid, CAST(CAST(:target AS text) AS pg_snapshot)) AND {_OF_TYPES}
+    ORDER BY position
+    LIMIT :size
+"""  # noqa: S608 - constants of this module
+_LOOK: Final = """
+    SELECT tenant_id, array_agg(DISTINCT type) AS types, count(*) AS number, max(position) AS last
+    FROM ({}) AS ahead GROUP BY tenant_id
+"""
+LOOK_FIRST: Final = text(_LOOK.format(_LOOK_FIRST))
+LOOK_NEXT: Final = text(_LOOK.format(_LOOK_NEXT))
 
 _LOCK: Final = text("SELECT pg_try_advisory_xact_lock(:space, hashtext(:consumer))")
 
@@ -126,6 +159,26 @@ class Standing:
     """Whether the cursor was last moved long ago."""
     replays: bool
     """Whether parked events are to be handled again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Of what types the next events are."""
+
+    types: Mapping[UUID, frozenset[str]]
+    """By tenant."""
+    until: int | None
+    """The position that was looked to; None: to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which of the next events to read."""
+
+    types: Sequence[tuple[UUID, str]]
+    """Tenant and type."""
+    until: int | None
+    """Read no further than this position, as nobody looked there; None: to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,27 +233,60 @@ async def standing(session: AsyncSession, consumer: str) -> Standing:
     return Standing(Cursor(row.seen, row.target, row.position), row.now, row.stale, row.replays)
 
 
-async def read(session: AsyncSession, consumer: Consumer, at: Standing, size: int) -> Page:
-    """Return the consumer's next page of at most `size` events; needs its lock and a session of tl_system."""
+async def look(session: AsyncSession, consumer: Consumer, at: Standing) -> Ahead:
+    """Say of what types the consumer's next events are, without reading them; needs what `read` needs."""
+    query, arguments = LOOK_FIRST, _arguments(consumer, at, LOOKED)
+    if at.cursor.target is not None:
+        query, arguments = LOOK_NEXT, arguments | {"position": at.cursor.position}
+    rows = (await session.execute(query, arguments)).all()
+    full = sum(row.number for row in rows) == LOOKED
+    return Ahead({row.tenant_id: frozenset(row.types) for row in rows}, max(row.last for row in rows) if full else None)
+
+
+async def read(session: AsyncSession, consumer: Consumer, at: Standing, size: int, only: Wanted | None = None) -> Page:
+    """Return the consumer's next page of at most `size` events; needs its lock and a session of tl_system.
+
+    With `only`, what is not wanted up to there is passed over.
+    """
     cursor = at.cursor
-    target = cursor.target or at.now
-    arguments = {
-        "seen": cursor.seen,
-        "target": target,
-        "types": None if consumer.types is None else sorted(consumer.types),
-        "size": size + 1,
+    until = LAST if only is None or only.until is None else only.until
+    arguments: dict[str, Any] = _arguments(consumer, at, size + 1) | {
+        "until": until,
+        "tenants": None if only is None else [tenant_id for tenant_id, _ in only.types],
+        "concerning": None if only is None else [name for _, name in only.types],
     }
-    if cursor.target is None:
+    target = cursor.target or at.now
+    if only is not None and not only.types:
+        found: Sequence[Row[Any]] = []
+    elif cursor.target is None:
         found = (await session.execute(FIRST_PAGE, arguments)).all()
     else:
-        found = (await session.execute(NEXT_PAGE, {**arguments, "position": cursor.position})).all()
+        found = (await session.execute(NEXT_PAGE, arguments | {"position": cursor.position})).all()
     rows = found[:size]
+    if len(found) > size:
+        after = Cursor(cursor.seen, target, rows[-1].position)
+    elif until != LAST:
+        after = Cursor(cursor.seen, target, until)
+    else:
+        after = Cursor(target)
     return Page(
         events=_by_tenant(rows),
-        after=Cursor(cursor.seen, target, rows[-1].position) if len(found) > size else Cursor(target),
-        worth_moving=bool(rows) or cursor.target is not None or (at.stale and target != cursor.seen),
+        after=after,
+        worth_moving=bool(rows)
+        or only is not None
+        or cursor.target is not None
+        or (at.stale and target != cursor.seen),
         oldest=rows[0].received_at if rows else None,
     )
+
+
+def _arguments(consumer: Consumer, at: Standing, size: int) -> dict[str, Any]:
+    return {
+        "seen": at.cursor.seen,
+        "target": at.cursor.target or at.now,
+        "types": None if consumer.types is None else sorted(consumer.types),
+        "size": size,
+    }
 
 
 async def move(session: AsyncSession, consumer: str, to: Cursor) -> None:

@@ -6,16 +6,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from core.database import Database
 from core.logging import get_logger
 from core.waiting import any_of
 from core.wake import EVENT_CHANNEL
 from relay import delta
-from relay.delivery import deliver
+from relay.delivery import concerning, deliver
 from services.events import dead
 from services.events.bus import Consumer
 
 PAGE_SIZE: Final = 2_000
+FEW: Final = 50
+"""So many events are handed over as they come: asking which are wanted would cost more than it spares."""
 POLL_SECONDS: Final = 0.25
 """How late an event is seen whose notification was lost."""
 FIRST_RETRY: Final = 0.1
@@ -108,7 +112,7 @@ class Relay:
                     await dead.park(session, consumer.name, replay.tenant_id, result.failures)
                 else:
                     await dead.resolve(session, replay.tenant_id, replay.id)
-            page = await delta.read(session, consumer, standing, self._page_size)
+            page = await self._page(session, consumer, standing)
             parked = 0
             for tenant_id, events in page.events.items():
                 result = await deliver(session, consumer, tenant_id, events)
@@ -134,6 +138,16 @@ class Relay:
             lag_seconds=page.oldest and round((datetime.now(UTC) - page.oldest).total_seconds(), 4),
         )
         return True
+
+    async def _page(self, session: AsyncSession, consumer: Consumer, standing: delta.Standing) -> delta.Page:
+        if consumer.concerning is None:
+            return await delta.read(session, consumer, standing, self._page_size)
+        few = await delta.read(session, consumer, standing, min(FEW, self._page_size))
+        if few.after.target is None:
+            return few
+        ahead = await delta.look(session, consumer, standing)
+        only = delta.Wanted(await concerning(session, consumer, ahead.types), ahead.until)
+        return await delta.read(session, consumer, standing, self._page_size, only)
 
     async def _listen(self, stop: asyncio.Event) -> None:
         pause = FIRST_RETRY

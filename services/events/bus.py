@@ -1,6 +1,6 @@
 """What travels on the bus and who reads it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,10 @@ Handler = Callable[[TenantSession, Sequence[EventRow]], Awaitable[None]]
 """Takes a batch of one tenant's events in the transaction that also moves the cursor, so its effects happen once."""
 
 
+Concerning = Callable[[TenantSession, frozenset[str]], Awaitable[Collection[str]]]
+"""Says which of these types of events the consumer wants of the tenant, as things are there at this moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """A reader of the bus with a durable cursor of its own."""
@@ -40,3 +44,5 @@ class Consumer:
     handle: Handler
     types: frozenset[str] | None = None
     """The event types it wants; None for all."""
+    concerning: Concerning | None = None
+    """Asked before many events are read at once: the others are passed over. None: all of `types` concern it always."""

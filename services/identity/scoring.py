@@ -164,17 +164,27 @@ async def explain(session: TenantSession, person: Person) -> Explained:
     return Explained(person.score, qualify_at, list(zip(found, decided[1:], strict=True)))
 
 
+async def concerning(session: TenantSession, types: frozenset[str]) -> frozenset[str]:
+    """Return which of the types a rule may ask about."""
+    found = await rules(session)
+    return types.intersection(_heard(found)) if found else frozenset()
+
+
+def _heard(found: Sequence[Rule]) -> frozenset[str]:
+    return _CHANGES.union(*(events_of(rule.condition) for rule in found))
+
+
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     """Recompute the scores of people to whom something happened that a rule may ask about."""
     found = await rules(session)
-    wanted = _CHANGES.union(*(events_of(rule.condition) for rule in found))
+    wanted = _heard(found)
     heard = [event for event in events if event.person_id is not None and event.type in wanted] if found else []
     people = {event.person_id for event in heard if event.person_id is not None}
     live = {event.person_id for event in heard if event.live}
     await recompute(session, sorted(people), quiet=people - live)
 
 
-CONSUMER: Final = Consumer("scores", handle)
+CONSUMER: Final = Consumer("scores", handle, concerning=concerning)
 
 
 async def recompute_page(session: TenantSession, after: UUID | None, *, quiet: bool) -> UUID | None:

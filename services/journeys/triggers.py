@@ -31,6 +31,14 @@ from services.journeys.listening import Entry, Listeners, Rule
 from services.journeys.members import ENROLLMENT
 
 
+async def concerning(session: TenantSession, types: frozenset[str]) -> frozenset[str]:
+    """Return which of the types may do something to a journey of the tenant."""
+    found = {DEAL_DELETED} | await _waited_types(session, types)
+    for listeners in (await listening.by_subject(session, types)).values():
+        found |= listeners.types() | await _waited_from_start(session, listeners.entries)
+    return types & found
+
+
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     """Let live events act on journeys; the rest only count as facts."""
     live = [event for event in events if event.live]
@@ -311,4 +319,4 @@ def _candidate(event: EventRow, key: str) -> enrollments.Candidate:
     )
 
 
-CONSUMER = Consumer(name="journeys", handle=handle)
+CONSUMER = Consumer(name="journeys", handle=handle, concerning=concerning)

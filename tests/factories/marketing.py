@@ -225,7 +225,9 @@ class Marketing:
     async def hear(self, *events: EventRow) -> None:
         """Hand a batch of events to the journeys."""
         async with self.session() as session:
-            await triggers.handle(session, events)
+            # As of many events: what does not concern them is passed over, whatever it is.
+            wanted = await triggers.concerning(session, frozenset(event.type for event in events))
+            await triggers.handle(session, [event for event in events if event.type in wanted])
 
     async def enrollments(self, version: LoadedVersion) -> list[Enrollment]:
         """Return everybody who entered the journey by this version, in order."""

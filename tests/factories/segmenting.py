@@ -121,7 +121,9 @@ class Segments:
                 orders = [each for each in events if each.type in (order_facts.CONSUMER.types or ())]
                 await order_facts.handle(session, orders)
             async with self.session() as session:
-                await realtime.handle(session, events)
+                # As of many events: what does not concern them is passed over.
+                wanted = await realtime.concerning(session, frozenset(event.type for event in events))
+                await realtime.handle(session, [event for event in events if event.type in wanted])
             await self.compute()
 
     async def turn(self) -> int:

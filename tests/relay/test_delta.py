@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from core.database import Database, TenantSession
 from core.ids import new_id
-from relay import delta
+from relay import delta, loop
 from relay.loop import Relay
 from services.events.bus import Consumer, EventRow
 from services.events.publish import NewEvent, publish
@@ -112,6 +112,45 @@ async def test_a_consumer_gets_the_types_it_wants_and_moves_past_the_others(bus:
         standing = await delta.standing(session, "counting")
         page = await delta.read(session, Consumer("counting", picky.handle), standing, 100)
     assert page.count == 0, "the cursor stands behind all events, wanted or not"
+
+
+async def test_of_many_events_only_those_are_read_that_concern_the_tenant_now(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta, "LOOKED", 40)
+    other = await bus.new_tenant()
+    reader, asked = Counting(), list[tuple[UUID, frozenset[str]]]()
+
+    async def concerning(session: TenantSession, types: frozenset[str]) -> frozenset[str]:
+        role = await session.scalar(text("SELECT current_user"))
+        assert role == "tl_app"
+        asked.append((session.tenant_id, types))
+        return frozenset({"test.wanted"}) if session.tenant_id == bus.tenant_id else frozenset()
+
+    consumer = Consumer("counting", reader.handle, concerning=concerning)
+    await bus.publish(loop.FEW + 1)
+    await bus.publish(3, event_type="test.wanted")
+    await bus.publish(3, event_type="test.wanted", tenant_id=other)
+    await bus.publish(loop.FEW)
+    await bus.drain(consumer)
+    assert reader.batches == [[0, 1, 2], list(range(23, loop.FEW))], "what is left may be few again"
+    assert {tenant_id for tenant_id, _ in asked} == {bus.tenant_id, other}
+    assert all(types <= {"test.happened", "test.wanted"} for _, types in asked)
+    await bus.publish(1)
+    await bus.drain(consumer)
+    assert reader.batches[-1] == [0], "few events are handed over unasked"
+
+
+async def test_who_cannot_say_what_is_wanted_gets_all(bus: Bus) -> None:
+    reader = Counting()
+
+    async def concerning(session: TenantSession, _types: frozenset[str]) -> frozenset[str]:
+        await session.execute(text("SELECT 1 / 0"))
+        return frozenset()
+
+    await bus.publish(loop.FEW + 1)
+    await bus.drain(Consumer("counting", reader.handle, concerning=concerning))
+    assert reader.batches == [list(range(loop.FEW + 1))]
 
 
 class Recorder:
@@ -230,9 +269,17 @@ async def test_pages_are_found_by_index_as_the_relay_s_role(bus: Bus) -> None:
         "types": ["test.happened"],
         "size": 2_001,
         "position": newest - 10_000,
+        "until": delta.LAST,
+        "tenants": [bus.tenant_id],
+        "concerning": ["test.happened"],
     }
     async with bus.database.system() as session:
-        for query, index in ((delta.FIRST_PAGE, "event_xid_idx"), (delta.NEXT_PAGE, "event_position_idx")):
+        for query, index in (
+            (delta.FIRST_PAGE, "event_xid_idx"),
+            (delta.LOOK_FIRST, "event_xid_idx"),
+            (delta.NEXT_PAGE, "event_position_idx"),
+            (delta.LOOK_NEXT, "event_position_idx"),
+        ):
             plan = (await session.execute(text("EXPLAIN (FORMAT JSON) " + str(query)), arguments)).scalar_one()
             assert index in str(plan)
             assert "Seq Scan" not in str(plan)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
@@ -91,6 +92,22 @@ _LOOK_UP: Final = MappingProxyType(
 _TOUCHING: Final = frozenset({"communication", "task"})
 """First words of types that tell of something done about a deal, where they name one: it does not rot then."""
 
+_OF_TENANT: Final = _OF_ALL_DEALS | {TENANT_UPDATED}
+"""What may concern everybody, whatever segments there are."""
+_KINDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        PERSON_UPDATED: "field",
+        **dict.fromkeys((ORGANIZATION_UPDATED, ORGANIZATION_DELETED), ORGANIZATION.kind),
+        **dict.fromkeys((RECORD_CREATED, RECORD_UPDATED), "record"),
+    }
+)
+"""Of what kind that is which an event of the type changes, where its properties say what."""
+
+_DEPENDED_ON: Final = """
+SELECT DISTINCT d.kind, d.name FROM segment_dependency d
+JOIN segment s ON s.tenant_id = $1 AND s.id = d.segment_id AND s.refresh = 'realtime'
+WHERE d.tenant_id = $1 AND (d.kind <> 'event' OR d.name = ANY($2::text[]))
+"""
 _DEPENDENTS: Final = """
 SELECT d.kind, d.name, d.segment_id
 FROM unnest($2::text[], $3::text[]) AS changed(kind, name)
@@ -100,6 +117,25 @@ JOIN segment s ON s.tenant_id = $1 AND s.id = d.segment_id AND s.refresh = 'real
 
 Heard = dict[Dependency, dict[UUID, list[EventRow]]]
 """What may have changed, for whom, by which events."""
+
+
+async def concerning(session: TenantSession, types: frozenset[str]) -> frozenset[str]:
+    """Return which of the types may change a member of some segment."""
+    rows = await fetch(session, _DEPENDED_ON, session.tenant_id, sorted(types))
+    found = {Dependency(kind, name) for kind, name in rows}
+    kinds = {each.kind for each in found}
+    if DEAL.kind in kinds:
+        return types  # an event of any type may be about a deal
+    return frozenset(name for name in types if name in _OF_TENANT or _may_change(name, found, kinds))
+
+
+def _may_change(name: str, found: AbstractSet[Dependency], kinds: AbstractSet[str]) -> bool:
+    return (
+        Dependency("event", name) in found
+        or not found.isdisjoint(_ALWAYS.get(name, ()))
+        or _KINDS.get(name) in kinds
+        or (name in _NAMING and _NAMING[name][0] in kinds)
+    )
 
 
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
@@ -222,4 +258,4 @@ async def _recompute_all(session: TenantSession, kind: str, names: Sequence[str]
         await refreshing.owe(session, segment, cause="changed", quiet=True, by=SYSTEM, restart=True)
 
 
-CONSUMER: Final = Consumer("segments", handle)
+CONSUMER: Final = Consumer("segments", handle, concerning=concerning)
