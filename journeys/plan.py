@@ -63,7 +63,7 @@ class Plan:
 
     def acts(self, node: str) -> bool:
         """Whether the node's action runs first when somebody arrives there."""
-        return not isinstance(self.nodes[node], ExitNode | WaitNode | WaitForEventNode)
+        return not isinstance(self.nodes[node], ExitNode | GoalNode | WaitNode | WaitForEventNode)
 
     def rests(self, node: str) -> Phase:
         """What members do there whom an activity has wait: `act` again when due, `wait`, or `listen`."""
