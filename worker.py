@@ -29,11 +29,12 @@ from activities.people_import import ImportActivities
 from activities.scores import ScoreActivities
 from activities.segments import SegmentActivities
 from activities.simulations import SimulationActivities
+from activities.webhooks import WebhookActivities
 from core import logging, memory
 from core.database import Database
 from core.domains import DOMAINS, Domain
 from core.settings import Settings, settings
-from core.temporal import COMMERCE_QUEUE, CRM_QUEUE, IDENTITY_QUEUE, MARKETING_QUEUE, connect
+from core.temporal import COMMERCE_QUEUE, CRM_QUEUE, IDENTITY_QUEUE, MARKETING_QUEUE, WEBHOOK_QUEUE, connect
 from integrations.geocoding.nominatim import NominatimGeocoder
 from integrations.geocoding.offline import OfflineGeocoder
 from integrations.geocoding.port import Geocoder
@@ -56,6 +57,7 @@ from workflows.journey_simulation import JourneySimulationWorkflow
 from workflows.people_import import PeopleImportCheckWorkflow, PeopleImportWorkflow
 from workflows.scores import RecomputeScoresWorkflow
 from workflows.segment_refresh import SegmentRefreshWorkflow
+from workflows.webhook import WebhookWorkflow
 
 log = logging.get_logger(__name__)
 
@@ -63,6 +65,8 @@ STEPS_AT_ONCE = 4
 """Steps of large cohorts that a process has Postgres do at once: with more they stand in each other's way there."""
 CHECKOUTS_AT_ONCE = 64
 """Steps of checkouts that a process has at work at once: most of the time they wait for a gateway."""
+ENDPOINTS_AT_ONCE = 50
+"""Endpoints that a process posts to at once: most of the time they wait for an answer."""
 GRACE = timedelta(seconds=10)
 """What running activities get to finish in when the worker is asked to stop."""
 
@@ -89,6 +93,8 @@ MARKETING_WORKFLOWS: list[type] = [
 """Workflows on what is sent, and what it brought."""
 CRM_WORKFLOWS: list[type] = [DealStageWorkflow, PeopleImportWorkflow, PeopleImportCheckWorkflow]
 """Workflows on deals."""
+WEBHOOK_WORKFLOWS: list[type] = [WebhookWorkflow]
+"""Workflows that post to others' addresses."""
 COMMERCE_WORKFLOWS: list[type] = [CheckoutWorkflow, PeopleImportWorkflow, PeopleImportCheckWorkflow]
 """Workflows on what is sold."""
 
@@ -136,6 +142,11 @@ def _worker(
 def identity_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
     """Return the Temporal worker of the identity domain."""
     return _worker(client, IDENTITY_QUEUE, IDENTITY_WORKFLOWS, activities)
+
+
+def webhook_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+    """Return the Temporal worker that posts to others' addresses; of the identity domain, as events are."""
+    return _worker(client, WEBHOOK_QUEUE, WEBHOOK_WORKFLOWS, activities, at_once=ENDPOINTS_AT_ONCE)
 
 
 def marketing_activities(
@@ -186,16 +197,19 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
     client = await connect(configuration)
     sender = Sender(database, configuration)
     gateways = Gateways(configuration)
-    workers: dict[Domain, Callable[[], Worker]] = {
-        "marketing": lambda: marketing_worker(
-            client,
-            marketing_activities(database, sender, verified_senders=configuration.require_verified_domain),
+    workers: list[tuple[Domain, Callable[[], Worker]]] = [
+        (
+            "marketing",
+            lambda: marketing_worker(
+                client, marketing_activities(database, sender, verified_senders=configuration.require_verified_domain)
+            ),
         ),
-        "identity": lambda: identity_worker(client, identity_activities(database, configuration)),
-        "crm": lambda: crm_worker(client, crm_activities(database, sender.wake)),
-        "commerce": lambda: commerce_worker(client, commerce_activities(database, gateways)),
-    }
-    own = [make() for domain, make in workers.items() if configuration.domain in {None, domain}]
+        ("identity", lambda: identity_worker(client, identity_activities(database, configuration))),
+        ("identity", lambda: webhook_worker(client, WebhookActivities(database, configuration).all())),
+        ("crm", lambda: crm_worker(client, crm_activities(database, sender.wake))),
+        ("commerce", lambda: commerce_worker(client, commerce_activities(database, gateways))),
+    ]
+    own = [make() for domain, make in workers if configuration.domain in {None, domain}]
     try:
         async with AsyncExitStack() as running, asyncio.TaskGroup() as group:
             for worker in own:

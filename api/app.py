@@ -89,6 +89,7 @@ from api.rest import (
     users,
     variants,
     watches,
+    webhooks,
     write_keys,
 )
 from api.tracking import choices, collect
@@ -130,6 +131,7 @@ IDENTITY: tuple[APIRouter, ...] = (
     addresses.router,
     events.router,
     dead_events.router,
+    webhooks.router,
     write_keys.router,
     forms.router,
 )

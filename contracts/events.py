@@ -150,6 +150,10 @@ SENDER_DOMAIN_VERIFIED: Final = "sender_domain.verified"
 SENDER_DOMAIN_FAILED: Final = "sender_domain.failed"
 """The record of a domain that mail was signed for is gone, or another."""
 
+WEBHOOK_PAUSED: Final = "webhook.paused"
+"""An endpoint is told nothing more; `because` is `manual`, `failing` or `gone`."""
+WEBHOOK_RESUMED: Final = "webhook.resumed"
+
 OPENED: Final = ".opened"
 CLICKED: Final = ".clicked"
 """Behind a channel (`email.opened`): the first time that a person did so with a message."""
@@ -186,6 +190,7 @@ RESERVED: Final = frozenset(
         "task",
         "template",
         "tenant",
+        "webhook",
     }
 )
 """First words of types that report what the platform itself did: a client that wrote one could forge a consent."""

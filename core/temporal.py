@@ -17,6 +17,8 @@ IDENTITY_QUEUE = "identity"
 CRM_QUEUE = "crm"
 COMMERCE_QUEUE = "commerce"
 """One task queue a domain."""
+WEBHOOK_QUEUE = "webhooks"
+"""Of the identity domain, and apart: whoever posts to slow receivers must not take the places of others."""
 
 
 async def connect(settings: Settings) -> Client:

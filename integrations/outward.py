@@ -16,16 +16,20 @@ TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 """Seconds for an answer, and for a connection."""
 
 
+_LOOKUP_SECONDS: Final = 3.0
+
+
 class ForbiddenHostError(Exception):
     """The address is not one that this deployment connects to."""
 
 
-def check_url(url: str, *, private: bool) -> None:
+def check_url(url: str, *, private: bool, query: bool = False) -> None:
     """Check an address as a tenant gave it, without looking its host up.
 
     Args:
         url: where requests would go.
         private: whether this deployment allows plain HTTP and hosts of its own network.
+        query: whether it may have one.
 
     Raises:
         ValueError: saying what is wrong.
@@ -37,10 +41,35 @@ def check_url(url: str, *, private: bool) -> None:
         raise ValueError("is not an address") from error
     if parts.scheme != "https" and not (private and parts.scheme == "http"):
         raise ValueError("must begin with https://")
-    if not host or parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("must be https://host, perhaps with a path, and nothing else")
+    if not host or parts.username is not None or parts.fragment or (parts.query and not query):
+        raise ValueError(
+            f"must be https://host, perhaps with a path{' and a query' if query else ''}, and nothing else"
+        )
     if not private and _is_literal(host) and not _is_public(host):
         raise ValueError("must be a public host")
+
+
+async def check_host(url: str, *, private: bool) -> None:
+    """Check an address as a tenant gave it, and what its host stands for now; one that is not found yet may pass.
+
+    Args:
+        url: where requests would go; it may have a query.
+        private: whether this deployment allows plain HTTP and hosts of its own network.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    check_url(url, private=private, query=True)
+    if private:
+        return
+    parts = urlsplit(url)
+    try:
+        async with asyncio.timeout(_LOOKUP_SECONDS):
+            await public_address(parts.hostname or "", parts.port or 443)
+    except ForbiddenHostError as error:
+        raise ValueError("must be a public host") from error
+    except (OSError, TimeoutError):
+        return  # it is looked up again for each request
 
 
 async def public_address(host: str, port: int) -> str:

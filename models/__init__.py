@@ -66,6 +66,7 @@ from models.stock import Reservation, StockLevel, StockLocation, StockMovement
 from models.tasks import Notification, OutgoingCall, Task
 from models.tenancy import ApiKey, IdempotencyKey, Tenant
 from models.users import Invitation, SignInAttempts, UserAccount, UserSession
+from models.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "Activity",
@@ -181,6 +182,8 @@ __all__ = [
     "Variant",
     "VariantWatch",
     "Waiter",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "WorkflowSchedule",
     "WorkflowStart",
     "WriteKey",

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
@@ -14,7 +14,8 @@ from core.settings import Settings
 from core.waiting import any_of
 from core.wake import CALL_CHANNEL
 from integrations import outward
-from integrations.webhooks import signing
+from integrations.webhooks import posting
+from integrations.webhooks.posting import Answer
 from integrations.webhooks.signing import WebhookSecrets
 from services.crm import calls
 from services.crm.calls import DueCall
@@ -22,10 +23,6 @@ from services.crm.calls import DueCall
 PAGE: Final = 20
 SWEEP_SECONDS: Final = 1.0
 """Without being woken, look this often for what is due."""
-ANSWER_SECONDS: Final = 20.0
-"""Within a call's lease, so that nobody else has taken it."""
-_READ: Final = 4_096
-"""Bytes of an answer that are looked at."""
 
 log = get_logger(__name__)
 
@@ -71,31 +68,9 @@ class CallMaker:
         if status == "failed":
             log.warning("call.failed", tenant=str(call.tenant_id), call=str(call.id), answer=answer.get("status"))
 
-    async def _ask(self, client: httpx.AsyncClient, call: DueCall) -> dict[str, Any]:
+    async def _ask(self, client: httpx.AsyncClient, call: DueCall) -> Answer:
         body = json.dumps(call.body, separators=(",", ":"), ensure_ascii=False).encode()
-        signed = signing.headers(str(call.id), self._clock(), body, self._secrets.of(call.tenant_id))
-        named = {"Content-Type": "application/json", "User-Agent": "throughline", **signed}
-        try:
-            outward.check_url(call.url, private=self._private)
-            async with (
-                asyncio.timeout(ANSWER_SECONDS),
-                client.stream("POST", call.url, content=body, headers=named) as response,
-            ):
-                return {"status": response.status_code, "body": await _beginning(response)} | _asked_pause(response)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, TimeoutError) as error:
-            return {"error": f"{type(error).__name__}: {error}".rstrip(": ")}
-
-
-async def _beginning(response: httpx.Response) -> str:
-    read = b""
-    async for part in response.aiter_raw():
-        read += part
-        if len(read) >= _READ:
-            break
-    return read[:_READ].decode("utf-8", "replace").replace("\0", "")
-
-
-def _asked_pause(response: httpx.Response) -> dict[str, int]:
-    """How long the receiver asks us to wait, in seconds; a date is not looked at."""
-    text = response.headers.get("Retry-After", "")
-    return {"retry_after": int(text)} if text.isascii() and text.isdigit() and len(text) < len("1000000") else {}
+        secrets = (self._secrets.of(call.tenant_id),)
+        return await posting.post(
+            client, call.url, str(call.id), body, at=self._clock(), secrets=secrets, private=self._private
+        )

@@ -7,6 +7,7 @@ from core.domains import Domain
 from services.commerce import order_facts
 from services.crm import touching
 from services.events.bus import Consumer
+from services.events.webhooks import writing as webhooks
 from services.identity import lifecycle, scoring
 from services.journeys import by_clock, merged, triggers
 from services.marketing import confirmations
@@ -25,7 +26,7 @@ OF_DOMAIN: Final[Mapping[Domain, tuple[Consumer, ...]]] = {
         attribution.CONSUMER,
         breaker.CONSUMER,
     ),
-    "identity": (lifecycle.CONSUMER, scoring.CONSUMER),
+    "identity": (lifecycle.CONSUMER, scoring.CONSUMER, webhooks.CONSUMER),
     "crm": (touching.CONSUMER, *_ENGINE),
     "commerce": (order_facts.CONSUMER,),
 }

@@ -20,6 +20,7 @@ from relay.schedules import ScheduleKeeper
 from relay.starts import WorkflowStarter
 from relay.turns import SegmentClock
 from services.commerce import reserving
+from services.events.webhooks import log as webhook_log
 from services.identity import imports, organization_people, scoring
 from services.journeys import refusals
 from services.journeys.simulation import runs as simulation_runs
@@ -68,6 +69,7 @@ def _chores(settings: Settings | None) -> Mapping[Domain, Sequence[Chore]]:
             forget_answers,
             forget_sessions,
             forget_imports,
+            forget_deliveries,
             once_a_day(organization_people.follow_dates),
             once_a_day(scoring.follow_time),
         ),
@@ -122,6 +124,14 @@ def once_a_day(chore: Callable[[Database], Awaitable[object]]) -> Callable[[Data
             done = today
 
     return daily
+
+
+async def forget_deliveries(database: Database) -> None:
+    """Delete what endpoints were told long ago."""
+    while True:
+        async with database.system() as session:
+            if await webhook_log.purge(session) < webhook_log.PURGE_PAGE:
+                return
 
 
 async def forget_imports(database: Database) -> None:

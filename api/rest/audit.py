@@ -52,6 +52,7 @@ _NOUNS: Final = {
     "task": "tasks",
     "outgoing_call": "journeys",
     "sender_domain": "channels",
+    "webhook": "webhooks",
 }
 """Whose scope also allows to read the history of such a thing."""
 

@@ -6,6 +6,7 @@ The receiver signs `id.timestamp.body` with the secret it was given (HMAC-SHA256
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -28,13 +29,13 @@ class WebhookSecrets:
         return PREFIX + base64.b64encode(self._keys.of(tenant_id)).decode()
 
 
-def headers(message_id: str, at: datetime, body: bytes, secret: str) -> dict[str, str]:
-    """Return the headers that go with a body."""
+def headers(message_id: str, at: datetime, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
+    """Return the headers that go with a body: one signature by each secret, of which a receiver needs one."""
     timestamp = str(int(at.timestamp()))
-    key = base64.b64decode(secret.removeprefix(PREFIX))
-    signed = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
+    content = f"{message_id}.{timestamp}.".encode() + body
+    signed = [hmac.digest(base64.b64decode(secret.removeprefix(PREFIX)), content, hashlib.sha256) for secret in secrets]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(signature).decode()}" for signature in signed),
     }

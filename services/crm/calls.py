@@ -21,15 +21,10 @@ from core.ids import new_ids
 from core.wake import CALL_CHANNEL
 from models import OutgoingCall
 from services.shared import activity
+from services.shared.retrying import verdict
 
-PAUSES: Final = tuple(
-    timedelta(seconds=seconds) for seconds in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
-)
-"""After each failed attempt but the last: the schedule that Standard Webhooks recommends, some three days in all."""
 LEASE: Final = timedelta(minutes=1)
-"""Who took a call and was not heard of for so long is dead; another takes it."""
-_GONE: Final = 410
-_MAX_ANSWER: Final = 2_000
+"""Who took a call and was not heard of for so long is dead; another takes it. Far above what an answer may take."""
 
 _OWE = text("""
     INSERT INTO outgoing_call (tenant_id, id, url, body, person_id, source_key)
@@ -113,16 +108,8 @@ async def settle(session: AsyncSession, call: DueCall, answer: Mapping[str, Any]
         call: what was tried.
         answer: `{"status": ..., "body": ...}`, or `{"error": ...}`, and `retry_after` in seconds where asked for.
     """
-    code = answer.get("status")
-    if isinstance(code, int) and code // 100 == 2:  # noqa: PLR2004 - the class of success (RFC 9110)
-        status, pause = "delivered", timedelta()
-    elif code == _GONE or call.attempts > len(PAUSES):
-        status, pause = "failed", timedelta()
-    else:
-        asked = min(timedelta(seconds=answer.get("retry_after") or 0), PAUSES[-1])
-        status, pause = "pending", max(PAUSES[call.attempts - 1], asked)
-    kept = {name: value[:_MAX_ANSWER] if isinstance(value, str) else value for name, value in answer.items()}
-    values = {"tenant": call.tenant_id, "id": call.id, "status": status, "answer": kept, "pause": pause}
+    status, pause = verdict(answer, call.attempts)
+    values = {"tenant": call.tenant_id, "id": call.id, "status": status, "answer": dict(answer), "pause": pause}
     await session.execute(_SETTLE, values)
     return status
 

@@ -26,11 +26,12 @@ async def owe(
     input: BaseModel,  # noqa: A002 - Temporal's word
     domain: str = IDENTITY,
     signal: str | None = None,
+    queue: str | None = None,
 ) -> str:
     """Have a workflow started once this transaction has committed; return its id.
 
     The id is made from the entity's, `workflow/tenant/entity`: owed twice, it runs once. One that runs already is sent
-    `signal`, where that is given; one that has ended stays so.
+    `signal`, where that is given; one that has ended stays so. It runs on the domain's queue unless `queue` is given.
     """
     workflow_id = f"{workflow}/{session.tenant_id}/{entity_id}"
     await session.execute(
@@ -41,7 +42,7 @@ async def owe(
                 "id": new_id(),
                 "workflow": workflow,
                 "workflow_id": workflow_id,
-                "queue": domain,
+                "queue": queue or domain,
                 "domain": domain,
                 "input": input.model_dump(mode="json"),
                 "signal": signal,

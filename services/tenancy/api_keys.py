@@ -47,6 +47,7 @@ NOUNS = (
     "orders",
     "payments",
     "tasks",
+    "webhooks",
     "audit",
     "users",
     "tenant",

@@ -665,6 +665,20 @@ async def _payment_account(world: World) -> str:
     return (await world.post("/v1/payment-accounts", body))["id"]
 
 
+async def _webhook(world: World) -> str:
+    return (await world.post("/v1/webhooks", {"url": f"https://shop.example/{MARK}", "event_types": ["*"]}))["id"]
+
+
+async def _paused_webhook(world: World) -> str:
+    webhook_id = await _webhook(world)
+    await world.post(f"/v1/webhooks/{webhook_id}/pause", None)
+    return webhook_id
+
+
+async def _delivery(world: World) -> str:
+    return (await world.post(f"/v1/webhooks/{await world.get('webhook_id')}/test", None))["id"]
+
+
 MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "person_id": _person,
     "template_id": _template,
@@ -728,6 +742,8 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "order_id": _order,
     "payment_id": _payment,
     "payment_account_id": _payment_account,
+    "webhook_id": _webhook,
+    "delivery_id": _delivery,
     "cart_id": _cart,
     "line_id": _line,
     "discount_id": _discount,
@@ -749,11 +765,17 @@ STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "testing_campaign": _testing_campaign,
     "running_campaign": _running_campaign,
     "paused_campaign": _paused_campaign,
+    "paused_webhook": _paused_webhook,
 }
 """How some of them are brought into a state that a route needs; made for that route alone: others could
 not be called any more."""
 
 BODIES: Final[dict[str, Any]] = {
+    "POST /v1/webhooks": {"url": "https://shop.example/hook", "event_types": ["order.*"]},
+    "PATCH /v1/webhooks/{webhook_id}": {"batch_size": 10},
+    "POST /v1/webhooks/{webhook_id}/resume": {"missed": True},
+    "POST /v1/webhooks/{webhook_id}/rotate-secret": {"keep_old_hours": 1},
+    "POST /v1/webhooks/{webhook_id}/replay": {"since": "2026-01-01T00:00:00Z"},
     "POST /v1/payment-accounts": {"gateway": "local"},
     "PATCH /v1/payment-accounts/{payment_account_id}": {"active": True},
     "POST /v1/orders/{order_id}/refunds": {"amount": {"amount": "1.00", "currency": "EUR"}, "reason": MARK},
@@ -925,6 +947,7 @@ BODIES: Final[dict[str, Any]] = {
 INSTEAD: Final[dict[str, dict[str, str]]] = {
     "POST /v1/carts/{cart_id}/checkout": {"cart_id": "ordered_cart"},
     "POST /v1/journeys/{journey}/resume": {"journey": "paused_journey"},
+    "POST /v1/webhooks/{webhook_id}/resume": {"webhook_id": "paused_webhook"},
     "POST /v1/enrollments/{enrollment_id}/resume": {"enrollment_id": "paused_enrollment"},
     "POST /v1/enrollments/{enrollment_id}/retry": {"enrollment_id": "parked_enrollment"},
     "POST /v1/enrollments/{enrollment_id}/skip": {"enrollment_id": "parked_enrollment"},

@@ -43,6 +43,7 @@ from tests.histories import (
     scenarios_entries,
     scenarios_sales,
     scenarios_segments,
+    scenarios_webhooks,
 )
 
 FOLDER = Path(__file__).parent
@@ -249,6 +250,7 @@ SCENARIOS: dict[str, Callable[[Platform], Awaitable[Walking | str]]] = {
         *scenarios_entries.SCENARIOS,
         *scenarios_checkout.SCENARIOS,
         *scenarios_sales.SCENARIOS,
+        *scenarios_webhooks.SCENARIOS,
     )
 }
 """Each walks a cohort, or has another workflow run, and returns the cohort or the workflow's id."""

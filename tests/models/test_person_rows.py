@@ -27,6 +27,8 @@ NOT_PEOPLE = {
     # of a waiter's kind: found with the rows of the table they belong to
     ("enrollment", "subject_id"),
     ("event", "subject_id"),
+    # beside `person_id`, which has the rule; it only tells whose turn it is
+    ("webhook_delivery", "subject_id"),
 }
 """Columns that look like a person's id and need no rule of their own."""
 

@@ -5,9 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import UUID
 
@@ -21,35 +19,9 @@ from integrations.webhooks.signing import WebhookSecrets
 from models import OutgoingCall
 from relay.calls import CallMaker
 from services.crm import calls
-from services.crm.calls import PAUSES, NewCall
-
-Answer = Callable[[], bytes]
-
-
-@dataclass(slots=True)
-class Receiver:
-    """Somebody's HTTP server."""
-
-    url: str = ""
-    answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
-    requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list[tuple[dict[str, str], bytes]])
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-        body = await reader.readexactly(int(headers["content-length"]))
-        self.requests.append((headers, body))
-        writer.write(self.answer)
-        await writer.drain()
-        writer.close()
-
-
-@asynccontextmanager
-async def receiving() -> AsyncGenerator[Receiver]:
-    receiver = Receiver()
-    async with await asyncio.start_server(receiver.serve, "127.0.0.1", 0) as server:
-        receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
-        yield receiver
+from services.crm.calls import NewCall
+from services.shared.retrying import PAUSES
+from tests.factories.receiving import Receiver, receiving
 
 
 @pytest.fixture

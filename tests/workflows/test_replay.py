@@ -15,7 +15,13 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from tests.factories.running import Hasty
 from tests.histories import record
-from worker import COMMERCE_WORKFLOWS, CRM_WORKFLOWS, IDENTITY_WORKFLOWS, MARKETING_WORKFLOWS
+from worker import (
+    COMMERCE_WORKFLOWS,
+    CRM_WORKFLOWS,
+    IDENTITY_WORKFLOWS,
+    MARKETING_WORKFLOWS,
+    WEBHOOK_WORKFLOWS,
+)
 
 HISTORIES = sorted(record.FOLDER.glob("*.json"))
 
@@ -23,7 +29,17 @@ HISTORIES = sorted(record.FOLDER.glob("*.json"))
 def replayer(history: Path) -> Replayer:
     """Return a replayer that runs workflows as worker.py does."""
     return Replayer(
-        workflows=list(dict.fromkeys([*IDENTITY_WORKFLOWS, *MARKETING_WORKFLOWS, *CRM_WORKFLOWS, *COMMERCE_WORKFLOWS])),
+        workflows=list(
+            dict.fromkeys(
+                [
+                    *IDENTITY_WORKFLOWS,
+                    *MARKETING_WORKFLOWS,
+                    *CRM_WORKFLOWS,
+                    *COMMERCE_WORKFLOWS,
+                    *WEBHOOK_WORKFLOWS,
+                ]
+            )
+        ),
         workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
         data_converter=pydantic_data_converter,
         interceptors=[Hasty()] if history.name.startswith(record.CONTINUED) else [],

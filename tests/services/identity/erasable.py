@@ -259,6 +259,9 @@ async def _in_sales(rows: Rows, person: UUID, organization: UUID) -> None:
     mate = await rows.add("user_account", email="mate@team.example", name="Mate", password_hash="x", role="admin")
     await rows.add("notification", user_id=mate, title=SECRET, person_id=person)
     await rows.add("outgoing_call", url="https://shop.example", body={"email": EMAIL}, person_id=person, source_key="c")
+    endpoint = await rows.add("webhook_endpoint", url="https://shop.example", event_types=["*"], secret=b"sealed")
+    told = {"event_type": "order.placed", "subject_id": person, "person_id": person, "position": 1}
+    await rows.add("webhook_delivery", endpoint_id=endpoint, answer={"status": 200, "body": EMAIL}, **told)
 
 
 async def _in_shop(rows: Rows, person: UUID) -> None:

@@ -196,6 +196,14 @@ _ROWS = (
     INSERT INTO outgoing_call (tenant_id, id, url, body, person_id, source_key)
     VALUES (:tenant, tl_uuid7(), 'https://shop.example', '{}', :person, 'call-' || :key)
     """,
+    """
+    INSERT INTO webhook_endpoint (tenant_id, id, url, event_types, secret)
+    VALUES (:tenant, :version, 'https://shop.example', '{*}', 'sealed')
+    """,
+    """
+    INSERT INTO webhook_delivery (tenant_id, id, endpoint_id, event_type, subject_id, person_id, position)
+    VALUES (:tenant, tl_uuid7(), :version, 'order.placed', :person, :person, 1)
+    """,
     "INSERT INTO product (tenant_id, id, key, name) VALUES (:tenant, :template, 'product-' || :key, 'Cup')",
     """
     INSERT INTO variant (tenant_id, id, product_id, sku) VALUES (:tenant, :version, :template, 'sku-' || :key)

@@ -131,6 +131,7 @@ async def test_the_erasure_says_how_many_rows_of_what_and_is_logged_and_publishe
         "task": 1,
         "notification": 1,
         "outgoing_call": 1,
+        "webhook_delivery": 1,
         "variant_watch": 1,
         "cart": 1,
         "discount_use": 1,

@@ -10,14 +10,14 @@ from services.tenancy.api_keys import NOUNS, Credential
 from services.tenancy.roles import SCOPES_OF, check_may_manage
 
 # people, organizations, events, forms, objects, segments, templates, journeys, campaigns, messages, channels,
-# communications, pipelines, deals, products, inventory, carts, discounts, orders, payments, tasks, audit, users,
-# tenant, api_keys
+# communications, pipelines, deals, products, inventory, carts, discounts, orders, payments, tasks, webhooks, audit,
+# users, tenant, api_keys
 TABLE = {
-    "owner": "rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw",
-    "admin": "rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw r-",
-    "marketer": "rw r- rw rw rw rw rw rw rw rw r- rw r- r- rw r- r- rw r- r- rw -- r- r- --",
-    "sales": "rw rw rw r- rw r- r- r- r- rw r- rw r- rw r- r- rw r- rw r- rw -- r- r- --",
-    "read_only": "r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r-",
+    "owner": "rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw",
+    "admin": "rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw rw r-",
+    "marketer": "rw r- rw rw rw rw rw rw rw rw r- rw r- r- rw r- r- rw r- r- rw r- -- r- r- --",
+    "sales": "rw rw rw r- rw r- r- r- r- rw r- rw r- rw r- r- rw r- rw r- rw r- -- r- r- --",
+    "read_only": "r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r- r-",
 }
 
 

@@ -1,0 +1,1 @@
+"""Webhooks: endpoints, what they are told, and the order in which they are told it."""

@@ -1,0 +1,267 @@
+"""Which deliveries of an endpoint are due, and what came of them.
+
+Of one subject's events each waits until the one before is delivered or given up; other subjects go on. Where several
+subjects fail and nothing goes through, the endpoint is taken for down: it is tried by one request at a time, on the
+schedule of that one, until something goes through.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import Interval, Text, Uuid
+
+from core.actor import SYSTEM
+from core.database import TenantSession
+from core.sealing import Seal
+from models import WebhookEndpoint
+from services.events.webhooks import pausing
+from services.shared.retrying import GONE, PAUSES, verdict
+
+DOWN_AT: Final = 5
+"""So many events wait for a retry, and nothing was delivered since the first of them failed: the endpoint is down."""
+GIVE_UP_AFTER: Final = sum(PAUSES[:-1], timedelta())
+"""An endpoint that has failed for so long, and again, is paused."""
+
+
+class SupersededError(Exception):
+    """Somebody else has taken over sending: what this one did is theirs to repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An endpoint whose deliveries the caller alone may note."""
+
+    id: UUID
+    url: str
+    secrets: tuple[str, ...]
+    batch_size: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery to make now."""
+
+    id: UUID
+    subject_id: UUID
+    attempts: int
+    """Before this one."""
+    message: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """A delivery that was tried, and the answer."""
+
+    due: Due
+    answer: Mapping[str, Any]
+
+
+_BLOCKED: Final = text("""
+    SELECT array_agg(DISTINCT d.subject_id) FILTER (WHERE d.next_at > now()) AS subjects,
+           min(d.next_at) AS next_at, count(*) AS retries
+    FROM webhook_delivery d
+    WHERE d.tenant_id = :tenant AND d.endpoint_id = :endpoint AND d.status = 'pending' AND d.attempts > 0
+""")
+_COLUMNS: Final = """
+    d.id, d.subject_id, d.attempts, d.event_type, d.created_at, e.id AS event_id, e.subject_type, e.person_id,
+    e.properties, e.occurred_at, e.received_at, e.live
+    FROM webhook_delivery d LEFT JOIN event e ON e.tenant_id = d.tenant_id AND e.id = d.event_id
+    WHERE d.tenant_id = :tenant AND d.endpoint_id = :endpoint AND d.status = 'pending'
+"""
+_TAKE: Final = text(f"""
+    SELECT {_COLUMNS} AND d.subject_id <> ALL(:blocked) ORDER BY d.position, d.id LIMIT :limit
+""").bindparams(bindparam("blocked", type_=ARRAY(Uuid)))
+_PROBE: Final = text(f"""
+    SELECT {_COLUMNS} AND d.attempts > 0 AND d.next_at <= now() ORDER BY d.next_at LIMIT 1
+""")
+_SETTLE: Final = text("""
+    UPDATE webhook_delivery d
+    SET status = s.status, attempts = d.attempts + 1, answer = s.answer, attempted_at = now(),
+        next_at = now() + s.pause, finished_at = CASE WHEN s.status <> 'pending' THEN now() END
+    FROM unnest(:ids, :statuses, :answers, :pauses) AS s(id, status, answer, pause)
+    WHERE d.tenant_id = :tenant AND d.id = s.id AND d.status = 'pending'
+""").bindparams(
+    bindparam("ids", type_=ARRAY(Uuid)),
+    bindparam("statuses", type_=ARRAY(Text)),
+    bindparam("answers", type_=ARRAY(JSONB)),
+    bindparam("pauses", type_=ARRAY(Interval)),
+)
+# Of an endpoint that is down alone: an event that is refused by itself keeps to its own schedule.
+_RETRIES: Final = """
+    WITH waiting AS (
+      SELECT id, count(*) OVER () AS retries FROM webhook_delivery
+      WHERE tenant_id = :tenant AND endpoint_id = :endpoint AND status = 'pending' AND attempts > 0
+    )
+    UPDATE webhook_delivery d SET next_at = now() + :pause FROM waiting w
+    WHERE d.tenant_id = :tenant AND d.id = w.id AND w.retries >= :down
+"""
+_AGAIN_SOON: Final = text(_RETRIES).bindparams(bindparam("pause", type_=Interval))
+_HOLD: Final = text(f"{_RETRIES} AND d.next_at < now() + :pause").bindparams(bindparam("pause", type_=Interval))
+
+
+def refused(answer: Mapping[str, Any]) -> bool:
+    """Return whether an answer is anything but a success."""
+    return verdict(answer, 1).status != "delivered"
+
+
+async def exists(session: TenantSession, endpoint_id: UUID) -> bool:
+    """Return whether the endpoint was not deleted."""
+    found = select(WebhookEndpoint.id).where(
+        WebhookEndpoint.tenant_id == session.tenant_id, WebhookEndpoint.id == endpoint_id
+    )
+    return await session.scalar(found) is not None
+
+
+async def claim(session: TenantSession, endpoint_id: UUID, seal: Seal) -> Claimed | None:
+    """Take over sending for an active endpoint; whoever did before notes nothing any more. None where it is paused."""
+    rows = await session.execute(
+        update(WebhookEndpoint)
+        .where(
+            WebhookEndpoint.tenant_id == session.tenant_id,
+            WebhookEndpoint.id == endpoint_id,
+            WebhookEndpoint.status == "active",
+        )
+        .values(fence=WebhookEndpoint.fence + 1, idle=False)
+        .returning(
+            WebhookEndpoint.url,
+            WebhookEndpoint.secret,
+            WebhookEndpoint.batch_size,
+            WebhookEndpoint.fence,
+            WebhookEndpoint.old_secret,
+            (WebhookEndpoint.old_secret_until > func.now()).label("old_holds"),
+        )
+    )
+    row = rows.one_or_none()
+    if row is None:
+        return None
+    sealed = [row.secret, *([row.old_secret] if row.old_holds else [])]
+    secrets = tuple(seal.open(each).decode() for each in sealed)
+    return Claimed(endpoint_id, row.url, secrets, row.batch_size, row.fence)
+
+
+async def take(session: TenantSession, endpoint: Claimed, *, limit: int) -> list[Due]:
+    """Return deliveries that may be made now, in order."""
+    keys = {"tenant": session.tenant_id, "endpoint": endpoint.id}
+    waiting = (await session.execute(_BLOCKED, keys)).one()
+    if waiting.retries >= DOWN_AT and await _failing(session, endpoint.id):
+        rows = await session.execute(_PROBE, keys)
+    else:
+        rows = await session.execute(_TAKE, {**keys, "blocked": waiting.subjects or [], "limit": limit})
+    return [
+        Due(row["id"], row["subject_id"], row["attempts"], message(dict(row), endpoint.id)) for row in rows.mappings()
+    ]
+
+
+async def _failing(session: TenantSession, endpoint_id: UUID) -> bool:
+    since = select(WebhookEndpoint.failing_since).where(
+        WebhookEndpoint.tenant_id == session.tenant_id, WebhookEndpoint.id == endpoint_id
+    )
+    return await session.scalar(since) is not None
+
+
+def message(row: Mapping[str, Any], endpoint_id: UUID) -> dict[str, Any]:
+    """Return what the endpoint is told: the event, or of one that tries it out who asks."""
+    if row["event_id"] is None:
+        return {
+            "id": str(row["id"]),
+            "type": row["event_type"],
+            "timestamp": row["created_at"].isoformat(),
+            "data": {"endpoint_id": str(endpoint_id)},
+        }
+    return {
+        "id": str(row["event_id"]),
+        "type": row["event_type"],
+        "timestamp": row["occurred_at"].isoformat(),
+        "data": {
+            "subject": {"type": row["subject_type"], "id": str(row["subject_id"])},
+            "person_id": row["person_id"] and str(row["person_id"]),
+            "properties": row["properties"],
+            "received_at": row["received_at"].isoformat(),
+            "live": row["live"],
+        },
+    }
+
+
+async def settle(session: TenantSession, endpoint: Claimed, attempted: Sequence[Attempted]) -> bool:
+    """Note what came of attempts; return whether the endpoint goes on.
+
+    Raises:
+        SupersededError: somebody else has taken over; nothing is noted.
+    """
+    judged = [verdict(each.answer, each.due.attempts + 1) for each in attempted]
+    through = any(each.status == "delivered" for each in judged)
+    row = (
+        await session.execute(
+            select(WebhookEndpoint)
+            .where(WebhookEndpoint.tenant_id == session.tenant_id, WebhookEndpoint.id == endpoint.id)
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+    ).scalar_one_or_none()
+    if row is None or row.fence != endpoint.fence:
+        raise SupersededError
+    gone = any(each.answer.get("status") == GONE for each in attempted)
+    keys = {"tenant": session.tenant_id, "endpoint": endpoint.id}
+    await session.execute(
+        _SETTLE,
+        {
+            "tenant": session.tenant_id,
+            "ids": [each.due.id for each in attempted],
+            # an endpoint that is gone is paused: what it was not told it may be told when somebody resumes it
+            "statuses": ["pending" if gone and each.status == "failed" else each.status for each in judged],
+            "answers": [dict(each.answer) for each in attempted],
+            "pauses": [each.pause for each in judged],
+        },
+    )
+    if through:
+        if row.failing_since is not None:
+            row.failing_since = None
+            # the one that went through is no longer among those that wait
+            await session.execute(_AGAIN_SOON, {**keys, "down": DOWN_AT - 1, "pause": timedelta()})
+    else:
+        if row.failing_since is None:
+            row.failing_since = await session.scalar(select(func.now()))
+        pause = min((each.pause for each in judged if each.status == "pending"), default=timedelta())
+        await session.execute(_HOLD, {**keys, "down": DOWN_AT, "pause": pause})
+    await session.flush()
+    if row.status == "active" and (gone or (not through and await _long_down(session, endpoint.id))):
+        await pausing.pause(session, row, because="gone" if gone else "failing", by=SYSTEM)
+    await session.flush()
+    return row.status == "active"
+
+
+async def _long_down(session: TenantSession, endpoint_id: UUID) -> bool:
+    since = select(WebhookEndpoint.failing_since < func.now() - GIVE_UP_AFTER).where(
+        WebhookEndpoint.tenant_id == session.tenant_id, WebhookEndpoint.id == endpoint_id
+    )
+    return await session.scalar(since) is True
+
+
+async def rest(session: TenantSession, endpoint: Claimed) -> tuple[bool, datetime | None]:
+    """Go to sleep if nothing is due; return whether that is so, and when the next retry falls due.
+
+    Raises:
+        SupersededError: somebody else has taken over.
+    """
+    fence = await session.scalar(
+        select(WebhookEndpoint.fence)
+        .where(WebhookEndpoint.tenant_id == session.tenant_id, WebhookEndpoint.id == endpoint.id)
+        .with_for_update()
+    )
+    if fence != endpoint.fence:
+        raise SupersededError
+    if await take(session, endpoint, limit=1):
+        return False, None
+    await session.execute(
+        update(WebhookEndpoint)
+        .where(WebhookEndpoint.tenant_id == session.tenant_id, WebhookEndpoint.id == endpoint.id)
+        .values(idle=True)
+    )
+    waiting = (await session.execute(_BLOCKED, {"tenant": session.tenant_id, "endpoint": endpoint.id})).one()
+    return True, waiting.next_at
