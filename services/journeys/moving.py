@@ -221,8 +221,13 @@ def by_waiter(taken: CTE, *, timed_out: bool) -> tuple[Any, tuple[ColumnElement[
     join = ENROLLMENT.join(taken, taken.c.enrollment_id == ENROLLMENT.c.id, isouter=timed_out)
     return join, (
         case((came, "matched"), else_="timed_out").label("outcome"),
-        case((came, func.jsonb_build_object("event_id", taken.c.matched_event_id)), else_=null()).label("detail"),
+        case((came, func.jsonb_build_object("event_id", taken.c.matched_event_id)), else_=until()).label("detail"),
     )
+
+
+def until() -> ColumnElement[Any]:
+    """Return the detail of a wait that is over: when it was to end."""
+    return func.jsonb_build_object("until", ENROLLMENT.c.wake_at, type_=JSONB)
 
 
 def _arrival_of(version: LoadedVersion, node: str, visit: int, outcome: str) -> Arrival:

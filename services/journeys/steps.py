@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Text, Uuid, and_, bindparam, case, column, func, literal, null, select, update
+from sqlalchemy import Text, Uuid, and_, bindparam, case, column, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import DBAPIError
 
@@ -24,9 +24,9 @@ from journeys.nodes import BranchNode, SendNode, UpdatePersonNode, WaitNode
 from journeys.state import RunKind
 from models import Tenant
 from services.identity import bulk
-from services.journeys import passing
+from services.journeys import passing, seeing
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
-from services.journeys.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
+from services.journeys.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters, until
 from services.journeys.subjects import surroundings
 from services.journeys.versions import LoadedVersion
 from services.journeys.waking import planned
@@ -167,8 +167,8 @@ async def _branch(session: TenantSession, step: Step, members: CohortMembers, no
             ),
             else_=literal("otherwise", Text),
         ).label("outcome")
-        columns = outcome, null().cast(JSONB).label("detail")
-        return standing(members, *step.passage, *columns).select_from(around.source)
+        detail = seeing.as_detail(seeing.seen((branch.when for branch in node.branches), around.scope))
+        return standing(members, *step.passage, outcome, detail.label("detail")).select_from(around.source)
 
     return StepOutcome(outcomes=await _move(session, step, members, leaving))
 
@@ -228,7 +228,9 @@ def _zone(name: str) -> ZoneInfo:
 
 
 async def _leave_wait(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
-    return StepOutcome(outcomes=await pass_through(session, step, members, "elapsed"))
+    columns = literal("elapsed", Text).label("outcome"), until().label("detail")
+    outcomes = await _move(session, step, members, lambda: standing(members, *step.passage, *columns))
+    return StepOutcome(outcomes=outcomes)
 
 
 async def _leave_wait_for_event(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
