@@ -173,7 +173,7 @@ async def explain(session: TenantSession, message_id: UUID) -> Explanation:
     waiting = message.status == "queued" and message.page_id is not None
     return Explanation(
         listed=listed,
-        summary=_summary(message),
+        summary=summary_of(message),
         consent_now=await session.scalar(
             select(Consent)
             .where(
@@ -192,7 +192,8 @@ async def explain(session: TenantSession, message_id: UUID) -> Explanation:
     )
 
 
-def _summary(message: Message) -> str:
+def summary_of(message: Message) -> str:
+    """Return, in a sentence, how a message stands, or why it was not sent."""
     if message.status == "excluded":
         return REASONS.get(message.reason or "", "It was not to be sent.")
     said = _STATUSES[message.status]

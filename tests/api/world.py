@@ -987,6 +987,7 @@ QUERIES: Final[dict[str, str]] = {
     "GET /v1/addresses": "subject_type=person&subject_id={person_id}",
     "GET /v1/activities": "subject_type=person&subject_id={person_id}",
     "GET /v1/messages": "person_id={person_id}&status=sent",
+    "GET /v1/journeys/{journey}/why": "person_id={person_id}",
     "GET /v1/communications": "person_id={person_id}",
     "GET /v1/inventory": "variant_id={variant_id}",
     "GET /v1/inventory/movements": "variant_id={variant_id}",
