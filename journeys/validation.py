@@ -104,6 +104,11 @@ def validate(
     return found
 
 
+def shape_problems(definition: JourneyDefinition) -> list[Problem]:
+    """Return what is wrong with a definition whatever the tenant has: its graph."""
+    return [*_graph(definition)]
+
+
 def problems_of(error: ValidationError) -> list[Problem]:
     """Return what Pydantic found in a definition or a condition, in the author's terms."""
     places = [_author_place(details["loc"]) for details in error.errors()]
