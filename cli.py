@@ -23,7 +23,7 @@ from receiver import process as receiver
 from services.identity import normalize
 from services.identity.import_upload import Upload, parsed_object
 from services.tenancy import api_keys, passwords, tenants, throttle, users
-from stack import demo_access, dev, people_files
+from stack import demo_access, dev, journey_tools, people_files
 from stack.demo import Demo
 from stack.processes import StackError
 
@@ -34,6 +34,7 @@ user_app = typer.Typer(no_args_is_help=True, help="Teammates of a tenant.")
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(key_app, name="api-key")
 app.add_typer(user_app, name="user")
+app.add_typer(journey_tools.app, name="journeys")
 
 
 @app.command("dev")

@@ -48,10 +48,10 @@ async def _as_json(request: Request) -> Request:
         raise _malformed("is not UTF-8") from error
     except (YamlError, ValueError, RecursionError) as error:
         raise _malformed(str(error) if isinstance(error, YamlError) else "holds what JSON cannot") from error
-    headers = [(name, value) for name, value in request.scope["headers"] if name not in {b"content-type"}]
+    headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
     scope = {**request.scope, "headers": [*headers, (b"content-type", b"application/json")]}
 
-    async def receive() -> Message:  # noqa: RUF029 - as ASGI has it
+    async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return Request(scope, receive)

@@ -11,6 +11,7 @@ import yaml
 from yaml.nodes import MappingNode, Node
 
 _DEEPEST: Final = 50
+_MOST_BRACKETS: Final = 10_000
 _TAGS: Final = (
     ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", "~nN"),
     ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -46,8 +47,15 @@ class _Loader(yaml.SafeLoader):  # the safe one: no tag makes an object of ours
         return int(cast("Any", self).peek_event().start_mark.line) + 1
 
 
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - as the base class has it
+        return True  # what is the same object twice is written twice
+
+
 for _tag, _pattern, _first in _TAGS:
-    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), [*_first, ""] if "null" in _tag else [*_first])
+    _Loader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]  # PyYAML has no types
+        _tag, re.compile(f"^(?:{_pattern})$"), [*_first, ""] if "null" in _tag else [*_first]
+    )
 
 
 def load(text: str) -> Any:  # noqa: ANN401 - any JSON value
@@ -56,7 +64,7 @@ def load(text: str) -> Any:  # noqa: ANN401 - any JSON value
     Raises:
         YamlError: it is none, or more than JSON can hold.
     """
-    if text.count("{") + text.count("[") > 10_000:
+    if text.count("{") + text.count("[") > _MOST_BRACKETS:
         raise YamlError("holds too many brackets")
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader with fewer tags
@@ -71,4 +79,4 @@ def load(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 def dump(value: Any) -> str:  # noqa: ANN401 - any JSON value
     """Return a JSON value as YAML that `load` reads as the same, and other readers too."""
-    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120))
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))

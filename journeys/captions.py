@@ -1,6 +1,6 @@
 """What nodes and their ways out are called where people look at a journey: a few words each."""
 
-from typing import Any
+from typing import Any, cast
 
 from journeys.arms import ARM, SplitNode
 from journeys.conditions import (
@@ -34,7 +34,7 @@ def duration(given: Duration) -> str:
     return " ".join(f"{count} {unit}{'s' if count > 1 else ''}" for count, unit in parts if count) or str(given)
 
 
-def node(given: Node) -> str:
+def node(given: Node) -> str:  # noqa: PLR0911 - one for each kind
     """Return what a node does."""
     match given:
         case WaitNode():
@@ -92,4 +92,4 @@ def _value(value: Any) -> str:  # noqa: ANN401 - JSON
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, cast("list[object]", value))) if isinstance(value, list) else str(value)

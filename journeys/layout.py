@@ -107,7 +107,7 @@ def _untangle(
             neighbours = lines[row - 1] if downward else lines[row + 1]
             at = {name: place for place, name in enumerate(neighbours)}
             now = {name: place for place, name in enumerate(lines[row])}
-            lines[row].sort(key=lambda name: _mean([at[other] for other in joined[name]], now[name]))  # noqa: B023 - sorted at once
+            lines[row].sort(key=lambda name: _mean([at[other] for other in joined[name]], now[name]))
 
 
 def _mean(numbers: Sequence[float], otherwise: float) -> float:

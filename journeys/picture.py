@@ -34,6 +34,10 @@ _STYLE: Final = (
     ".e{fill:none;stroke:#94a3b8;stroke-width:1.5}.b{stroke-dasharray:5 4}.k{fill:#64748b;font-size:11px}"
     ".h{stroke:#fff;stroke-width:4;paint-order:stroke;font-size:11px}"
 )
+_ARROW: Final = (
+    '<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0 0L8 4L0 8z" fill="#94a3b8"/></marker></defs>'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +61,14 @@ def svg(definition: JourneyDefinition, counts: Mapping[str, Counts] | None = Non
     body = [*drawing.edges(), *drawing.boxes()]
     width = placed.width + 2 * MARGIN + drawing.aside
     height = HEAD + (max(placed.rows.values(), default=0) + 1) * ROW - (ROW - HEIGHT) + MARGIN
+    size = f'width="{width:.0f}" height="{height:.0f}"'
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-            f'height="{height:.0f}" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" {size} role="img">',
             f"<title>{escape(title)}</title>",
             f"<style>{_STYLE}</style>",
-            '<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-            '<path d="M0 0L8 4L0 8z" fill="#94a3b8"/></marker></defs>',
-            f'<rect width="{width:.0f}" height="{height:.0f}" fill="#fff"/>',
+            _ARROW,
+            f'<rect {size} fill="#fff"/>',
             *drawing.entrance(),
             *body,
             "</svg>",
@@ -124,7 +127,7 @@ class _Drawing:
         for name in self.definition.nodes:
             ways = self.ways[name]
             # By where they go, so that they do not cross at once.
-            ordered = sorted(range(len(ways)), key=lambda number: (self._goes(name, ways[number][1]), number))  # noqa: B023 - sorted at once
+            ordered = sorted(range(len(ways)), key=lambda number: (self._goes(name, ways[number][1]), number))
             for place, number in enumerate(ordered):
                 outcome, target = ways[number]
                 x = self._middle(name) + (place - (len(ways) - 1) / 2) * self.wide[name] / len(ways)

@@ -42,13 +42,6 @@ class NewJourney(Strict):
     """See `GET /v1/journeys/schema`."""
 
 
-class Draft(Strict):
-    """A new draft."""
-
-    name: Name | None = None
-    definition: dict[str, Any]
-
-
 class Publication(Strict):
     """How to publish."""
 
@@ -161,14 +154,6 @@ async def schema() -> dict[str, Any]:
 async def get(journey: JourneyPath, session: SessionDep) -> Journey:
     """Return a journey with its draft."""
     return Journey.model_validate(await journeys.find(session, journey))
-
-
-@router.put("/{journey}/draft", dependencies=[requires("journeys:write")])
-async def save_draft(journey: JourneyPath, body: Draft, session: SessionDep, actor: ActorDep) -> Journey:
-    """Replace the draft; nothing changes for anybody inside before it is published."""
-    found = await journeys.authored(session, journey)
-    saved = await journeys.save_draft(session, found, definition=body.definition, name=body.name, by=actor)
-    return Journey.model_validate(saved)
 
 
 @router.post("/{journey}/publish", dependencies=[requires("journeys:write")])

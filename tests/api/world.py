@@ -804,6 +804,7 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/template-partials": {"key": "new", "channel": "email", "body": "Hello"},
     "PUT /v1/template-partials/{partial_id}": {"body": "Hello again"},
     "POST /v1/journeys": {"key": "new", "name": "New", "definition": JOURNEY},
+    "POST /v1/journeys/check": {"definition": JOURNEY},
     "POST /v1/journeys/{journey}/publish": {},
     "PUT /v1/journeys/{journey}/draft": {"definition": JOURNEY, "name": "New name"},
     "POST /v1/journeys/{journey}/simulate": {"person_ids": ["{person_id}"], "wait_seconds": 0},
