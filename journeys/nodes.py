@@ -12,6 +12,7 @@ from journeys.conditions import EventType, Key, RootCondition, Strict
 from journeys.durations import DurationText, TimeOfDay, add, next_time_of_day, zone_named
 from journeys.keeping_nodes import SEGMENTS, KeepingNode
 from journeys.matching import Match
+from journeys.pacing import RateLimitNode
 
 MAX_BRANCHES: Final = 50
 
@@ -125,6 +126,7 @@ Node: TypeAlias = Annotated[
     | CommandNode
     | KeepingNode
     | GoalNode
+    | RateLimitNode
     | ExitNode,
     Discriminator("type"),
 ]

@@ -42,6 +42,7 @@ from journeys.nodes import (
     WaitNode,
     successors,
 )
+from journeys.pacing import RateLimitNode
 
 UPDATABLE_FIELDS: Final = ("first_name", "last_name", "time_zone", "locale")
 """What `update_person` may set beside attributes."""
@@ -226,7 +227,7 @@ def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Proble
                 reason = _update_problem(field, value, known)
                 if reason:
                     yield problem_at((*place, "set", field), reason)
-        case WaitNode() | WaitForEventNode() | SplitNode() | GoalNode() | ExitNode():
+        case WaitNode() | WaitForEventNode() | SplitNode() | RateLimitNode() | GoalNode() | ExitNode():
             pass
         case AddToSegmentNode() | RemoveFromSegmentNode() | CreateRecordNode() | UpdateRecordNode():
             pass  # see keeping_problems

@@ -25,6 +25,7 @@ from models.events import ConsumerCursor, DeadEvent, Event
 from models.forms import Form, WriteKey
 from models.identity import Person, PersonIdentifier, Suppression, SuppressionHash
 from models.imports import ImportChunk, ImportReject, PeopleImport
+from models.journey_rates import JourneyRateLimit, JourneyRateRelease, JourneyRateTicket
 from models.journey_results import JourneyConversion
 from models.journeys import (
     Cohort,
@@ -114,6 +115,9 @@ __all__ = [
     "Journey",
     "JourneyConversion",
     "JourneyListener",
+    "JourneyRateLimit",
+    "JourneyRateRelease",
+    "JourneyRateTicket",
     "JourneyRefusal",
     "JourneySimulation",
     "JourneySimulationSample",

@@ -6,7 +6,8 @@ from typing import Final
 from journeys.arms import SplitNode
 from journeys.command_nodes import EnrollNode
 from journeys.keeping_nodes import CreateRecordNode, UpdateRecordNode
-from services.journeys import passing_on, record_nodes, splitting, steps
+from journeys.pacing import RateLimitNode
+from services.journeys import pacing, passing_on, record_nodes, splitting, steps
 from services.journeys.steps import Actions
 
 COMMON: Final[Actions] = MappingProxyType(
@@ -14,6 +15,7 @@ COMMON: Final[Actions] = MappingProxyType(
         **steps.OWN,
         CreateRecordNode: record_nodes.create,
         EnrollNode: passing_on.enroll,
+        RateLimitNode: pacing.pace,
         SplitNode: splitting.split,
         UpdateRecordNode: record_nodes.update,
     }

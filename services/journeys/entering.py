@@ -11,6 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from journeys.evaluate import MAX_KEY_LENGTH
 from journeys.nodes import ExitNode, GoalNode, WaitForEventNode, WaitNode
+from journeys.pacing import RateLimitNode
 from models import JourneyConversion, Waiter
 from services.journeys.versions import LoadedVersion
 
@@ -40,7 +41,7 @@ def arrival(version: LoadedVersion, node: str, visit: int) -> Arrival:
             return Arrival(node, visit, "completed", reason)
         case GoalNode(name=name):
             return Arrival(node, visit, "completed", name)
-        case WaitNode() | WaitForEventNode():
+        case WaitNode() | WaitForEventNode() | RateLimitNode():
             return Arrival(node, visit, "waiting", None)
         case _:
             return Arrival(node, visit, "active", None)

@@ -240,6 +240,25 @@ async def _paused_journey(world: World) -> str:
     return journey
 
 
+async def _paced_journey(world: World) -> str:
+    pace = {"type": "rate_limit", "per_minute": 10, "next": "done"}
+    definition = {**JOURNEY, "start": "pace", "nodes": {"pace": pace, "done": EXIT}}
+    made = await world.post("/v1/journeys", {"key": "paced", "name": MARK, "definition": definition})
+    await world.post("/v1/journeys/paced/publish", {})
+    return made["id"]
+
+
+async def _hurried_journey(world: World) -> str:
+    journey = await _paced_journey(world)
+    answer = await world.client.put(f"/v1/journeys/{journey}/rate-limits/pace", json={"per_minute": 20})
+    assert answer.status_code == 200, answer.text
+    return journey
+
+
+async def _limited_node(_world: World) -> str:
+    return "pace"
+
+
 async def _version(world: World) -> str:
     journey = (await world.client.get(f"/v1/journeys/{await world.get('journey')}")).json()
     return journey["active_version_id"]
@@ -686,6 +705,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "number": _number,
     "journey": _journey,
     "simulation_id": _simulation,
+    "node": _limited_node,
     "version_id": _version,
     "enrollment_id": _enrollment,
     "message_id": _message,
@@ -757,6 +777,8 @@ STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "ordered_cart": _ordered_cart,
     "computed_segment": _computed_segment,
     "paused_journey": _paused_journey,
+    "paced_journey": _paced_journey,
+    "hurried_journey": _hurried_journey,
     "paused_enrollment": _paused_enrollment,
     "parked_enrollment": _parked_enrollment,
     "empty_object": _empty_object,
@@ -806,6 +828,7 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/journeys": {"key": "new", "name": "New", "definition": JOURNEY},
     "POST /v1/journeys/check": {"definition": JOURNEY},
     "POST /v1/journeys/{journey}/publish": {},
+    "PUT /v1/journeys/{journey}/rate-limits/{node}": {"count": 5, "per": "PT1H"},
     "PUT /v1/journeys/{journey}/draft": {"definition": JOURNEY, "name": "New name"},
     "POST /v1/journeys/{journey}/simulate": {"person_ids": ["{person_id}"], "wait_seconds": 0},
     "POST /v1/journeys/{journey}/enrollments": {"person_ids": ["{person_id}"]},
@@ -949,6 +972,8 @@ INSTEAD: Final[dict[str, dict[str, str]]] = {
     "POST /v1/carts/{cart_id}/checkout": {"cart_id": "ordered_cart"},
     "POST /v1/journeys/{journey}/resume": {"journey": "paused_journey"},
     "POST /v1/webhooks/{webhook_id}/resume": {"webhook_id": "paused_webhook"},
+    "PUT /v1/journeys/{journey}/rate-limits/{node}": {"journey": "paced_journey"},
+    "DELETE /v1/journeys/{journey}/rate-limits/{node}": {"journey": "hurried_journey"},
     "POST /v1/enrollments/{enrollment_id}/resume": {"enrollment_id": "paused_enrollment"},
     "POST /v1/enrollments/{enrollment_id}/retry": {"enrollment_id": "parked_enrollment"},
     "POST /v1/enrollments/{enrollment_id}/skip": {"enrollment_id": "parked_enrollment"},

@@ -30,6 +30,7 @@ _COMMANDS: list[dict[str, Any]] = [
     {"type": "webhook", "url": "https://shop.example/hook"},
     {"type": "enroll", "journey": "other"},
     {"type": "add_to_segment", "segment": "vip"},
+    {"type": "rate_limit", "per_minute": 2},
     {"type": "remove_from_segment", "segment": "vip"},
     {"type": "create_record", "object": "car", "label": "drives", "set": {"vin": "{{ person.id }}"}},
     {"type": "update_record", "object": "car", "set": {"year": None}},

@@ -175,6 +175,8 @@ def commands(target: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]
         ),
         of("enroll", {"journey": KEYS}),
         of("add_to_segment", {"segment": KEYS}),
+        of("rate_limit", {"per_minute": st.integers(1, 9)}),
+        of("rate_limit", {"count": st.integers(1, 9), "per": st.sampled_from(["PT1S", "P1D"])}),
         of("remove_from_segment", {"segment": KEYS}),
         of("create_record", {"object": KEYS, "label": KEYS, "set": filled}, match=KEYS),
         of("update_record", {"object": KEYS, "set": filled}, made_by=target),

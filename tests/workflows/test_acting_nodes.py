@@ -1,11 +1,16 @@
 """What journeys do for people, on the real servers: segments and records, each domain's worker its own nodes."""
 
+from datetime import timedelta
+
 from sqlalchemy import select
 
 from core.actor import CLI
+from journeys.pacing import Rate
 from models import Record
+from services.journeys import journeys, rate_limits
 from services.objects import definitions
 from services.objects.wanted import Wanted
+from tests.eventually import eventually
 from tests.factories.marketing import walk
 from tests.factories.running import Platform
 from tests.factories.segmenting import Segments
@@ -46,3 +51,29 @@ async def test_segments_and_records_are_kept_and_seen_by_the_next_node(running: 
         assert sorted(made, key=lambda each: each["vin"]) == [
             {"vin": f"{each}@example.com", "year": 2020} for each in sorted(map(str, people))
         ]
+
+
+async def test_a_limited_rate_is_kept_over_cohorts_and_hurried_by_hand(running: Platform) -> None:
+    marketing = running.marketing
+    version = await marketing.journey(walk(pace={"type": "rate_limit", "count": 2, "per": "PT1H", "next": "done"}))
+    for _ in range(2):
+        await marketing.enroll(version, await marketing.people(3))
+    first, second = await marketing.cohorts(version)
+
+    async def passed() -> int:
+        return sum(row.ended_at is not None for row in await marketing.enrollments(version))
+
+    async def waiting() -> bool:
+        return sum(row.wake_at is not None for row in await marketing.enrollments(version)) == 4
+
+    async with running.worker():
+        await running.deliver()
+        await eventually(waiting)
+        assert await passed() == 2
+        async with marketing.session() as session:
+            journey = await journeys.find(session, "journey")
+            await rate_limits.change(session, journey, "pace", Rate(1_000, timedelta(seconds=1)), by=CLI)
+        await running.deliver()
+        await running.finished(first)
+        await running.finished(second)
+    assert await passed() == 6
