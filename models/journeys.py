@@ -119,7 +119,7 @@ class Cohort(Created, TenantRow):
     version_id: Mapped[UUID]
     size: Mapped[int] = mapped_column(Integer)
     source: Mapped[str]
-    """`event`, `api`, `journey` or `manual`."""
+    """`event`, `api`, `manual`, `journey`, `date`, `cron` or `import`."""
     domain: Mapped[str] = mapped_column(server_default="marketing")
     """Its journey's: whose worker walks it."""
     request: Mapped[UUID | None]

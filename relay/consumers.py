@@ -10,6 +10,7 @@ from services.events.bus import Consumer
 from services.events.webhooks import writing as webhooks
 from services.identity import lifecycle, scoring
 from services.journeys import by_clock, merged, triggers
+from services.journeys import imported as entering_files
 from services.marketing import confirmations
 from services.marketing.outcomes import attribution, breaker
 from services.marketing.segments import imported, realtime
@@ -22,6 +23,7 @@ OF_DOMAIN: Final[Mapping[Domain, tuple[Consumer, ...]]] = {
         imported.CONSUMER,
         *_ENGINE,
         by_clock.CONSUMER,
+        entering_files.CONSUMER,
         confirmations.CONSUMER,
         attribution.CONSUMER,
         breaker.CONSUMER,

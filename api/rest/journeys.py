@@ -204,7 +204,7 @@ async def enroll(
     version = await versions.load(session, found.active_version_id)
     if (version.definition.subject == "deal") != (named == ["deal_ids"]):
         raise InvalidError.of(named[0], _OF_DEALS if version.definition.subject == "deal" else _OF_PEOPLE)
-    entrance = version.definition.by_api
+    entrance, _ = enrollments.entrance(version, actor)
     key = enrollments.key_of(entrance, body.entry)
     if key is None:
         raise InvalidError.of("entry", f"must have {entrance.key}, which tells one enrollment from another")

@@ -15,6 +15,10 @@ OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 _KIND: Final = text("SELECT kind FROM marketing_segments WHERE tenant_id = :tenant AND segment_key = :key")
 
+_ENTRANCE: Final = text("""
+SELECT domain, status, subject FROM journey_entrances WHERE tenant_id = :tenant AND journey_key = :key
+""")
+
 
 class ConsentOption(BaseModel):
     """A choice that everybody in the file made."""
@@ -55,6 +59,9 @@ class Options(BaseModel):
     segment: Annotated[str | None, Field(max_length=100)] = None
     """The key of the static segment that everybody in the file is put into, also who is skipped."""
 
+    journey: Annotated[str | None, Field(max_length=100)] = None
+    """The key of the journey that everybody in the file enters, by its rules for callers, also who is skipped."""
+
     def choices(self) -> list[Choice]:
         """Return the choices of all."""
         return [option.choice() for option in self.consent]
@@ -64,15 +71,32 @@ class Options(BaseModel):
         return self.model_dump(mode="json")
 
 
-async def check_segment(session: TenantSession, options: object) -> None:
-    """Check that people can be put into the segment, if one is asked for.
+async def check_targets(session: TenantSession, options: object) -> None:
+    """Check that people can be put into the segment, and let into the journey, that are asked for.
 
     Raises:
-        InvalidError: there is no such segment, or its rules say who is in it.
+        InvalidError: there is no such segment or journey, rules say who is in the segment, or the journey takes in
+            nobody now, or deals.
     """
-    key = options.segment if isinstance(options, Options) else None
-    if key is None:
+    if not isinstance(options, Options):
         return
+    if options.segment is not None:
+        await _check_segment(session, options.segment)
+    if options.journey is not None:
+        await _check_journey(session, options.journey)
+
+
+async def _check_journey(session: TenantSession, key: str) -> None:
+    found = (await session.execute(_ENTRANCE, {"tenant": session.tenant_id, "key": key})).one_or_none()
+    if found is None or found.domain != "marketing":
+        raise InvalidError.of("options.journey", f"there is no journey {key}")
+    if found.status != "active":
+        raise InvalidError.of("options.journey", f"is {found.status}: only an active journey takes people in")
+    if found.subject != "person":
+        raise InvalidError.of("options.journey", "must be a journey of people; deals walk this one")
+
+
+async def _check_segment(session: TenantSession, key: str) -> None:
     kind = await session.scalar(_KIND, {"tenant": session.tenant_id, "key": key})
     if kind is None:
         raise InvalidError.of("options.segment", f"there is no segment {key}")

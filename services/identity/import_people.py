@@ -88,8 +88,8 @@ class People:
             await ingest.accept_batch(
                 cast("ingest.Connection", connection), session.tenant_id, _of_people(outcome), by=by
             )
-        if self._options.segment is not None:
-            await publish(session, _imported(outcome, self._options.segment, live=self._options.live, by=by))
+        if self._options.segment is not None or self._options.journey is not None:
+            await publish(session, _imported(outcome, self._options, by=by))
         return _tally(outcome)
 
     async def look(self, session: TenantSession, changes: Sequence[Change]) -> Tally:
@@ -149,9 +149,12 @@ def _tally(outcome: Outcome) -> Tally:
     return Tally(outcome.created, outcome.updated, outcome.unchanged, outcome.refused)
 
 
-def _imported(outcome: Outcome, segment: str, *, live: bool, by: Actor) -> list[NewEvent]:
-    told = {"segment": segment, "import": by.name}
-    return [NewEvent(PERSON_IMPORTED, person_id, properties=told, live=live) for person_id in sorted(outcome.taken)]
+def _imported(outcome: Outcome, options: Options, *, by: Actor) -> list[NewEvent]:
+    told = {"import": by.name, "segment": options.segment, "journey": options.journey}
+    said = {name: value for name, value in told.items() if value is not None}
+    return [
+        NewEvent(PERSON_IMPORTED, person_id, properties=said, live=options.live) for person_id in sorted(outcome.taken)
+    ]
 
 
 def _resolved(stored: Directory, changes: Sequence[Change]) -> tuple[Directory, Outcome, list[Row]]:

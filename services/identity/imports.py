@@ -47,7 +47,7 @@ async def create(
         InvalidError: an option is not acceptable.
     """
     chosen = (await kind_of(session, kinds, contents)).options(options)
-    await import_options.check_segment(session, chosen)
+    await import_options.check_targets(session, chosen)
     made = PeopleImport(
         tenant_id=session.tenant_id,
         id=new_id(),
@@ -160,7 +160,7 @@ async def check(
     found = await _own(session, import_id, contents)
     _allow(found, CHECKABLE, "checked")
     kind = await kind_of(session, kinds, contents_of(found))
-    await import_options.check_segment(session, configure(found, kind, mapping=mapping, options=options))
+    await import_options.check_targets(session, configure(found, kind, mapping=mapping, options=options))
     found.status = "checking"
     found.report = None
     found.error = None
@@ -196,7 +196,7 @@ async def start(
     found = await _own(session, import_id, contents)
     _allow(found, STARTABLE, "started")
     kind = await kind_of(session, kinds, contents_of(found))
-    await import_options.check_segment(session, configure(found, kind, mapping=mapping, options=options))
+    await import_options.check_targets(session, configure(found, kind, mapping=mapping, options=options))
     if found.format == "csv":
         kind.check_startable(found.mapping)
     first = found.started_at is None

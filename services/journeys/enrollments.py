@@ -94,6 +94,12 @@ async def enroll(  # noqa: PLR0913 - each says something else about one entry
     return done
 
 
+def entrance(version: LoadedVersion, by: Actor) -> tuple[Enterable, str]:
+    """Return by which way in somebody lets others in, and what the cohort's source is: a teammate does it by hand."""
+    by_hand = by.name.startswith("user:")
+    return (version.definition.by_hand, "manual") if by_hand else (version.definition.by_api, "api")
+
+
 async def enroll_by_api(
     session: TenantSession,
     version: LoadedVersion,
@@ -103,9 +109,9 @@ async def enroll_by_api(
     segment: str | None = None,
     request: UUID | None = None,
 ) -> Enrolled:
-    """Enroll by the way in that the journey has for callers, and log how many it were, and of which `segment`."""
-    again = version.definition.by_api.again
-    done = await enroll(session, version, candidates, again=again, source="api", request=request)
+    """Enroll by the way in that the journey has for such callers, and log how many it were, and of which `segment`."""
+    way, source = entrance(version, by)
+    done = await enroll(session, version, candidates, again=way.again, source=source, request=request)
     if done.enrollment_ids:
         counted = {"enrolled": (None, len(done.enrollment_ids)), "skipped": (None, dict(done.skipped))}
         await activity.record(

@@ -15,9 +15,8 @@ from core.database import TenantSession
 from core.errors import NotFoundError, UnavailableError
 from journeys.entries import CronEntry
 from models import Segment, SegmentMember
-from services.journeys import by_clock, enrollments
+from services.journeys import by_clock, enrollments, requests
 from services.journeys.candidates import Candidate
-from services.marketing import enrolling_segments
 from services.marketing.segments import definitions
 from services.shared import activity
 
@@ -46,7 +45,7 @@ async def page(session: TenantSession, asked: EntryPage) -> EntryDone:
         raise UnavailableError(f"The segment {segment.key} has not been computed by its rules yet.")
     people = await _members(session, segment, asked.entry.after)
     occurrence = uuid5(by_clock.schedule_id(asked.entry.journey_id, asked.entry.ordinal), asked.due_at.isoformat())
-    before = await enrolling_segments.let_in_before(session, version, people, occurrence)
+    before = await requests.let_in_before(session, version, people, occurrence)
     told = {"segment": segment.key, "due_at": asked.due_at.isoformat()}
     done = await enrollments.enroll(
         session,

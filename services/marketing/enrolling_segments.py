@@ -6,29 +6,18 @@ See docs/decisions/enrolling-a-segment.md for why a request sent again does noth
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Final
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import bindparam, func, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import Uuid
+from sqlalchemy import select
 
 from core.actor import Actor
 from core.database import Database, TenantSession
 from core.errors import ConflictError
-from models import Cohort, Segment, SegmentMember
-from services.journeys import enrollments
+from models import Segment, SegmentMember
+from services.journeys import enrollments, requests
 from services.journeys.enrollments import COHORT_SIZE, Candidate
-from services.journeys.members import ENROLLMENT
 from services.journeys.versions import LoadedVersion
-
-REMEMBERED: Final = timedelta(hours=24)
-"""How long a request knows what it has done: as long as its key is its own."""
-LOCK_SPACE: Final = 7_302_122
-
-_LOCK: Final = text("SELECT pg_advisory_xact_lock(:space, hashtext(:request))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +83,9 @@ async def _page(
 ) -> tuple[list[UUID], Counter[str]]:
     before: dict[UUID, UUID] = {}
     if asked.request is not None:
-        before = await let_in_before(session, version, people, asked.request)
+        before = await requests.let_in_before(session, version, people, asked.request)
     candidates = [Candidate(each, asked.entry, asked.entry_key) for each in people if each not in before]
     done = await enrollments.enroll_by_api(
         session, version, candidates, by=asked.by, segment=segment.key, request=asked.request
     )
     return [*before.values(), *done.enrollment_ids], done.skipped
-
-
-async def let_in_before(
-    session: TenantSession, version: LoadedVersion, people: Sequence[UUID], request: UUID
-) -> dict[UUID, UUID]:
-    """Return the passages by person that an earlier attempt of the request has begun, and hold off the next one."""
-    # The first attempt may have died with a page that is just being committed.
-    await session.execute(_LOCK, {"space": LOCK_SPACE, "request": str(request)})
-    given = func.unnest(bindparam("people", list(people), type_=ARRAY(Uuid))).column_valued("person_id")
-    found = await session.execute(
-        select(ENROLLMENT.c.subject_id, ENROLLMENT.c.id)
-        .join(Cohort, (Cohort.tenant_id == ENROLLMENT.c.tenant_id) & (Cohort.id == ENROLLMENT.c.cohort_id))
-        .where(
-            ENROLLMENT.c.tenant_id == session.tenant_id,
-            ENROLLMENT.c.journey_id == version.journey_id,
-            ENROLLMENT.c.subject_id.in_(select(given)),
-            Cohort.tenant_id == session.tenant_id,
-            Cohort.request == request,
-            Cohort.created_at > func.now() - REMEMBERED,
-        )
-        .order_by(ENROLLMENT.c.subject_id, ENROLLMENT.c.id)
-    )
-    return {row.subject_id: row.id for row in found}

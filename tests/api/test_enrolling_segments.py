@@ -15,7 +15,7 @@ from core.database import TenantSession
 from core.ids import new_id
 from models import Activity, SegmentMember
 from services.identity import merging
-from services.journeys import enrollments
+from services.journeys import enrollments, requests
 from services.journeys.versions import LoadedVersion
 from services.marketing import enrolling_segments
 from services.marketing.segments import definitions, membership
@@ -306,14 +306,14 @@ async def test_a_key_is_free_again_after_a_day(client: AsyncClient, segments: Se
             await connection.execute(
                 f"UPDATE {table} SET created_at = created_at - $2::interval WHERE tenant_id = $1",
                 marketing.tenant_id,
-                enrolling_segments.REMEMBERED,
+                requests.REMEMBERED,
             )
     assert (await enroll(client, key="daily")).json()["enrolled"] == 4
     assert len(await marketing.enrollments(version)) == 8
 
 
 def test_a_request_is_remembered_as_long_as_its_answer() -> None:
-    assert enrolling_segments.REMEMBERED == idempotency.KEPT
+    assert requests.REMEMBERED == idempotency.KEPT
 
 
 async def test_a_page_takes_as_many_statements_however_many_people_it_has(
