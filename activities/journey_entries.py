@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.heartbeats import alive
 from activities.verdicts import verdict
 from contracts.journey_entries import ENTER_BY_CRON, ENTER_BY_DATE, EntryDone, EntryPage
 from core.database import Database, TenantSession
@@ -40,7 +41,7 @@ class JourneyEntryActivities:
         self, page: Callable[[TenantSession, EntryPage], Awaitable[EntryDone]], asked: EntryPage
     ) -> EntryDone:
         try:
-            async with self._database.tenant(asked.entry.tenant_id) as session:
+            async with alive(), self._database.tenant(asked.entry.tenant_id) as session:
                 return await page(session, asked)
         except (PlatformError, DBAPIError) as error:
             # An error's own text may hold people's data, and this goes into a history.

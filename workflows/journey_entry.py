@@ -20,6 +20,8 @@ with workflow.unsafe.imports_passed_through():
     )
 
 PAGE_TIMEOUT = timedelta(minutes=2)
+LOST_AFTER = timedelta(seconds=15)
+"""A worker that has not been heard of for so long is taken for dead."""
 STORE_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=500), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=30)
 )
@@ -58,6 +60,7 @@ async def _pages(activity: str, start: EntryInput) -> int:
             EntryPage(entry=entry, due_at=due_at),
             result_type=EntryDone,
             start_to_close_timeout=PAGE_TIMEOUT,
+            heartbeat_timeout=LOST_AFTER,
             retry_policy=STORE_RETRY,
         )
         entry = entry.model_copy(update={"after": done.after, "entered": entry.entered + done.entered})
