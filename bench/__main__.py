@@ -21,6 +21,7 @@ from bench import (
     realtime,
     records,
     segment,
+    simulate,
     stages,
     stock,
     trigger,
@@ -32,6 +33,7 @@ Bench = Callable[[Servers, Report], Awaitable[list[Ratio]]]
 
 BENCHES: dict[str, Bench] = {
     "journey": journey.run,
+    "simulate": simulate.run,
     "growth": growth.run,
     "enroll": enroll.run,
     "trigger": trigger.run,
