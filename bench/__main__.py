@@ -25,6 +25,8 @@ from bench import (
     stages,
     stock,
     trigger,
+    waiter,
+    wide,
 )
 from bench.harness import Ratio, Report, Servers, servers
 from core import logging, memory
@@ -34,6 +36,8 @@ Bench = Callable[[Servers, Report], Awaitable[list[Ratio]]]
 BENCHES: dict[str, Bench] = {
     "journey": journey.run,
     "simulate": simulate.run,
+    "journey-wide": wide.run,
+    "waiter": waiter.run,
     "growth": growth.run,
     "enroll": enroll.run,
     "trigger": trigger.run,

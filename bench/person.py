@@ -1,4 +1,4 @@
-"""The reference of `journey` and `stages`: one workflow for one person, or one deal, an activity per node."""
+"""The reference of `journey`, `journey-wide` and `stages`: one workflow a person, or a deal, an activity per node."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -12,7 +12,7 @@ PATH = ("hello", "pause", "odd", "offer", "mark")
 
 
 class PersonInput(Contract):
-    """One passage, by nodes that have one way for all; one named `pause` is a wait."""
+    """One passage, by nodes that have one way for all; one whose name begins with `pause` is a wait."""
 
     cohort: CohortRef
     version_id: UUID
@@ -27,7 +27,8 @@ class PersonWorkflow:
     async def run(self, person: PersonInput) -> None:
         """Go through the nodes."""
         for node in person.path:
-            if node == "pause":
+            waits = node.startswith("pause")
+            if waits:
                 await workflow.sleep(timedelta(milliseconds=1))
             await workflow.execute_activity(
                 RUN_STEP,
@@ -35,7 +36,7 @@ class PersonWorkflow:
                     cohort=person.cohort,
                     version_id=person.version_id,
                     size=1,
-                    kind="leave_wait" if node == "pause" else "act",
+                    kind="leave_wait" if waits else "act",
                     node=node,
                     visit=1,
                     members="*",

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -55,10 +55,12 @@ async def prepared(tenant: Tenant) -> LoadedVersion:
     return await tenant.journey("bench", DEFINITION)
 
 
-async def enroll(tenant: Tenant, version: LoadedVersion, people: Sequence[UUID]) -> None:
+async def enroll(
+    tenant: Tenant, version: LoadedVersion, people: Sequence[UUID], *, entry: Mapping[str, Any] | None = None
+) -> None:
     """Let people in; the rows are committed."""
     async with tenant.database.tenant(tenant.id) as session:
-        candidates = [Candidate(subject_id=person_id) for person_id in people]
+        candidates = [Candidate(subject_id=person_id, entry=entry or {}) for person_id in people]
         done = await enrollments.enroll(
             session, version, candidates, again=version.definition.by_api.again, source="api"
         )

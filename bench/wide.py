@@ -1,0 +1,182 @@
+"""`journey-wide`: a segment through ten nodes, two of them waits and two branches.
+
+Against one workflow per person, against the same SQL alone, and in events of Temporal a person. Beside it, the worst
+case: everybody enters alone, so that each has a cohort, a workflow and timers of their own.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import func, select, text
+
+from bench import walking
+from bench.harness import FULL, Ratio, Report, Servers, Tenant, median, tenant
+from contracts.journeys import CohortRef
+from core.actor import CLI
+from journeys.members import everyone
+from journeys.nodes import WaitNode
+from models import Cohort, Segment
+from services.journeys import steps
+from services.journeys.members import CohortMembers
+from services.journeys.versions import LoadedVersion
+from services.marketing import enrolling_segments, journey_sends
+from services.marketing.enrolling_segments import Asked
+from services.marketing.segments import definitions
+
+PEOPLE: Final = 100_000 if FULL else 10_000
+SAMPLE: Final = 300
+RUNS: Final = 3
+ALONE_AT_ONCE: Final = 20
+PATH: Final = ("hello", "pause", "half", "offer", "mark", "pause_again", "most", "thanks")
+"""Of those behind the middle: the longest way."""
+
+
+def _send(template: str, following: str) -> dict[str, Any]:
+    return {"type": "send", "channel": "email", "template": template, "next": following}
+
+
+def _above(share: float, there: str, otherwise: str) -> dict[str, Any]:
+    condition = {"field": "person.attributes.n", "op": ">", "value": int(PEOPLE * share)}
+    return {"type": "branch", "branches": [{"when": condition, "next": there}], "otherwise": otherwise}
+
+
+DEFINITION: Final[dict[str, Any]] = {
+    "entry": {"api": True, "again": {"mode": "always"}},
+    "start": "hello",
+    "nodes": {
+        "hello": _send("hello", "pause"),
+        "pause": {"type": "wait", "for": "PT0.001S", "next": "half"},
+        "half": _above(0.5, "offer", "tip"),
+        "offer": _send("offer", "mark"),
+        "tip": _send("tip", "mark"),
+        "mark": {"type": "update_person", "set": {"attributes.offered": True}, "next": "pause_again"},
+        "pause_again": {"type": "wait", "for": "PT0.001S", "next": "most"},
+        "most": _above(0.25, "thanks", "done"),
+        "thanks": _send("thanks", "done"),
+        "done": {"type": "exit", "reason": "finished"},
+    },
+}
+
+
+async def run(running: Servers, report: Report) -> list[Ratio]:
+    """Measure; see the module."""
+    async with tenant(running, "wide") as bench:
+        for template in ("hello", "offer", "tip", "thanks"):
+            await bench.template(template)
+        version = await bench.journey("wide", DEFINITION)
+        people = await bench.people(PEOPLE)
+        few, all_of_them = await _segment(bench, "few", people[:1_000]), await _segment(bench, "all", people)
+        await _by_sql(bench, version, few)  # warm the caches of all sides
+        async with walking.walker(bench):
+            await _walk(bench, version, few)
+        await walking.one_by_one(bench, version, people[-20:], path=PATH)
+        by_cohorts: list[float] = []
+        by_sql: list[float] = []
+        events = 0
+        for _ in range(RUNS):
+            await bench.analyze()
+            by_sql.append(await _by_sql(bench, version, all_of_them))
+            await bench.analyze()
+            async with walking.walker(bench):
+                by_cohorts.append(await _walk(bench, version, all_of_them))
+                events = await _events(bench)
+        single = await walking.one_by_one(bench, version, people[-SAMPLE:], path=PATH)
+        async with walking.walker(bench):
+            alone = await _alone(bench, version, people[-SAMPLE:])
+            events_alone = await _events(bench, of_size=1, newest=SAMPLE)
+    ours, sql = median(by_cohorts), median(by_sql)
+    report(f"cohorts {PEOPLE / ours:,.0f}, SQL alone {PEOPLE / sql:,.0f}, one by one {SAMPLE / single:,.1f} people/s")
+    report(f"each with waits of their own {SAMPLE / alone:,.1f} people/s, {events_alone / SAMPLE:.1f} events a person")
+    return [
+        Ratio("journey-wide-per-person", (PEOPLE / ours) / (SAMPLE / single), 300, at_least=True),
+        Ratio("journey-wide-raw-sql", ours / sql, 3, at_least=False),
+        Ratio("journey-wide-events", events / PEOPLE, 0.05, at_least=False),
+    ]
+
+
+async def _segment(bench: Tenant, key: str, people: Sequence[UUID]) -> Segment:
+    async with bench.database.tenant(bench.id) as session:
+        made = await definitions.create(session, {"key": key, "name": key, "kind": "static"}, by=CLI)
+        await session.execute(
+            text("""
+                INSERT INTO segment_member (tenant_id, segment_id, person_id, source)
+                SELECT :tenant, :segment, id, 'manual' FROM unnest(CAST(:people AS uuid[])) AS id
+            """),
+            {"tenant": bench.id, "segment": made.id, "people": list(people)},
+        )
+    return made
+
+
+async def _enroll(bench: Tenant, version: LoadedVersion, segment: Segment) -> None:
+    asked = Asked(entry={}, entry_key="", by=CLI, request=None)
+    async with bench.database.tenant(bench.id) as session:
+        done = await enrolling_segments.enroll(session, bench.database, version, segment, asked, shown=0)
+    if done.skipped:
+        raise RuntimeError(f"not everybody entered: {done.skipped}")
+
+
+async def _walk(bench: Tenant, version: LoadedVersion, segment: Segment) -> float:
+    """Seconds from letting the segment in until the last has left, inside `walker`."""
+    began = time.perf_counter()
+    await _enroll(bench, version, segment)
+    await walking.finished(bench)
+    return time.perf_counter() - began
+
+
+async def _by_sql(bench: Tenant, version: LoadedVersion, segment: Segment) -> float:
+    """Seconds for the same statements for the same groups, one after another, without Temporal."""
+    began = time.perf_counter()
+    await _enroll(bench, version, segment)
+    unstarted = select(Cohort.id, Cohort.size).where(Cohort.tenant_id == bench.id, Cohort.started_at.is_(None))
+    async with bench.database.tenant(bench.id) as session:
+        cohorts = (await session.execute(unstarted)).all()
+    for cohort in cohorts:
+        standing = {version.definition.start: everyone(cohort.size)}
+        for name in DEFINITION["nodes"]:  # in this order nobody goes back; the store has another
+            if not standing.get(name) or name == "done":
+                continue
+            kind = "leave_wait" if isinstance(version.definition.nodes[name], WaitNode) else "act"
+            step = steps.Step(version, kind, name, 1, timed_out=False, attempt=1, actions=journey_sends.ACTIONS)
+            async with bench.database.tenant(bench.id) as session:
+                members = CohortMembers(bench.id, cohort.id, cohort.size, standing[name])
+                moved = await steps.run(session, step, members)
+            for outcome, slots in moved.outcomes.items():
+                target = version.plan.move(name, 1, outcome)
+                if target is not None:
+                    standing[target[0]] = standing.get(target[0], 0) | slots
+    seconds = time.perf_counter() - began
+    await walking.started(bench.database)
+    return seconds
+
+
+async def _alone(bench: Tenant, version: LoadedVersion, people: Sequence[UUID]) -> float:
+    """Seconds for people who enter each by themselves, so many at a time."""
+    places = asyncio.Semaphore(ALONE_AT_ONCE)
+
+    async def one(person_id: UUID) -> None:
+        async with places:
+            await walking.enroll(bench, version, [person_id])
+
+    began = time.perf_counter()
+    await asyncio.gather(*map(one, people))
+    await walking.finished(bench)
+    return time.perf_counter() - began
+
+
+async def _events(bench: Tenant, *, of_size: int = 2, newest: int | None = None) -> int:
+    """Return how many events Temporal keeps of the newest walk: of the last segment, or of so many who came alone."""
+    query = select(Cohort.id, Cohort.journey_id, Cohort.size).where(Cohort.tenant_id == bench.id)
+    query = query.where(Cohort.size >= of_size if newest is None else Cohort.size == of_size)
+    async with bench.database.tenant(bench.id) as session:
+        of_all = await session.scalar(select(func.max(Cohort.size)).where(Cohort.tenant_id == bench.id)) or 1
+        cohorts = await session.execute(query.order_by(Cohort.created_at.desc()).limit(newest or -(-PEOPLE // of_all)))
+        walked = [CohortRef(tenant_id=bench.id, journey_id=row.journey_id, cohort_id=row.id) for row in cohorts]
+    total = 0
+    for cohort in walked:
+        handle = bench.client.get_workflow_handle(cohort.workflow_id)
+        await handle.result()
+        total += (await handle.describe()).history_length
+    return total
