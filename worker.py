@@ -24,6 +24,7 @@ from activities.duplicates import DuplicateActivities
 from activities.erasure import ErasureActivities
 from activities.geocoding import GeocodingActivities
 from activities.journey_entries import JourneyEntryActivities
+from activities.journey_migration import MigrationActivities
 from activities.journeys import JourneyActivities
 from activities.people_import import ImportActivities
 from activities.scores import ScoreActivities
@@ -53,6 +54,7 @@ from workflows.erasure import ErasureWorkflow
 from workflows.geocode import GeocodeWorkflow
 from workflows.journey import JourneyWorkflow
 from workflows.journey_entry import JourneyByCronWorkflow, JourneyByDateWorkflow
+from workflows.journey_migration import JourneyMigrationWorkflow
 from workflows.journey_simulation import JourneySimulationWorkflow
 from workflows.people_import import PeopleImportCheckWorkflow, PeopleImportWorkflow
 from workflows.scores import RecomputeScoresWorkflow
@@ -85,13 +87,19 @@ MARKETING_WORKFLOWS: list[type] = [
     JourneySimulationWorkflow,
     JourneyByDateWorkflow,
     JourneyByCronWorkflow,
+    JourneyMigrationWorkflow,
     SegmentRefreshWorkflow,
     CampaignWorkflow,
     CampaignOccurrenceWorkflow,
     RecomputeAttributionWorkflow,
 ]
 """Workflows on what is sent, and what it brought."""
-CRM_WORKFLOWS: list[type] = [DealStageWorkflow, PeopleImportWorkflow, PeopleImportCheckWorkflow]
+CRM_WORKFLOWS: list[type] = [
+    DealStageWorkflow,
+    JourneyMigrationWorkflow,
+    PeopleImportWorkflow,
+    PeopleImportCheckWorkflow,
+]
 """Workflows on deals."""
 WEBHOOK_WORKFLOWS: list[type] = [WebhookWorkflow]
 """Workflows that post to others' addresses."""
@@ -156,6 +164,7 @@ def marketing_activities(
     return [
         *JourneyActivities(database, journey_sends.ACTIONS, sender.wake).all(),
         *JourneyEntryActivities(database).all(),
+        *MigrationActivities(database).all(),
         *SegmentActivities(database).all(),
         *SimulationActivities(database).all(),
         *CampaignActivities(database, verified_senders=verified_senders).all(),
@@ -167,6 +176,7 @@ def crm_activities(database: Database, wake_sender: Callable[[], None]) -> list[
     """Return the activities of the sales domain."""
     return [
         *JourneyActivities(database, journey_nodes.ACTIONS, wake_sender).all(),
+        *MigrationActivities(database).all(),
         *ImportActivities(database, deal_import.KINDS).all(),
     ]
 

@@ -11,15 +11,18 @@ from activities.heartbeats import alive
 from contracts.journeys import (
     PARK,
     RUN_STEP,
+    STAND,
     Due,
     ParkRequest,
+    StandRequest,
     StepRequest,
     StepResult,
+    Stood,
 )
 from core.database import Database, TenantSession
 from core.errors import NotFoundError
 from journeys.members import decode, encode
-from services.journeys import steps, versions
+from services.journeys import standing, steps, versions
 from services.journeys.members import CohortMembers
 from services.journeys.steps import Actions, Step
 
@@ -35,7 +38,7 @@ class JourneyActivities:
 
     def all(self) -> list[Callable[..., Any]]:
         """The activities to register."""
-        return [self.run_step, self.park_members]
+        return [self.run_step, self.park_members, self.stand]
 
     @activity.defn(name=RUN_STEP)
     async def run_step(self, request: StepRequest) -> StepResult:
@@ -69,6 +72,16 @@ class JourneyActivities:
         async with alive(), self._database.tenant(request.step.cohort.tenant_id) as session:
             step = await self._step(session, request.step)
             return _result(await steps.park_all(session, step, members, request.error), request.step.size)
+
+    @activity.defn(name=STAND)
+    async def stand(self, request: StandRequest) -> Stood:
+        """Say where the members stand of a cohort that was made of people inside the journey."""
+        async with alive(), self._database.tenant(request.cohort.tenant_id) as session:
+            version = await versions.load(session, request.version_id)
+            state = await standing.take_up(
+                session, version, request.cohort.cohort_id, size=request.size, tenant_zone=request.tenant_zone
+            )
+        return Stood(state=state)
 
     async def _step(self, session: TenantSession, request: StepRequest) -> Step:
         return Step(

@@ -13,6 +13,7 @@ from journeys.state import RunKind, State
 
 RUN_STEP = "run_journey_step"
 PARK = "park_members"
+STAND = "stand_journey_cohort"
 
 WORKFLOW = "journey"
 DEAL_STAGE = "deal_stage"
@@ -63,6 +64,23 @@ class CohortInput(Contract):
     cohort: CohortRef
     graph: CohortGraph
     state: State | None = None
+    rehomed: bool = False
+    """Whether the members were inside before, with another workflow: then this one begins with where they stand."""
+
+
+class StandRequest(Contract):
+    """A cohort whose members stand somewhere in the journey."""
+
+    cohort: CohortRef
+    version_id: UUID
+    size: int
+    tenant_zone: str | None = None
+
+
+class Stood(Contract):
+    """Where they stand."""
+
+    state: State
 
 
 class StepRequest(Contract):

@@ -26,6 +26,8 @@ JOURNEY_DOMAINS = ("marketing", "crm")
 SUBJECTS = ("person", "deal")
 JOURNEY_STATUSES = ("draft", "active", "paused", "cancelled")
 SKIPS = ("node", "sends")
+MIGRATION_STATUSES = ("running", "done", "superseded", "failed")
+STUCK = ("closed", "gone", "still")
 ENROLLMENT_STATUSES = ("active", "waiting", "completed", "exited", "failed")
 
 _WINNERS = (
@@ -111,6 +113,9 @@ class Cohort(Created, TenantRow):
         belongs_to("journey_version", "version_id"),
         Index(None, "tenant_id", "journey_id", "id"),
         Index("cohort_unstarted_idx", "created_at", postgresql_where=text("started_at IS NULL")),
+        Index("cohort_open_idx", "tenant_id", "id", postgresql_where=text("emptied_at IS NULL")),
+        Index("cohort_stuck_idx", "tenant_id", "journey_id", "id", postgresql_where=text("stuck IS NOT NULL")),
+        CheckConstraint(one_of("stuck", STUCK), name="stuck"),
         CheckConstraint(one_of("domain", JOURNEY_DOMAINS), name="domain"),
         {"info": system("SELECT, UPDATE")},
     )
@@ -125,6 +130,44 @@ class Cohort(Created, TenantRow):
     request: Mapped[UUID | None]
     """The request that lets a whole segment in, page by page: sent again, it knows what it has done."""
     started_at: Mapped[datetime | None]
+    rehomed: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """True where the members were inside before: its workflow begins with where they stand."""
+    migration_id: Mapped[UUID | None]
+    """The migration that brought the members to its version."""
+    emptied_at: Mapped[datetime | None]
+    """When it was seen that nobody is inside any more; that is for good."""
+    stuck: Mapped[str | None]
+    """What was found wrong with its workflow while somebody is inside."""
+    stuck_since: Mapped[datetime | None]
+
+
+class JourneyMigration(Created, TenantRow):
+    """The moving of those inside a journey to a version, page by page, by the plan it was published with."""
+
+    __tablename__ = "journey_migration"
+    __table_args__ = (
+        belongs_to("journey_version", "version_id", ondelete="CASCADE"),
+        Index(None, "tenant_id", "journey_id", "id"),
+        CheckConstraint(one_of("status", MIGRATION_STATUSES), name="status"),
+    )
+
+    journey_id: Mapped[UUID]
+    version_id: Mapped[UUID]
+    """Where they go."""
+    status: Mapped[str] = mapped_column(server_default="running")
+    plan: Mapped[dict[str, Any]]
+    """By node: `{"do": ..., "to": ...}`; a node it does not name goes to the one of the same name, re-timed."""
+    inside: Mapped[int] = mapped_column(Integer)
+    """How many were in older versions when it began."""
+    counts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """How many finish, were moved, re-timed and ejected, so far."""
+    after_cohort: Mapped[UUID | None]
+    after_slot: Mapped[int | None] = mapped_column(Integer)
+    """Everybody up to this place, in the order of cohorts, has been dealt with."""
+    error: Mapped[str | None]
+    """Why it cannot go on, as a code."""
+    started_by: Mapped[str]
+    finished_at: Mapped[datetime | None]
 
 
 class Enrollment(TenantRow):

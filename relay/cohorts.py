@@ -34,12 +34,14 @@ DELIVERY_LOCK = 7_302_120
 """Key of the advisory lock that keeps signals in order: one process delivers at a time."""
 
 
-async def start(client: Client, cohort: CohortRef, graph: CohortGraph, *, eager: bool = False) -> None:
+async def start(
+    client: Client, cohort: CohortRef, graph: CohortGraph, *, eager: bool = False, rehomed: bool = False
+) -> None:
     """Start a cohort's workflow; nothing happens when it was started before."""
     with suppress(WorkflowAlreadyStartedError):
         await client.start_workflow(
             WORKFLOWS[cohort.domain],
-            CohortInput(cohort=cohort, graph=graph),
+            CohortInput(cohort=cohort, graph=graph, rehomed=rehomed),
             id=cohort.workflow_id,
             task_queue=graph.queues[cohort.domain],
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
@@ -101,6 +103,7 @@ class CohortStarter:
                         Cohort.size,
                         Cohort.version_id,
                         Cohort.domain,
+                        Cohort.rehomed,
                         JourneyVersion.definition,
                         Tenant.time_zone,
                     )
@@ -137,7 +140,7 @@ class CohortStarter:
             tenant_zone=row.time_zone,
             queues={"marketing": MARKETING_QUEUE, "crm": CRM_QUEUE},
         )
-        await start(self._client, cohort, graph, eager=self._eager)
+        await start(self._client, cohort, graph, eager=self._eager, rehomed=row.rehomed)
 
     async def _deliver_page(self) -> int:
         async with self._database.system() as session:

@@ -20,10 +20,13 @@ with workflow.unsafe.imports_passed_through():
         PROGRESS,
         RUN_STEP,
         SIGNAL,
+        STAND,
         CohortInput,
         ParkRequest,
+        StandRequest,
         StepRequest,
         StepResult,
+        Stood,
         Told,
     )
     from journeys.definition import JourneyDefinition
@@ -68,6 +71,7 @@ class CohortDriver:
         self._cohort = start.cohort
         self._graph = start.graph
         self._state = start.state or State()
+        self._rehomed = start.rehomed and start.state is None
         self._inbox: deque[Input] = deque()
         self._timer: asyncio.Task[None] | None = None
         self._wake: datetime | None = None
@@ -80,6 +84,8 @@ class CohortDriver:
         """Drive the planner with what happens until it is done."""
         graph = self._graph
         plan = Plan(self._definition, graph.tenant_zone)
+        if self._rehomed:
+            self._state = await self._stand()
         for run in self._state.runs():
             self._begin(run)
         # What was told before this moment comes after it.
@@ -91,6 +97,22 @@ class CohortDriver:
             self._think(plan)
             if self._should_continue():
                 workflow.continue_as_new(CohortInput(cohort=self._cohort, graph=graph, state=self._state))
+
+    async def _stand(self) -> State:
+        """Return where the members stand who were inside before. What was told meanwhile comes after it."""
+        graph = self._graph
+        request = StandRequest(
+            cohort=self._cohort, version_id=graph.version_id, size=graph.size, tenant_zone=graph.tenant_zone
+        )
+        stood = await workflow.execute_activity(
+            STAND,
+            request,
+            result_type=Stood,
+            start_to_close_timeout=STEP_TIMEOUT,
+            heartbeat_timeout=LOST_AFTER,
+            retry_policy=STORE_RETRY,
+        )
+        return stood.state
 
     def _think(self, plan: Plan) -> None:
         while self._inbox:

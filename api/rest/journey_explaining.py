@@ -39,7 +39,7 @@ class Entered(Strict):
 
     at: datetime
     source: str
-    """`event`, `api`, `journey`, `date`, `cron`...: what let the subject in."""
+    """`event`, `api`, `journey`, `manual`...: what let the subject in."""
     summary: str
     event: EntryEvent | None
     """None where no event did, or it is not kept any more."""

@@ -42,13 +42,6 @@ class NewJourney(Strict):
     """See `GET /v1/journeys/schema`."""
 
 
-class Publication(Strict):
-    """How to publish."""
-
-    in_flight: Literal["finish"] = "finish"
-    """People inside finish on the version they entered; no other way is offered yet."""
-
-
 class Journey(Strict):
     """A journey."""
 
@@ -66,17 +59,6 @@ class Journey(Strict):
     """Members are held at the nodes that send, and there alone."""
     created_at: datetime
     updated_at: datetime
-
-
-class Version(Strict):
-    """A published version; it never changes."""
-
-    id: UUID
-    journey_id: UUID
-    number: int
-    definition: dict[str, Any]
-    published_by: str
-    created_at: datetime
 
 
 class Enrolling(Strict):
@@ -154,23 +136,6 @@ async def schema() -> dict[str, Any]:
 async def get(journey: JourneyPath, session: SessionDep) -> Journey:
     """Return a journey with its draft."""
     return Journey.model_validate(await journeys.find(session, journey))
-
-
-@router.post("/{journey}/publish", dependencies=[requires("journeys:write")])
-async def publish(
-    journey: JourneyPath, session: SessionDep, actor: ActorDep, body: Publication | None = None
-) -> Version:
-    """Publish the draft: people enter it from now on, those inside finish on the version they entered."""
-    _ = body  # its one choice is what publishing does
-    found = await journeys.authored(session, journey)
-    return Version.model_validate(await journeys.publish(session, found, by=actor))
-
-
-@router.get("/{journey}/versions/{version_id}", dependencies=[requires("journeys:read")])
-async def get_version(journey: JourneyPath, version_id: UUID, session: SessionDep) -> Version:
-    """Return a published version."""
-    found = await journeys.find(session, journey)
-    return Version.model_validate(await journeys.version(session, found, version_id))
 
 
 @router.post("/{journey}/cancel", dependencies=[requires("journeys:write")])

@@ -38,7 +38,7 @@ from journeys.evaluate import dig, key_text
 from journeys.nodes import WaitForEventNode
 from models import Cohort, Deal, Journey
 from services.identity import aliases
-from services.journeys import eligibility, endings, refusals
+from services.journeys import eligibility, endings, refusals, versions
 from services.journeys.candidates import Candidate, Enrolled, Refusal
 from services.journeys.entering import arrival, waiters_for
 from services.journeys.members import ENROLLMENT
@@ -76,17 +76,18 @@ async def enroll(  # noqa: PLR0913 - each says something else about one entry
     The subjects are people or deals, as the journey has it. Whoever was merged away enters as whom they became.
     Whoever may not enter is counted in `skipped`: `not_found`, `already_active`, `already_entered`, `too_soon`,
     `repeated` (twice in this call), and with `guarded`, for what journeys bring about themselves, `looping`; all, as
-    `not_open`, where the journey is not active any more.
+    `not_open`, where the journey is not active any more. Where another version was published meanwhile they enter that.
 
     Refusals are kept at once; in `noting`, where it is given, for the caller to keep as the last thing it does.
     """
     done = Enrolled()
-    if candidates and not await _hold_open(session, version.journey_id):
+    current = await _hold_open(session, version) if candidates else version
+    if current is None:
         _refuse(done, version, candidates, ["not_open"] * len(candidates))
     else:
         entrance = _Entrance(again, source, request, guarded)
         for start in range(0, len(candidates), COHORT_SIZE):
-            done.add(await _enroll_page(session, version, candidates[start : start + COHORT_SIZE], entrance))
+            done.add(await _enroll_page(session, current, candidates[start : start + COHORT_SIZE], entrance))
     if noting is None:
         await refusals.record(session, done.refusals)
     else:
@@ -125,18 +126,24 @@ async def enroll_by_api(
     return done
 
 
-async def _hold_open(session: TenantSession, journey_id: UUID) -> bool:
-    """Return whether the journey takes people in, and keep it so until the transaction ends.
+async def _hold_open(session: TenantSession, version: LoadedVersion) -> LoadedVersion | None:
+    """Return the version that may be entered if the journey takes people in, and keep it so until the transaction ends.
 
-    Whoever switches it off waits for us, and so ends or holds those we let in too.
+    Whoever switches it off, or publishes, waits for us, and so ends, holds or moves those we let in too.
     """
-    switches = await session.execute(
-        select(Journey.status, Journey.entry_paused)
-        .where(Journey.tenant_id == session.tenant_id, Journey.id == journey_id)
-        .with_for_update(read=True, key_share=True)
-    )
-    row = switches.one_or_none()
-    return row is not None and row.status == "active" and not row.entry_paused
+    journey = (
+        await session.execute(
+            select(Journey.status, Journey.entry_paused, Journey.active_version_id)
+            .where(Journey.tenant_id == session.tenant_id, Journey.id == version.journey_id)
+            .with_for_update(read=True, key_share=True)
+        )
+    ).one()
+    if journey.status != "active" or journey.entry_paused:
+        return None
+    if journey.active_version_id == version.id:
+        return version
+    current = await versions.load(session, journey.active_version_id)
+    return current if current.definition.subject == version.definition.subject else None
 
 
 @dataclass(frozen=True, slots=True)

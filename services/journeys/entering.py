@@ -59,21 +59,19 @@ def conversions_for(version: LoadedVersion, node: str, arrived: FromClause) -> I
     return pg_insert(JourneyConversion).from_select(columns, source).on_conflict_do_nothing()
 
 
-def waiters_for(
-    version: LoadedVersion,
-    node: str,
-    visit: int,
-    arrived: FromClause,
-    *,
-    since: ColumnElement[datetime],
-    since_position: ColumnElement[int],
-) -> Insert | None:
-    """Return the statement that parks those in `arrived` at `node`, or None where nobody waits for an event there.
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """The event that members wait for at a node."""
 
-    `arrived` has the columns tenant_id, id, cohort_id, slot, subject_id and entry. What the event must match is kept as
-    `journeys.evaluate.match_values` has it; whose entry lacks such a value gets no waiter: no event can match, so
-    the time runs out.
-    """
+    event: str
+    match: ColumnElement[Any]
+    """What it must match, as `journeys.evaluate.match_values` has it."""
+    complete: tuple[ColumnElement[bool], ...]
+    """Whether the entry has all of these values; no event can match one who lacks some."""
+
+
+def awaited(version: LoadedVersion, node: str, arrived: FromClause) -> Awaited | None:
+    """Return what those in `arrived`, who have the column entry, wait for at `node`; None where it is no event."""
     waiting = version.definition.nodes[node]
     if not isinstance(waiting, WaitForEventNode):
         return None
@@ -84,20 +82,40 @@ def waiters_for(
         kind = func.jsonb_typeof(func.jsonb_extract_path(arrived.c.entry, *entry_path.path))
         complete += [kind.in_(("string", "number", "boolean")), func.length(value).between(1, MAX_KEY_LENGTH)]
         parts += [literal(".".join(event_path.path[1:]), Text), value]
+    return Awaited(waiting.event, func.jsonb_build_object(*parts, type_=JSONB), tuple(complete))
+
+
+def waiters_for(
+    version: LoadedVersion,
+    node: str,
+    visit: int | ColumnElement[int],
+    arrived: FromClause,
+    *,
+    since: ColumnElement[datetime],
+    since_position: ColumnElement[int],
+) -> Insert | None:
+    """Return the statement that parks those in `arrived` at `node`, or None where nobody waits for an event there.
+
+    `arrived` has the columns tenant_id, id, cohort_id, slot, subject_id and entry. Whose entry lacks a value that the
+    event must match gets no waiter: no event can match, so the time runs out.
+    """
+    heard = awaited(version, node, arrived)
+    if heard is None:
+        return None
     source = select(
         arrived.c.tenant_id,
         arrived.c.id,
         literal(node),
-        literal(visit),
+        literal(visit) if isinstance(visit, int) else visit,
         arrived.c.cohort_id,
         arrived.c.slot,
         literal(version.id),
-        literal(waiting.event),
+        literal(heard.event),
         arrived.c.subject_id,
-        func.jsonb_build_object(*parts, type_=JSONB),
+        heard.match,
         since,
         since_position,
-    ).where(*complete)
+    ).where(*heard.complete)
     return WAITER.insert().from_select(
         [
             "tenant_id",

@@ -24,8 +24,6 @@ _SOURCES: Final = {
     "api": "Let in by a request.",
     "journey": "Let in by a node of another journey.",
     "manual": "Let in by hand.",
-    "date": "Let in by a date of theirs.",
-    "cron": "Let in on the journey's schedule.",
 }
 
 
@@ -47,7 +45,7 @@ class Explained:
     journey: Journey
     version: LoadedVersion
     source: str
-    """`event`, `api`, `journey`, `date`, `cron`...: what let the subject in."""
+    """`event`, `api`, `journey`, `manual`...: what let the subject in."""
     event: Event | None
     """The entry event, while it is kept."""
     entered: str

@@ -128,17 +128,22 @@ async def save_draft(
     return journey
 
 
-async def publish(session: TenantSession, journey: Journey, *, by: Actor) -> JourneyVersion:
-    """Make the draft a version that people enter from now on; those inside finish on the version they entered.
+async def publish(
+    session: TenantSession, journey: Journey, *, by: Actor, definition: Mapping[str, Any] | None = None
+) -> JourneyVersion:
+    """Make the draft, or this definition, a version that people enter from now on.
+
+    Those inside finish on the version they entered, unless they are moved (`services.journeys.publishing`).
 
     Raises:
-        InvalidError: the draft names something that is gone.
+        InvalidError: the definition names something that is gone.
         ConflictError: the journey is cancelled.
     """
     await session.refresh(journey, with_for_update=True)
     if journey.status == "cancelled":
         raise ConflictError("a cancelled journey cannot be published")
-    definition = await checked(session, journey.draft, key=journey.key, keep=True)
+    raw = dict(journey.draft if definition is None else definition)
+    parsed = await checked(session, raw, key=journey.key, keep=True)
     number = await session.scalar(
         select(func.coalesce(func.max(JourneyVersion.number), 0) + 1).where(
             JourneyVersion.tenant_id == session.tenant_id, JourneyVersion.journey_id == journey.id
@@ -149,12 +154,12 @@ async def publish(session: TenantSession, journey: Journey, *, by: Actor) -> Jou
         id=new_id(),
         journey_id=journey.id,
         number=number or 1,
-        definition=journey.draft,
+        definition=raw,
         published_by=by.name,
     )
     session.add(version)
     await session.flush()
-    listeners = _listeners(definition)
+    listeners = _listeners(parsed)
     if listeners:
         await session.execute(
             insert(JourneyListener),
@@ -166,7 +171,7 @@ async def publish(session: TenantSession, journey: Journey, *, by: Actor) -> Jou
                     "kind": kind,
                     "ordinal": ordinal,
                     "journey_id": journey.id,
-                    "subject": definition.subject,
+                    "subject": parsed.subject,
                 }
                 for event_type, kind, ordinal in listeners
             ],

@@ -34,7 +34,6 @@ _REFUSED: Final = {
     "too_soon": "had entered too short a time before (`min_gap`)",
     "not_open": "came while the journey took nobody in: paused, its entry paused, or cancelled",
     "repeated": "was named twice at once",
-    "looping": "had come in too often within the hour by what journeys themselves bring about",
     "no_key": "came with an event that lacks the entry's `key`",
 }
 

@@ -22,6 +22,8 @@ NOT_LOGGED = {
     "POST /v1/campaigns/{campaign_id}/check": "it keeps nothing",
     "POST /v1/segments/preview": "it keeps nothing",
     "POST /v1/journeys/check": "it keeps nothing",
+    "POST /v1/journeys/{journey}/publish/preview": "it keeps nothing",
+    "POST /v1/journeys/{journey}/rollback/preview": "it keeps nothing",
     "POST /v1/payment-accounts/{payment_account_id}/test": "asks the gateway, and keeps nothing",
     "POST /v1/me/notifications/read": "who read a line is of no interest to others",
     "POST /v1/events": "the event is the record of itself; what it adds to a person is logged with the person",

@@ -223,17 +223,3 @@ async def test_why_tells_who_was_refused_and_of_whom_nothing_is_known(client: As
     assert other.status_code == 404
     wrong = await client.get(f"/v1/journeys/journey/why?person_id={person}&node=nowhere")
     assert [error["field"] for error in wrong.json()["errors"]] == ["node"]
-
-
-async def test_why_speaks_of_segments_and_schedules(client: AsyncClient, mailer: Marketing) -> None:
-    made = await client.post("/v1/segments", json={"key": "loyal", "name": "Loyal", "kind": "static"})
-    assert made.status_code == 201, made.text
-    ways = [{"segment": "loyal"}, {"segment": "loyal", "on": "left"}, {"cron": "0 9 * * 1", "segment": "loyal"}]
-    await mailer.journey(walk(entry=ways, remind=REMIND | {"next": "done"}))
-    [person] = await mailer.people(1)
-    told = await why(client, person)
-    assert [reason["code"] for reason in told["reasons"]] == ["not_in_segment", "not_left", "not_by_schedule"]
-    await client.post("/v1/segments/loyal/members", json={"person_ids": [str(person)]})
-    inside = await why(client, person)
-    assert "is in it" in inside["reasons"][1]["summary"]
-    assert inside["reasons"][0]["code"] in {"quietly_in_segment", "unknown"}

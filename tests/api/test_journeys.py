@@ -264,7 +264,7 @@ async def test_a_wrong_draft_changes_nothing(client: AsyncClient) -> None:
 
 async def test_a_way_to_publish_that_is_not_offered_is_refused(client: AsyncClient) -> None:
     await create(client)
-    answer = await client.post("/v1/journeys/journey/publish", json={"in_flight": "move"})
+    answer = await client.post("/v1/journeys/journey/publish", json={"in_flight": "teleport"})
     assert (answer.status_code, list(problems(answer))) == (422, ["in_flight"])
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from temporalio import workflow
@@ -18,7 +18,10 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
+from activities.journey_migration import MigrationActivities
 from activities.journeys import JourneyActivities
+from contracts.journey_migration import WORKFLOW as MIGRATION
+from contracts.journey_migration import MigrationRef
 from contracts.journeys import PROGRESS, SIGNAL, CohortRef, Told
 from journeys.members import encode, everyone, from_slots
 from journeys.state import Summary
@@ -27,11 +30,13 @@ from relay.cohorts import CohortStarter
 from relay.consumers import CONSUMERS
 from relay.loop import Relay
 from services.crm import journey_nodes
+from services.journeys import migrating
 from services.marketing import journey_sends
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, Walking
 from workflows.deal_stage import DealStageWorkflow
 from workflows.journey import JourneyWorkflow
+from workflows.journey_migration import JourneyMigrationWorkflow
 
 
 @dataclass
@@ -43,14 +48,19 @@ class Platform:
     queue: str
     wakes: int = field(default=0)
     """How often a step woke the sender."""
+    page: int = migrating.PAGE
+    """People a migration moves at a time."""
 
     def worker(self, *, cached: int = 100, interceptors: Sequence[Interceptor] = ()) -> Worker:
         """Return a worker; with `cached=0` it replays each workflow from its history with every task."""
         return Worker(
             self.client,
             task_queue=self.queue,
-            workflows=[JourneyWorkflow],
-            activities=JourneyActivities(self.marketing.database, journey_sends.ACTIONS, self._wake_sender).all(),
+            workflows=[JourneyWorkflow, JourneyMigrationWorkflow],
+            activities=[
+                *JourneyActivities(self.marketing.database, journey_sends.ACTIONS, self._wake_sender).all(),
+                *MigrationActivities(self.marketing.database, page=self.page).all(),
+            ],
             max_cached_workflows=cached,
             interceptors=interceptors,
         )
@@ -73,13 +83,26 @@ class Platform:
         while await starter.once():
             pass
 
+    async def migrate(self, migration_id: UUID) -> str:
+        """Have people moved, start their cohorts, and return the workflow's id."""
+        ref = MigrationRef(tenant_id=self.marketing.tenant_id, migration_id=migration_id)
+        workflow_id = f"journey_migration/{self.marketing.tenant_id}/{migration_id}"
+        async with asyncio.timeout(60):
+            await self.client.execute_workflow(MIGRATION, ref, id=workflow_id, task_queue=self.queue)
+        await self.deliver()
+        return workflow_id
+
     async def relay(self) -> None:
         """Feed all consumers what is on the bus, then deliver what they owe."""
+        await self.relay_only()
+        await self.deliver()
+
+    async def relay_only(self) -> None:
+        """Feed all consumers what is on the bus, and leave owed what they owe."""
         relay = Relay(self.marketing.database, CONSUMERS)
         moved = True
         while moved:
             moved = any([await relay.step(consumer) for consumer in CONSUMERS])
-        await self.deliver()
 
     @asynccontextmanager
     async def relaying(self) -> AsyncGenerator[None]:
