@@ -17,10 +17,12 @@ from journeys.definition import JourneyDefinition
 from journeys.durations import zone_named
 from journeys.keeping_nodes import AddToSegmentNode, RemoveFromSegmentNode
 from journeys.nodes import BranchNode, ExitNode, GoalNode, UpdatePersonNode, WaitNode, when_skipped
+from journeys.pacing import RateLimitNode
 from journeys.state import ActivityResult, Run
 from services.journeys.simulation import drawing
 from services.journeys.simulation.asking import Asking
 from services.journeys.simulation.changes import SEGMENT
+from services.journeys.simulation.pace import Pace
 from services.journeys.simulation.passages import Passages
 from services.journeys.simulation.tally import Tally
 
@@ -43,13 +45,15 @@ class World:
     """Who had their zone set, by its name."""
     arms: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     """By the node that splits and the outcome: who goes that way."""
+    paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
+    """By the node that limits."""
 
     async def run(self, run: Run, now: datetime) -> ActivityResult:
         """Answer what the activity of this run would."""
         node = self.definition.nodes[run.node]
         match run.kind:
             case "plan_wait":
-                answer = PLANNED[type(node)]
+                answer = PLANNED.get(type(node), _usual)
             case "leave_wait":
                 return ActivityResult(run.id, outcomes={"elapsed": run.members})
             case "leave_wait_for_event":
@@ -126,6 +130,13 @@ async def _remove_from_segment(world: World, run: Run, node: RemoveFromSegmentNo
     return ActivityResult(run.id, outcomes={"done": run.members})
 
 
+async def _rate_limit(world: World, run: Run, node: RateLimitNode, now: datetime) -> ActivityResult:
+    if run.node not in world.paces:
+        world.paces[run.node] = Pace(node.rate)
+    going, later = world.paces[run.node].take(run.members, now)
+    return ActivityResult(run.id, outcomes={"done": going} if going else {}, waits=tuple(sorted(later.items())))
+
+
 async def _split(world: World, run: Run, node: SplitNode, _now: datetime) -> ActivityResult:
     if run.node not in world.arms:
         world.arms[run.node] = await drawing.arms(world.session, world.journey_id, run.node, node)
@@ -148,6 +159,7 @@ ANSWERS: Final[Answers] = MappingProxyType(
     {
         BranchNode: _branch,
         SplitNode: _split,
+        RateLimitNode: _rate_limit,
         UpdatePersonNode: _update_person,
         AddToSegmentNode: _add_to_segment,
         RemoveFromSegmentNode: _remove_from_segment,

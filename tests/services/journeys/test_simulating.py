@@ -4,12 +4,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import insert, update
 
 from core.actor import CLI
 from core.ids import new_id
 from journeys.arms import SplitNode, chosen, place_of
+from journeys.members import from_slots
+from journeys.pacing import Rate
 from models import Event, Tenant
+from services.journeys.simulation.pace import Pace
 from services.marketing.segments import definitions
 from tests.factories.marketing import Marketing, walk
 from tests.services.journeys.simulations import simulated
@@ -247,3 +252,34 @@ async def test_a_split_goes_as_it_would_and_memberships_are_seen(marketing: Mark
     kept = (await simulated(marketing, changed, people, begin=BEGIN, journey_id=version.journey_id)).report
     expected = {"arm_a": 8} if drawn[0] == "a" else {"arm_a": 7, "arm_b": 1}
     assert kept["nodes"]["half"]["left"] == expected
+
+
+async def test_a_limited_rate_lets_people_on_in_their_order(marketing: Marketing) -> None:
+    people = await marketing.people(5)
+    definition = walk(slow={"type": "rate_limit", "count": 2, "per": "PT1H", "next": "done"})
+    version = await marketing.journey(definition)
+    found = await simulated(marketing, definition, people, begin=BEGIN, journey_id=version.journey_id)
+    assert [(hour["at"], hour["entered"]) for hour in found.report["nodes"]["done"]["hours"]] == [
+        ("2026-03-02T12:00:00+00:00", 2),
+        ("2026-03-02T13:00:00+00:00", 2),
+        ("2026-03-02T14:00:00+00:00", 1),
+    ]
+
+
+@given(
+    rate=st.builds(Rate, st.integers(1, 4), st.integers(1, 5).map(lambda minutes: timedelta(minutes=minutes))),
+    arrivals=st.lists(st.tuples(st.integers(0, 10), st.integers(1, 6)), max_size=8),
+)
+def test_no_window_has_more_than_its_rate(rate: Rate, arrivals: list[tuple[int, int]]) -> None:
+    pace, let_on, slot = Pace(rate), list[datetime](), 0
+    for minute, number in sorted(arrivals):
+        now = BEGIN + timedelta(minutes=minute)
+        members = from_slots(range(slot, slot + number))
+        slot += number
+        going, later = pace.take(members, now)
+        let_on += [now] * going.bit_count()
+        let_on += [due for due, those in later.items() for _ in range(those.bit_count())]
+    assert len(let_on) == slot
+    assert let_on == sorted(let_on)
+    for place, at in enumerate(let_on[rate.count :]):
+        assert at - let_on[place] >= rate.per
