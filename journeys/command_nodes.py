@@ -118,6 +118,8 @@ class WebhookNode(Strict):
     body: Annotated[dict[str, Json] | None, Field(max_length=MAX_SET)] = None
     """Sent along, as `data`."""
     next: NodeId
+    failed: NodeId | None = None
+    """Where those go whose call is given up. With it, members stay until their calls have ended."""
 
 
 class EnrollNode(Strict):

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Discriminator, Field, field_validator, model_validator
 
 from journeys.arms import ARM, SplitNode
-from journeys.command_nodes import SALES, CommandNode, Json, NodeId
+from journeys.command_nodes import SALES, CommandNode, Json, NodeId, WebhookNode
 from journeys.conditions import EventType, Key, RootCondition, Strict
 from journeys.durations import DurationText, TimeOfDay, add, next_time_of_day, zone_named
 from journeys.keeping_nodes import SEGMENTS, KeepingNode
@@ -137,7 +137,8 @@ def successors(node: Node) -> dict[str, str]:
     """Return where each outcome of a node leads; an exit and a goal have none.
 
     The outcomes: `elapsed` of a wait; `matched` and `timed_out` of a wait for an event; `branch_0` to `branch_N` and
-    `otherwise` of a branch; `arm_KEY` of a split; `done` of all that act.
+    `otherwise` of a branch; `arm_KEY` of a split; `done` of all that act, and `failed` of a
+    webhook that waits for its call.
     """
     match node:
         case WaitNode():
@@ -152,7 +153,8 @@ def successors(node: Node) -> dict[str, str]:
         case ExitNode() | GoalNode():
             return {}
         case _:
-            return {"done": node.next}
+            failed = node.failed if isinstance(node, WebhookNode) else None
+            return {"done": node.next} if failed is None else {"done": node.next, "failed": failed}
 
 
 SKIPPED: Final = "skipped"

@@ -8,6 +8,7 @@ sorted order, is still descending). Without back edges a graph has no loop, so (
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from journeys.command_nodes import WebhookNode
 from journeys.definition import JourneyDefinition
 from journeys.durations import add, zone_named
 from journeys.nodes import SKIPPED, ExitNode, GoalNode, Node, WaitForEventNode, WaitNode, successors, when_skipped
@@ -71,6 +72,8 @@ class Plan:
             case WaitNode():
                 return "wait"
             case WaitForEventNode():
+                return "listen"
+            case WebhookNode(failed=failed) if failed is not None:
                 return "listen"
             case _:
                 return "act"

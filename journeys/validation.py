@@ -208,7 +208,7 @@ def _outcome_place(node: Node, outcome: str) -> Place:
             keys = [arm.key for arm in node.arms]
             return ("arms", keys.index(outcome.removeprefix(ARM)), "next")
         case _:
-            return ("next",)
+            return ("failed",) if outcome == "failed" else ("next",)
 
 
 def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Problem]:

@@ -63,7 +63,7 @@ class CallMaker:
 
     async def _make(self, client: httpx.AsyncClient, call: DueCall) -> None:
         answer = await self._ask(client, call)
-        async with self._database.system() as session:
+        async with self._database.tenant(call.tenant_id) as session:
             status = await calls.settle(session, call, answer)
         if status == "failed":
             log.warning("call.failed", tenant=str(call.tenant_id), call=str(call.id), answer=answer.get("status"))

@@ -20,6 +20,7 @@ from core.errors import ConflictError, NotFoundError
 from core.ids import new_ids
 from core.wake import CALL_CHANNEL
 from models import OutgoingCall
+from services.journeys import answering
 from services.shared import activity
 from services.shared.retrying import verdict
 
@@ -100,17 +101,19 @@ async def take(session: AsyncSession, *, limit: int) -> list[DueCall]:
     return [DueCall(row.tenant_id, row.id, row.url, row.body, row.attempts) for row in rows]
 
 
-async def settle(session: AsyncSession, call: DueCall, answer: Mapping[str, Any]) -> str:
+async def settle(session: TenantSession, call: DueCall, answer: Mapping[str, Any]) -> str:
     """Note what came of an attempt; return the call's status.
 
     Args:
-        session: the system's.
+        session: the tenant's.
         call: what was tried.
         answer: `{"status": ..., "body": ...}`, or `{"error": ...}`, and `retry_after` in seconds where asked for.
     """
     status, pause = verdict(answer, call.attempts)
     values = {"tenant": call.tenant_id, "id": call.id, "status": status, "answer": dict(answer), "pause": pause}
     await session.execute(_SETTLE, values)
+    if status != "pending":
+        await answering.tell(session, call.id)
     return status
 
 

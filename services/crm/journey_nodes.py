@@ -32,7 +32,7 @@ from services.crm.calls import NewCall
 from services.crm.journey_members import Detail, Member, actor, passed, teammates
 from services.crm.notifications import NewNotification
 from services.crm.tasks import NewTask
-from services.journeys import steps
+from services.journeys import answering, steps
 from services.journeys.actions import COMMON
 from services.journeys.members import CohortMembers
 from services.journeys.steps import Actions, NodeAction, Step, StepOutcome
@@ -106,6 +106,16 @@ async def _notify(
     )
     nobody: Detail = {"not_notified": "no_owner" if isinstance(node.to, str) else "no_teammate"}
     return {member.id: nobody for member in members if not any(told[member.id])}
+
+
+async def _call(session: TenantSession, step: Step, members: CohortMembers, node: WebhookNode) -> StepOutcome:
+    """Owe the calls; with a way for those that fail, members stay until theirs has ended."""
+    if node.failed is None:
+        return await _acting(_webhook)(session, step, members, node)
+    here = members.only(await answering.staying(session, members, *step.passage))
+    if here.mask:
+        await _webhook(session, step, await passed(session, step, here, {}), node)
+    return StepOutcome(listening=here.mask)
 
 
 async def _webhook(
@@ -194,7 +204,7 @@ ACTIONS: Final[Actions] = MappingProxyType(
         AssignOwnerNode: _acting(journey_deals.assign),
         CreateTaskNode: _acting(_create_task),
         NotifyNode: _acting(_notify),
-        WebhookNode: _acting(_webhook),
+        WebhookNode: _call,
     }
 )
 """What the nodes do that run on the queue of sales."""

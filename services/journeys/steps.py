@@ -19,12 +19,13 @@ from sqlalchemy.exc import DBAPIError
 from core.actor import Actor
 from core.database import TenantSession
 from journeys import members as member_sets
+from journeys.command_nodes import WebhookNode
 from journeys.durations import zone_named
 from journeys.nodes import BranchNode, SendNode, UpdatePersonNode, WaitNode
 from journeys.state import RunKind
 from models import Tenant
 from services.identity import bulk
-from services.journeys import passing, seeing
+from services.journeys import answering, passing, seeing
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
 from services.journeys.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters, until
 from services.journeys.subjects import surroundings
@@ -239,7 +240,20 @@ async def _leave_wait_for_event(session: TenantSession, step: Step, members: Coh
         join, columns = by_waiter(taken, timed_out=step.timed_out)
         return standing(members, *step.passage, *columns).select_from(join)
 
+    if isinstance(step.version.definition.nodes[step.node], WebhookNode):
+        return await _leave_call(session, step, members)
     return StepOutcome(outcomes=await _move(session, step, members, leaving))
+
+
+async def _leave_call(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+    def leaving() -> Any:  # noqa: ANN401 - a select
+        join, columns = answering.ended(session.tenant_id, *step.passage)
+        return standing(members, *step.passage, *columns).select_from(join)
+
+    done = StepOutcome(outcomes=await _move(session, step, members, leaving))
+    # Somebody may have had the call made once more.
+    done.listening = await answering.staying(session, members, *step.passage)
+    return done
 
 
 async def pass_through(session: TenantSession, step: Step, members: CohortMembers, outcome: str) -> dict[str, int]:

@@ -172,6 +172,7 @@ def commands(target: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]
             "webhook",
             {"url": st.sampled_from(["https://shop.example/hook", "https://a.example:8443"])},
             body=st.dictionaries(KEYS, json_values(), max_size=3),
+            failed=target,
         ),
         of("enroll", {"journey": KEYS}),
         of("add_to_segment", {"segment": KEYS}),

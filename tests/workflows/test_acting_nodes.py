@@ -7,6 +7,7 @@ from sqlalchemy import select
 from core.actor import CLI
 from journeys.pacing import Rate
 from models import Record
+from services.crm import calls
 from services.journeys import journeys, rate_limits
 from services.objects import definitions
 from services.objects.wanted import Wanted
@@ -77,3 +78,24 @@ async def test_a_limited_rate_is_kept_over_cohorts_and_hurried_by_hand(running: 
         await running.finished(first)
         await running.finished(second)
     assert await passed() == 6
+
+
+async def test_a_webhook_is_waited_for_and_its_failure_has_a_way_of_its_own(running: Platform) -> None:
+    marketing = running.marketing
+    hook = {"type": "webhook", "url": "https://example.com/hook", "next": "done", "failed": "mark"}
+    mark = {"type": "update_person", "set": {"attributes.unheard": True}, "next": "done"}
+    cohort = await marketing.walking(walk(hook=hook, mark=mark), await marketing.people(2))
+    async with running.worker(), running.crm_worker():
+        await running.deliver()
+        await running.settled(cohort, hook={"waiting": 2})
+        async with marketing.session() as session:
+            owed = await calls.page(session, status="pending", limit=10, before=None)
+        for call, status in zip(owed, (200, 410), strict=True):
+            due = calls.DueCall(marketing.tenant_id, call.id, call.url, call.body, 1)
+            async with marketing.session() as session:
+                await calls.settle(session, due, {"status": status, "body": ""})
+        await running.deliver()
+        await running.finished(cohort)
+    taken = [await marketing.steps(row.id) for row in await cohort.rows()]
+    ways = [[(node, outcome) for node, _, outcome in steps] for steps in taken]
+    assert sorted(ways) == [[("hook", "done")], [("hook", "failed"), ("mark", "done")]]

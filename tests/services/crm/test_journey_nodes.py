@@ -8,8 +8,9 @@ from sqlalchemy import select
 
 from core.actor import CLI
 from core.database import Database
+from journeys.members import encode
 from models import Deal, EnrollmentStep, Notification, OutgoingCall, Person, Task
-from services.crm import deals, journey_nodes
+from services.crm import calls, deals, journey_nodes
 from services.events.bus import EventRow
 from services.journeys import steps
 from services.journeys.steps import StepOutcome
@@ -179,6 +180,32 @@ async def test_owners_are_given_in_turns_that_go_on(marketing: Marketing, sellin
     calls = await rows(marketing, OutgoingCall)
     assert [(one.body["data"], one.body["person"]) for one in calls] == [({"a": 1}, None)] * 4
     assert all(one.body["deal"]["stage"] == "new" for one in calls)
+
+
+async def test_a_webhook_with_a_way_for_failures_waits_for_its_call(marketing: Marketing) -> None:
+    hook = {"type": "webhook", "url": "https://example.com/hook", "next": "done", "failed": "sorry"}
+    sorry = {"type": "notify", "title": "It failed", "next": "done"}
+    cohort = await marketing.walking(walk(hook=hook, sorry=sorry), await marketing.people(3))
+    assert await act(cohort, "hook") == StepOutcome(listening=0b111)
+    assert await act(cohort, "hook", attempt=2) == StepOutcome(listening=0b111)
+    ids = {row.id: row.slot for row in await cohort.rows()}
+    by_slot = {ids[UUID(one.body["enrollment_id"])]: one for one in await rows(marketing, OutgoingCall)}
+    assert sorted(by_slot) == [0, 1, 2]
+    for slot, status in ((0, 204), (1, 410), (2, 500)):
+        call = by_slot[slot]
+        due = calls.DueCall(marketing.tenant_id, call.id, call.url, call.body, 1)
+        async with marketing.session() as session:
+            await calls.settle(session, due, {"status": status, "body": "so"})
+    told = [(each.kind, each.node, each.visit, each.members) for each in await marketing.told(cohort)]
+    assert told == [("matched", "hook", 1, encode(1 << slot, 3)) for slot in (0, 1)]
+    done = StepOutcome(outcomes={"done": 0b001, "failed": 0b010}, listening=0b100)
+    assert await cohort.run("leave_wait_for_event", "hook") == done
+    assert await cohort.run("leave_wait_for_event", "hook") == done
+    assert await detail(cohort, 1, "hook") == {
+        "call_id": str(by_slot[1].id),
+        "answer": {"status": 410, "body": "so"},
+    }
+    assert [row.node for row in await cohort.rows()] == ["done", "sorry", "hook"]
 
 
 async def test_people_get_owners_too(marketing: Marketing, database: Database) -> None:
