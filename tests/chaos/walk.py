@@ -8,8 +8,10 @@ about when its time runs out: either way is right, if it is gone to its end.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any, Final, NamedTuple
 
+from journeys.arms import ARM, Arm
 from journeys.definition import JourneyDefinition
 from journeys.members import everyone, from_slots, slots
 from journeys.plan import Plan
@@ -35,6 +37,10 @@ FOREVER: Final = "PT2H"
 SENDS: Final = frozenset({"hello", "offer", "thanks"})
 ANSWER: Final = "quiz.answered"
 GOAL: Final = "shop.visited"
+
+
+ARMS: Final = (Arm(key="straight", share=30, next="mark"), Arm(key="rested", share=70, next="rest"))
+"""Chance parts those who are plain."""
 
 
 def _kind_in(*kinds: str) -> dict[str, Any]:
@@ -64,8 +70,10 @@ DEFINITION: Final[dict[str, Any]] = {
                     "next": "stay",
                 },
             ],
-            "otherwise": "mark",
+            "otherwise": "part",
         },
+        "part": {"type": "split", "arms": [arm.model_dump() for arm in ARMS]},
+        "rest": {"type": "wait", "for": "PT1S", "next": "mark"},
         "offer": {"type": "send", "channel": "email", "template": "offer", "next": "answer"},
         "answer": _listen(FOREVER, "thanks", "lost"),
         "ask": _listen("PT3S", "lost", "mark"),
@@ -136,19 +144,21 @@ def expected() -> Mapping[str, list[Expected]]:
     """How passages may end, by kind of person, as the planner has it on its virtual clock."""
     kinds: list[str] = sorted(set(KINDS))
     found: dict[str, list[Expected]] = {kind: [] for kind in kinds}
-    for racers_in_time in (True, False):
+    for racers_in_time, arm in product((True, False), ARMS):
         answering = {"answers", "racer"} if racers_in_time else {"answers"}
-        for slot, person in _simulated(kinds, answering).items():
+        for slot, person in _simulated(kinds, answering, arm).items():
             if person not in found[kinds[slot]]:
                 found[kinds[slot]].append(person)
     return found
 
 
-def _simulated(kinds: list[str], answering: set[str]) -> dict[int, Expected]:
+def _simulated(kinds: list[str], answering: set[str], arm: Arm) -> dict[int, Expected]:
     branches = {"answers": "branch_0", "silent": "branch_1", "racer": "branch_2", "reaches_goal": "branch_3"}
     branches["leaver"] = "branch_3"
 
     def choose(slot: int, node: str, _visit: int, _now: datetime) -> str:
+        if node == "part":
+            return ARM + arm.key
         return branches.get(kinds[slot], "otherwise") if node == "kind" else "done"
 
     def due(slot: int, node: str, entered: datetime) -> datetime:
