@@ -26,6 +26,7 @@ from bench import (
     stock,
     trigger,
     waiter,
+    webhooks,
     wide,
 )
 from bench.harness import Ratio, Report, Servers, servers
@@ -54,6 +55,7 @@ BENCHES: dict[str, Bench] = {
     "stages": stages.run,
     "forecast": forecast.run,
     "board": board.run,
+    "webhooks": webhooks.run,
 }
 ALIASES = {"journeys": "journey"}
 

@@ -1,5 +1,6 @@
 """The log of deliveries: what an endpoint was told, how it answered, and telling it again."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -11,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, NotFoundError
-from models import Event, WebhookDelivery, WebhookEndpoint
+from models import WebhookDelivery, WebhookEndpoint
 from services.events.webhooks import endpoints, pausing, writing
-from services.events.webhooks.sending import message
+from services.events.webhooks.sending import TOLD
 from services.shared import activity
 
 KEPT: Final = timedelta(days=30)
@@ -58,27 +59,11 @@ async def get(session: TenantSession, delivery_id: UUID) -> WebhookDelivery:
 
 async def told(session: TenantSession, delivery: WebhookDelivery) -> dict[str, Any]:
     """Return what the endpoint is told by a delivery: one message, as it stands alone or in a batch."""
-    event = Event
-    rows = (
-        await session.execute(
-            select(
-                WebhookDelivery.id,
-                WebhookDelivery.event_type,
-                WebhookDelivery.created_at,
-                WebhookDelivery.subject_id,
-                event.id.label("event_id"),
-                event.subject_type,
-                event.person_id,
-                event.properties,
-                event.occurred_at,
-                event.received_at,
-                event.live,
-            )
-            .outerjoin(event, (event.tenant_id == WebhookDelivery.tenant_id) & (event.id == WebhookDelivery.event_id))
-            .where(WebhookDelivery.tenant_id == session.tenant_id, WebhookDelivery.id == delivery.id)
-        )
-    ).mappings()
-    return message(dict(rows.one()), delivery.endpoint_id)
+    found = await session.scalar(_TOLD, {"tenant": session.tenant_id, "id": delivery.id})
+    return json.loads(found)
+
+
+_TOLD: Final = text(f"SELECT {TOLD} WHERE d.tenant_id = :tenant AND d.id = :id")
 
 
 async def replay(session: TenantSession, delivery_id: UUID, *, by: Actor) -> WebhookDelivery:
