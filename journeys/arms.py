@@ -65,6 +65,11 @@ class SplitNode(Strict):
         return self
 
     @property
+    def ways(self) -> dict[str, str]:
+        """Where each outcome leads."""
+        return {f"{ARM}{arm.key}": arm.next for arm in self.arms}
+
+    @property
     def holdout(self) -> Arm | None:
         """The arm that others are compared with, if there is one."""
         return next((arm for arm in self.arms if arm.holdout), None)

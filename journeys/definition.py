@@ -13,7 +13,7 @@ from journeys.conditions import EventType, RootCondition, Strict
 from journeys.durations import Duration, DurationText
 from journeys.entries import ApiEntry, Enterable, Entries, Entry, ManualEntry
 from journeys.matching import Match
-from journeys.nodes import Node
+from journeys.nodes import GoalNode, Node
 
 MAX_NODES: Final = 500
 MAX_EXIT_RULES: Final = 50
@@ -58,6 +58,11 @@ class JourneyDefinition(Strict):
     def entries(self) -> tuple[Entry, ...]:
         """The ways in, also where there is just one."""
         return self.entry if isinstance(self.entry, tuple) else (self.entry,)
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether anybody can convert: by an event, or at a node."""
+        return self.goal is not None or any(isinstance(node, GoalNode) for node in self.nodes.values())
 
     @property
     def by_api(self) -> Enterable:

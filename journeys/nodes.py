@@ -6,13 +6,14 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Discriminator, Field, field_validator, model_validator
 
-from journeys.arms import ARM, SplitNode
+from journeys.arms import SplitNode
 from journeys.command_nodes import SALES, CommandNode, Json, NodeId, WebhookNode
-from journeys.conditions import EventType, Key, RootCondition, Strict
+from journeys.conditions import EventType, RootCondition, Strict
 from journeys.durations import DurationText, TimeOfDay, add, next_time_of_day, zone_named
 from journeys.keeping_nodes import SEGMENTS, KeepingNode
 from journeys.matching import Match
 from journeys.pacing import RateLimitNode
+from journeys.sending import SendNode
 
 MAX_BRANCHES: Final = 50
 
@@ -84,15 +85,6 @@ class BranchNode(Strict):
     otherwise: NodeId
 
 
-class SendNode(Strict):
-    """Send one message."""
-
-    type: Literal["send"]
-    channel: Literal["email", "sms", "push"]
-    template: Key
-    next: NodeId
-
-
 class UpdatePersonNode(Strict):
     """Set fields of the person; `null` removes an attribute."""
 
@@ -137,8 +129,8 @@ def successors(node: Node) -> dict[str, str]:
     """Return where each outcome of a node leads; an exit and a goal have none.
 
     The outcomes: `elapsed` of a wait; `matched` and `timed_out` of a wait for an event; `branch_0` to `branch_N` and
-    `otherwise` of a branch; `arm_KEY` of a split; `done` of all that act, and `failed` of a
-    webhook that waits for its call.
+    `otherwise` of a branch; `arm_KEY` of a split; `variant_KEY` of a send with variants; `done` of all that act, and
+    `failed` of a webhook that waits for its call.
     """
     match node:
         case WaitNode():
@@ -148,8 +140,8 @@ def successors(node: Node) -> dict[str, str]:
         case BranchNode():
             ways = {f"branch_{index}": branch.next for index, branch in enumerate(node.branches)}
             return {**ways, "otherwise": node.otherwise}
-        case SplitNode():
-            return {f"{ARM}{arm.key}": arm.next for arm in node.arms}
+        case SplitNode() | SendNode():
+            return node.ways
         case ExitNode() | GoalNode():
             return {}
         case _:

@@ -99,6 +99,8 @@ def validate(
     found = [*_entries(definition, known), *_graph(definition)]
     for name, node in definition.nodes.items():
         found += _node(name, node, definition.subject, known)
+        if isinstance(node, SendNode):
+            found += _winner(node, ("nodes", name), definition)
     found += keeping_problems(definition, words, named.kept)
     found += _heard(definition)
     found += _endings(definition, known)
@@ -221,7 +223,7 @@ def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Proble
                 when = (*place, "branches", index, "when")
                 yield from _condition(branch.when, when, known.subject | {"entry"}, known)
         case SendNode():
-            yield from _template(node, place, known)
+            yield from _templates(node, place, known)
         case UpdatePersonNode():
             for field, value in node.set.items():
                 reason = _update_problem(field, value, known)
@@ -260,19 +262,36 @@ def _field(path: FieldPath, place: Place, roots: AbstractSet[str], known: _Known
         yield problem_at(place, reason)
 
 
-def _template(node: SendNode, place: Place, known: _Known) -> Iterator[Problem]:
-    variables = known.templates.get((node.channel, node.template))
+def _templates(node: SendNode, place: Place, known: _Known) -> Iterator[Problem]:
+    for where, template in node.templates.items():
+        yield from _template(node.channel, template, (*place, *where), known)
+
+
+def _template(channel: str, template: str, place: Place, known: _Known) -> Iterator[Problem]:
+    variables = known.templates.get((channel, template))
     if variables is None:
-        yield problem_at((*place, "template"), f"there is no {node.channel} template {node.template}")
+        yield problem_at(place, f"there is no {channel} template {template}")
         return
     for variable in sorted(variables):
         try:
             field = FieldPath.parse(variable)
         except ValueError:
-            yield problem_at((*place, "template"), f"the template uses {variable}, which is not known")
+            yield problem_at(place, f"the template uses {variable}, which is not known")
         else:
-            for problem in _field(field, (*place, "template"), frozenset({"person", "entry"}), known):
-                yield problem_at((*place, "template"), f"the template uses {variable}: {problem.reason}")
+            for problem in _field(field, place, frozenset({"person", "entry"}), known):
+                yield problem_at(place, f"the template uses {variable}: {problem.reason}")
+
+
+def _winner(node: SendNode, place: Place, definition: JourneyDefinition) -> Iterator[Problem]:
+    """Yield why the winner would never be known."""
+    metric = None if node.winner is None else node.winner.metric
+    where = (*place, "winner", "metric")
+    if metric == "opens" and node.channel != "email":
+        yield problem_at(where, f"who opens is not known of {node.channel}")
+    elif metric == "clicks" and node.channel == "push":
+        yield problem_at(where, "who clicks is not known of push")
+    elif metric == "goal" and not definition.has_goal:
+        yield problem_at(where, "the journey has no goal")
 
 
 def _update_problem(field: str, value: JsonValue, known: _Known) -> str | None:

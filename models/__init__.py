@@ -26,7 +26,7 @@ from models.forms import Form, WriteKey
 from models.identity import Person, PersonIdentifier, Suppression, SuppressionHash
 from models.imports import ImportChunk, ImportReject, PeopleImport
 from models.journey_rates import JourneyRateLimit, JourneyRateRelease, JourneyRateTicket
-from models.journey_results import JourneyConversion
+from models.journey_results import JourneyConversion, JourneyTest
 from models.journeys import (
     Cohort,
     CohortSignal,
@@ -123,6 +123,7 @@ __all__ = [
     "JourneyRefusal",
     "JourneySimulation",
     "JourneySimulationSample",
+    "JourneyTest",
     "JourneyVersion",
     "Message",
     "MessageClick",

@@ -1,6 +1,7 @@
 """What came of journeys."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 from uuid import UUID
 
 from api.dependencies import SessionDep, requires
@@ -67,6 +68,29 @@ class ArmResult(JourneyFigures):
     """Null without a holdout, and of the holdout itself."""
 
 
+class VariantResult(JourneyFigures):
+    """What came of a variant of a message."""
+
+    variant: str
+    share: int | None
+    """Percent; null where the variant is not there any more."""
+
+
+class TestResult(Strict):
+    """A test of messages that was to have a winner."""
+
+    node: str
+    tried: str
+    """The variants with their templates."""
+    started_at: datetime
+    decided_at: datetime | None
+    outcome: Literal["winner", "no_difference"] | None
+    winner: str | None
+    """The variant that all later people get."""
+    result: dict[str, Any] | None
+    """How it was decided: counts, rates, intervals and comparisons."""
+
+
 class NodeOutcome(JourneyFigures):
     """What came of those who came to a node."""
 
@@ -75,6 +99,8 @@ class NodeOutcome(JourneyFigures):
     """Null where no version has it any more."""
     arms: list[ArmResult]
     """Of a split."""
+    variants: list[VariantResult]
+    """Of a send."""
 
 
 class VersionOutcome(JourneyFigures):
@@ -105,6 +131,8 @@ class JourneyResults(Strict):
     total: TotalOutcome
     versions: list[VersionOutcome]
     """Newest first."""
+    tests: list[TestResult]
+    """Oldest first."""
 
 
 @router.get("/{journey}/results", dependencies=[requires("journeys:read")])
@@ -129,6 +157,18 @@ async def results(journey: JourneyPath, session: SessionDep) -> JourneyResults:
             for each in found.versions
             if each.version is not None
         ],
+        tests=[
+            TestResult(
+                node=row.node,
+                tried=row.tried,
+                started_at=row.started_at,
+                decided_at=row.decided_at,
+                outcome=row.outcome,  # pyright: ignore[reportArgumentType]  # text with a CHECK
+                winner=row.winner,
+                result=row.result,
+            )
+            for row in found.tests
+        ],
     )
 
 
@@ -145,6 +185,10 @@ def _node(result: NodeResult, code: str) -> NodeOutcome:
         node=result.node,
         type=result.type,
         arms=[_arm(each, code) for each in result.arms],
+        variants=[
+            VariantResult(variant=each.key, share=each.share, **_figures(each.figures, code))
+            for each in result.variants
+        ],
         **_figures(result.figures, code),
     )
 

@@ -167,8 +167,8 @@ def _chosen(node: Node, step: StepTaken, leads: str) -> str:
             return _branched(node, step, leads)
         case SplitNode():
             return f"Fell by chance to the arm {(step.outcome or '').removeprefix(ARM)}{leads}."
-        case SendNode() if step.outcome == "done":
-            return f"Sends by {node.channel} the template {node.template}.{_unsent(detail)}"
+        case SendNode() if step.outcome in node.ways:
+            return f"Sends by {node.channel} the template {node.sent(detail)}.{_unsent(detail)}"
         case _:
             said = "; ".join(f"{name}: {value_words(value)}" for name, value in detail.items())
             return f"`{node.type}` left by `{step.outcome}`{leads}.{f' It noted {said}.' if said else ''}"

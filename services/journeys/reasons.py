@@ -117,7 +117,7 @@ def _sendings(explained: Explained, only: str | None) -> list[Sending]:
     for name, node in explained.version.definition.nodes.items():
         if isinstance(node, SendNode) and only in {None, name}:
             code, summary, visit = _became_of(explained, name)
-            found.append(Sending(name, node.template, code, summary, visit))
+            found.append(Sending(name, node.named, code, summary, visit))
     return found
 
 

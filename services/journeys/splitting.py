@@ -1,5 +1,6 @@
 """The node that splits: by chance for newcomers, and for whoever came by before as they went then."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIT
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.database import TenantSession
-from journeys.arms import ARM, PLACES, SplitNode, bounds
+from journeys.arms import ARM, PLACES, Shared, SplitNode, bounds
 from journeys.members import Members
 from services.journeys.members import ENROLLMENT, CohortMembers
 from services.journeys.moving import STEP, Leaving, move, standing
@@ -22,21 +23,21 @@ def place(journey_id: UUID, node: str) -> ColumnElement[int]:
     return cast(cast(cast(digits, BIT(32)), BigInteger) % PLACES, Integer)
 
 
+def drawn(journey_id: UUID, node: str, parts: Sequence[Shared]) -> ColumnElement[str]:
+    """Return the key of the part that chance gives to the subjects of enrollments, as `journeys.arms.chosen` has it."""
+    where = place(journey_id, node)
+    ends = zip(parts, bounds(parts), strict=True)
+    return case(*((where < end, literal(part.key, Text)) for part, end in ends))
+
+
 async def split(session: TenantSession, step: Step, members: CohortMembers, node: SplitNode) -> StepOutcome:
     """Part members; each step keeps the arm, and whether an earlier passage gave it."""
     journey_id = step.version.journey_id
 
     def leaving() -> Any:  # noqa: ANN401 - a select
         before = _before(session.tenant_id, journey_id, step.node, [ARM + arm.key for arm in node.arms])
-        where = place(journey_id, step.node)
-        # The last takes the rest, which is none: the shares are a whole.
-        drawn = case(
-            *(
-                (where < end, literal(ARM + arm.key, Text))
-                for arm, end in zip(node.arms, bounds(node.arms), strict=True)
-            )
-        )
-        arm = func.coalesce(before.c.outcome, drawn)
+        drawn_arm = func.concat(ARM, drawn(journey_id, step.node, node.arms))
+        arm = func.coalesce(before.c.outcome, drawn_arm)
         detail = func.jsonb_build_object("arm", func.substr(arm, len(ARM) + 1), "again", before.c.outcome.is_not(None))
         columns = arm.label("outcome"), detail.label("detail")
         return standing(members, *step.passage, *columns).select_from(ENROLLMENT.join(before, true(), isouter=True))

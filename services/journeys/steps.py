@@ -281,7 +281,7 @@ async def note(session: TenantSession, step: Step, details: Mapping[UUID, Mappin
             STEP.c.node == step.node,
             STEP.c.visit == step.visit,
         )
-        .values(detail=given.c.detail)
+        .values(detail=func.coalesce(STEP.c.detail, literal({}, JSONB)).concat(given.c.detail))
     )
 
 

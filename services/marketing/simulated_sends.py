@@ -6,7 +6,7 @@ the journey itself has sent in the simulation as well as what was really sent be
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,9 +14,10 @@ from typing import Any, Final
 from sqlalchemy import Date, DateTime, Integer, Select, String, Text, Uuid, cast, func, literal, null, select
 
 from journeys import members as member_sets
-from journeys.nodes import SendNode
+from journeys.sending import VARIANT, SendNode
 from journeys.state import ActivityResult, Run
 from models import Message, Tenant
+from services.journeys.simulation import drawing
 from services.journeys.simulation.passages import PASSAGE, PERSON, TENANT, zone_of
 from services.journeys.simulation.world import Answers, World
 from services.marketing import eligibility, templates
@@ -43,25 +44,37 @@ class Sends:
         return MappingProxyType({SendNode: self._send})
 
     async def _send(self, world: World, run: Run, node: SendNode, now: datetime) -> ActivityResult:
-        done = ActivityResult(run.id, outcomes={"done": run.members})
+        if node.variants is None:
+            await self._queue(world, run, node.template or "", node.channel, now)
+            return ActivityResult(run.id, outcomes={"done": run.members})
+        if run.node not in world.arms:
+            world.arms[run.node] = await drawing.variants(world.session, world.journey_id, run.node, node)
+        drawn = {way: those & run.members for way, those in world.arms[run.node].items() if those & run.members}
+        for variant in node.variants:
+            members = drawn.get(VARIANT + variant.key, 0)
+            if members:
+                await self._queue(world, replace(run, members=members), variant.template, node.channel, now)
+        return ActivityResult(run.id, outcomes=drawn)
+
+    async def _queue(self, world: World, run: Run, template_key: str, channel: str, now: datetime) -> None:
         if not world.tally.open:
-            return done
-        template = await templates.current(world.session, channel=node.channel, key=node.template)
-        key = node.channel, template.purpose, template.topic or ""
+            return
+        template = await templates.current(world.session, channel=channel, key=template_key)
+        key = channel, template.purpose, template.topic or ""
         if key not in self._barred:
-            self._barred[key] = await _barred(world, node.channel, template)
+            self._barred[key] = await _barred(world, channel, template)
         rest = run.members
         for reason, those in self._barred[key].items():
             world.tally.excluded(run.node, rest & those, reason)
             rest &= ~those
         if template.purpose != "marketing":
             world.tally.queued(run.node, rest, delayed=False)
-            return done
-        rules = await self._rules_of(world, node.channel)
+            return
+        rules = await self._rules_of(world, channel)
         if not rules.concern_people:
             world.tally.queued(run.node, rest, delayed=False)
-            return done
-        days = await self._days_of(world, node.channel, rules)
+            return
+        days = await self._days_of(world, channel, rules)
         for zone, those in world.by_zone(rest):
             go_at = now if rules.quiet is None else rules.quiet.until(now, zone)
             day = go_at.astimezone(zone).date()
@@ -69,7 +82,6 @@ class Sends:
             world.tally.excluded(run.node, capped, "capped")
             world.tally.queued(run.node, those & ~capped, delayed=go_at > now)
             days.add(day, world.passages.with_siblings(those & ~capped))
-        return done
 
     async def _rules_of(self, world: World, channel: str) -> SendingRules:
         """Return the rules as they stand; nobody is kept from sending meanwhile."""

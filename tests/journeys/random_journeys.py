@@ -38,6 +38,7 @@ _COMMANDS: list[dict[str, Any]] = [
 _TYPES = [
     "command",
     "send",
+    "test",
     "update_person",
     "branch",
     "split",
@@ -86,6 +87,9 @@ def plans(draw: st.DrawFn, *, heard: bool = True) -> LoosePlan:
         match draw(st.sampled_from(_TYPES)):
             case "send":
                 node = {"channel": "email", "template": "t", "next": draw(forward), "type": "send"}
+            case "test":
+                tried = [{"key": key, "template": "t", "share": 50} for key in "ab"]
+                node = {"channel": "email", "variants": tried, "next": draw(forward), "type": "send"}
             case "update_person":
                 node = {"set": {"attributes.x": 1}, "next": draw(forward), "type": "update_person"}
             case "command":

@@ -10,7 +10,18 @@ from tests.journeys.random_journeys import LoosePlan
 
 LAST_FREE_VISIT = 3
 HOUR = timedelta(hours=1)
-_CHOSEN = ("branch_0", "branch_1", "branch_2", "otherwise", "arm_a0", "arm_a1", "arm_a2", "done")
+_CHOSEN = (
+    "branch_0",
+    "branch_1",
+    "branch_2",
+    "otherwise",
+    "arm_a0",
+    "arm_a1",
+    "arm_a2",
+    "variant_a",
+    "variant_b",
+    "done",
+)
 """Ways out that are chosen; the last that a node has leads forward."""
 
 

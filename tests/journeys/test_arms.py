@@ -84,3 +84,40 @@ def test_one_arm_at_most_is_held_out() -> None:
     assert told(raw) == {}
     raw["nodes"]["split"]["arms"][1]["holdout"] = True
     assert told(raw) == {"nodes.split": "only one of the arms can be the holdout"}
+
+
+@pytest.mark.parametrize(
+    ("send", "problems"),
+    [
+        ({"template": "hello"}, {}),
+        ({}, {"nodes.send": "a send needs `template` or `variants`, one of them"}),
+        ({"variants": [("a", 50), ("b", 40)]}, {"nodes.send": "the shares of the variants add up to 90, not to 100"}),
+        ({"variants": [("a", 50), ("b", 50)], "winner": "opens"}, {}),
+        (
+            {"variants": [("a", 0), ("b", 100)], "winner": "opens"},
+            {"nodes.send": "`winner` needs two variants with a share"},
+        ),
+        ({"template": "hello", "winner": "opens"}, {"nodes.send": "`winner` needs `variants`"}),
+        (
+            {"variants": [("a", 50), ("b", 50)], "winner": "goal"},
+            {"nodes.send.winner.metric": "the journey has no goal"},
+        ),
+        (
+            {"variants": [("a", 50), ("b", 50)], "winner": "clicks", "channel": "push"},
+            {"nodes.send.winner.metric": "who clicks is not known of push"},
+        ),
+    ],
+)
+def test_variants_make_a_whole_and_their_winner_can_be_known(send: dict[str, Any], problems: dict[str, str]) -> None:
+    node: dict[str, Any] = {"type": "send", "channel": "email", "next": "done", **send}
+    if "variants" in send:
+        node["variants"] = [{"key": key, "template": "hello", "share": share} for key, share in send["variants"]]
+    if "winner" in send:
+        node["winner"] = {"metric": send["winner"], "window": "P1D"}
+    raw = {"entry": {"api": True}, "start": "send", "nodes": {"send": node, "done": {"type": "exit", "reason": "end"}}}
+    known = {(channel, "hello"): frozenset[str]() for channel in ("email", "push")}
+    try:
+        found = validate(parse(raw), Vocabulary(person_fields=frozenset(), segments=frozenset()), templates=known)
+    except InvalidDefinition as error:
+        found = error.problems
+    assert {problem.path: problem.reason for problem in found} == problems

@@ -1,5 +1,6 @@
-"""Which arm of a split each passage takes: the one that its person took before, else the one that chance gives."""
+"""What chance gives each passage: an arm of a split, unless its person took one before, or a variant of a message."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from core.database import TenantSession
 from journeys import members as member_sets
-from journeys.arms import ARM, PLACES, SplitNode, bounds
+from journeys.arms import ARM, PLACES, Shared, SplitNode, bounds
+from journeys.sending import VARIANT, SendNode
+from models import JourneyTest
 from services.journeys.members import ENROLLMENT
 from services.journeys.moving import STEP
 from services.journeys.simulation.passages import PASSAGE
@@ -17,11 +20,7 @@ from services.journeys.simulation.passages import PASSAGE
 
 async def arms(session: TenantSession, journey_id: UUID, name: str, node: SplitNode) -> dict[str, int]:
     """Return the passages by the outcome by which they leave the node `name`."""
-    named = func.concat(f"{journey_id}:", cast(PASSAGE.c.person_id, Text), f":{name}")
-    digits = func.concat("x", func.left(func.md5(named), 8))
-    place = cast(cast(cast(digits, BIT(32)), BigInteger) % PLACES, Integer)
-    ends = zip(node.arms, bounds(node.arms), strict=True)
-    drawn = case(*((place < end, literal(ARM + arm.key, Text)) for arm, end in ends))
+    drawn = _drawn(journey_id, name, node.arms, ARM)
     before = _before(session.tenant_id, journey_id, name, node)
     arm: ColumnElement[str] = func.coalesce(before.c.outcome, drawn, type_=Text)
     rows = await session.execute(
@@ -30,6 +29,34 @@ async def arms(session: TenantSession, journey_id: UUID, name: str, node: SplitN
         .group_by(arm)
     )
     return {row.arm: member_sets.from_slots(row.slots) for row in rows}
+
+
+async def variants(session: TenantSession, journey_id: UUID, name: str, node: SendNode) -> dict[str, int]:
+    """Return the passages by the outcome by which they leave the node `name`, all by the variant that won."""
+    won = await session.scalar(
+        select(JourneyTest.winner).where(
+            JourneyTest.tenant_id == session.tenant_id,
+            JourneyTest.journey_id == journey_id,
+            JourneyTest.node == name,
+            JourneyTest.tried == node.tried,
+        )
+    )
+    drawn = _drawn(journey_id, name, node.variants or (), VARIANT)
+    outcome = drawn if won is None or node.winner is None else literal(VARIANT + won, Text)
+    rows = await session.execute(
+        select(outcome.label("outcome"), func.array_agg(PASSAGE.c.slot).label("slots")).group_by(outcome)
+    )
+    return {row.outcome: member_sets.from_slots(row.slots) for row in rows}
+
+
+def _drawn(journey_id: UUID, name: str, parts: Sequence[Shared], prefix: str) -> ColumnElement[str]:
+    """Return the outcome that chance gives each passage at the node `name`."""
+    named = func.concat(f"{journey_id}:", cast(PASSAGE.c.person_id, Text), f":{name}")
+    digits = func.concat("x", func.left(func.md5(named), 8))
+    place = cast(cast(cast(digits, BIT(32)), BigInteger) % PLACES, Integer)
+    return case(
+        *((place < end, literal(prefix + part.key, Text)) for part, end in zip(parts, bounds(parts), strict=True))
+    )
 
 
 def _before(tenant_id: UUID, journey_id: UUID, name: str, node: SplitNode) -> Any:  # noqa: ANN401 - a subquery

@@ -15,9 +15,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
 from core.database import TenantSession
-from journeys.arms import ARM, SplitNode
-from journeys.nodes import SendNode
-from models import JourneyVersion, Tenant
+from journeys.arms import ARM, Shared, SplitNode
+from journeys.sending import VARIANT, SendNode
+from models import JourneyTest, JourneyVersion, Tenant
 from services.journeys import versions
 from services.journeys.versions import LoadedVersion
 from services.marketing.outcomes.proportions import Count, Difference, compare
@@ -129,7 +129,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class WayResult:
-    """What came of an arm."""
+    """What came of an arm, or of a variant of a message."""
 
     key: str
     figures: Figures
@@ -137,7 +137,7 @@ class WayResult:
     """Percent of newcomers; None where it is not there any more."""
     holdout: bool
     lift: Difference | None
-    """Against the holdout; None without one, and of the holdout itself."""
+    """Of an arm: against the holdout; None without one, and of the holdout itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,7 @@ class NodeResult:
     """None where the newest of the versions has it no more."""
     figures: Figures
     arms: Sequence[WayResult]
+    variants: Sequence[WayResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,8 @@ class Results:
     total: VersionResult
     versions: Sequence[VersionResult]
     """Newest first."""
+    tests: Sequence[JourneyTest]
+    """Oldest first."""
 
 
 class _Place(NamedTuple):
@@ -209,7 +212,13 @@ async def of(session: TenantSession, journey_id: UUID) -> Results:
         currency=currency,
         total=_result(found, None, loaded),
         versions=[_result(found, version, [version]) for version in loaded],
+        tests=await _tests(session, journey_id),
     )
+
+
+async def _tests(session: TenantSession, journey_id: UUID) -> Sequence[JourneyTest]:
+    query = select(JourneyTest).where(JourneyTest.tenant_id == session.tenant_id, JourneyTest.journey_id == journey_id)
+    return (await session.scalars(query.order_by(JourneyTest.id))).all()
 
 
 def _named(loaded: Iterable[LoadedVersion], kind: type[Any]) -> list[str]:
@@ -245,19 +254,26 @@ def _result(found: _Found, version: LoadedVersion | None, loaded: Sequence[Loade
 
 def _node(found: _Found, version_id: UUID | None, name: str, newest: Mapping[str, Any], ways: set[str]) -> NodeResult:
     node = newest.get(name)
-    arms = list(node.arms) if isinstance(node, SplitNode) else []
-    held = next((found.at(version_id, name, ARM + arm.key) for arm in arms if arm.holdout), None)
-    known = {ARM + arm.key: arm for arm in arms}
+    arms = node.arms if isinstance(node, SplitNode) else ()
+    held = next((found.at(version_id, name, ARM + arm.key).share for arm in arms if arm.holdout), None)
 
-    def way(outcome: str, prefix: str, share: int | None, *, holdout: bool = False) -> WayResult:
-        figures = found.at(version_id, name, outcome)
-        lifted = None if held is None or holdout else compare(figures.share, held.share, CONFIDENCE)
-        return WayResult(outcome.removeprefix(prefix), figures, share, holdout, lifted if prefix == ARM else None)
+    def results_of(prefix: str, parts: Sequence[Shared]) -> list[WayResult]:
+        known = {part.key: part.share for part in parts}
+        gone = sorted({way.removeprefix(prefix) for way in ways if way.startswith(prefix)} - known.keys())
+        kept: list[WayResult] = []
+        for key in (*known, *gone):
+            figures = found.at(version_id, name, prefix + key)
+            holdout = any(arm.holdout and arm.key == key for arm in arms)
+            lifted = None
+            if held is not None and not holdout and key in known:
+                lifted = compare(figures.share, held, CONFIDENCE)
+            kept.append(WayResult(key, figures, known.get(key), holdout, lifted))
+        return kept
 
     return NodeResult(
         name,
         None if node is None else node.type,
         found.at(version_id, name),
-        [way(outcome, ARM, arm.share, holdout=arm.holdout) for outcome, arm in known.items()]
-        + [way(outcome, ARM, None) for outcome in sorted(ways - known.keys()) if outcome.startswith(ARM)],
+        results_of(ARM, arms),
+        results_of(VARIANT, (node.variants or ()) if isinstance(node, SendNode) else ()),
     )

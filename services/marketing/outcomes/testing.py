@@ -74,16 +74,16 @@ def judge(found: Sequence[Count], test: Mapping[str, Any]) -> Decision:
     enough to tell. Otherwise there is no difference, and `fallback` of the test says what the rest gets.
     """
     ranking = rank(found, test["significance"])
-    said = _said(found, ranking, test)
+    told = said(found, ranking, metric=test["metric"], significance=test["significance"])
     if ranking.significant:
-        return Decision(ranking.best, "winner", {"outcome": "winner", "winner": ranking.best, **said})
+        return Decision(ranking.best, "winner", {"outcome": "winner", "winner": ranking.best, **told})
     fallback = test.get("fallback", "best")
     winner = {"first": 0, "best": ranking.best}.get(fallback)
     reason = "difference within chance" if ranking.enough else "samples too small to tell"
     return Decision(
         winner,
         "no_difference",
-        {"outcome": "no_difference", "winner": winner, "reason": reason, "fallback": fallback, **said},
+        {"outcome": "no_difference", "winner": winner, "reason": reason, "fallback": fallback, **told},
     )
 
 
@@ -114,9 +114,10 @@ async def choose(
     if not 0 <= variant < len(run.plan["variants"]):
         raise InvalidError.of("variant", f"must be from 0 to {len(run.plan['variants']) - 1}")
     found = await counts(session, run)
-    said = _said(found, rank(found, run.plan["test"]["significance"]), run.plan["test"])
+    significance = run.plan["test"]["significance"]
+    told = said(found, rank(found, significance), metric=run.plan["test"]["metric"], significance=significance)
     run.winner = variant
-    run.result = {"outcome": "manual", "winner": variant, "by": by.name, **said}
+    run.result = {"outcome": "manual", "winner": variant, "by": by.name, **told}
     await session.flush()
     changes = {"winner": (None, variant), "occurrence": (None, run.occurrence)}
     await definitions.log(session, campaign, "campaign.winner_chosen", changes, by=by)
@@ -124,11 +125,12 @@ async def choose(
     return run
 
 
-def _said(found: Sequence[Count], ranking: Ranking, test: Mapping[str, Any]) -> dict[str, Any]:
-    confidence = 1 - test["significance"]
+def said(found: Sequence[Count], ranking: Ranking, *, metric: str, significance: float) -> dict[str, Any]:
+    """Return what counts and their ranking say, as JSON; variants by their numbers."""
+    confidence = 1 - significance
     return {
-        "metric": test["metric"],
-        "significance": test["significance"],
+        "metric": metric,
+        "significance": significance,
         "method": MEANING,
         "best": ranking.best,
         "enough": ranking.enough,

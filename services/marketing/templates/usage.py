@@ -6,7 +6,9 @@ from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from core.database import TenantSession
 from models import Campaign, Cohort, Enrollment, Journey, JourneyVersion, Template
 
-_SENDS = '$.nodes.* ? (@.type == "send" && @.channel == $channel && @.template == $key)'
+_SENDS = (
+    '$.nodes.* ? (@.type == "send" && @.channel == $channel && (@.template == $key || @.variants[*].template == $key))'
+)
 
 
 async def of(session: TenantSession, template: Template) -> list[tuple[str, str]]:
