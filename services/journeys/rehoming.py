@@ -151,6 +151,12 @@ WITH way AS (
   INSERT INTO enrollment_step (tenant_id, enrollment_id, node, visit, entered_at, outcome, attempt, detail)
   SELECT :tenant, id, node, visit, node_entered_at, :outcome, 1, jsonb_build_object('to', target, 'version', :number)
   FROM taken WHERE node <> target
+), in_line AS (
+  -- who keeps a place before a node that limits a rate, keeps it
+  UPDATE journey_rate_ticket k SET visit = t.next_visit
+  FROM taken t
+  WHERE k.tenant_id = :tenant AND k.enrollment_id = t.id AND k.node = t.node AND k.visit = t.visit
+    AND t.keeps AND t.node = t.target
 )
 UPDATE enrollment e SET
   cohort_id = :cohort, slot = t.slot, version_id = :version, node = t.target, visit = t.next_visit,

@@ -292,3 +292,19 @@ async def test_going_back_brings_people_where_they_came_from(marketing: Marketin
     await migrate(marketing, done.migration.id)
     third = await marketing.version(done.version.id)
     assert [(row.node, row.status) for row in await marketing.enrollments(third)] == [("nap", "waiting")] * 2
+
+
+async def test_who_is_in_line_keeps_the_place(marketing: Marketing) -> None:
+    limit = {"type": "rate_limit", "count": 1, "per": "PT1H", "next": "done"}
+    old = await marketing.walking(walk(limit=limit), await marketing.people(3))
+    await old.run("act", "limit")
+    query = "SELECT enrollment_id, position, visit FROM journey_rate_ticket WHERE tenant_id = $1 ORDER BY position"
+    async with marketing.superuser() as connection:
+        before = await connection.fetch(query, marketing.tenant_id)
+        _, migration_id = await publish(marketing, walk(limit={**limit, "count": 2}))
+        await migrate(marketing, migration_id)
+        after = await connection.fetch(query, marketing.tenant_id)
+    assert before
+    assert [(row["enrollment_id"], row["position"], row["visit"]) for row in after] == [
+        (row["enrollment_id"], row["position"], 2) for row in before
+    ]
