@@ -88,6 +88,26 @@ def subtract(at: datetime, duration: Duration, zone: tz = UTC) -> datetime:
     return _shift(at, duration, zone, -1)
 
 
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """A duration after a moment, or before it."""
+
+    duration: Duration
+    before: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "Offset":
+        """Read an ISO 8601 duration, with a minus where it is before; `ValueError` says what is wrong with it."""
+        return cls(Duration.parse(text.removeprefix("-")), text.startswith("-"))
+
+    def after(self, at: datetime, zone: tz = UTC) -> datetime:
+        """Return the UTC instant that is so long after `at`, or before it."""
+        return (subtract if self.before else add)(at, self.duration, zone)
+
+    def __str__(self) -> str:
+        return f"-{self.duration}" if self.before else str(self.duration)
+
+
 def next_time_of_day(at: datetime, clock: time, zone: tz, *, inclusive: bool = False) -> datetime:
     """Return the first UTC instant after `at` at which the wall clock of `zone` shows `clock`.
 
@@ -96,7 +116,7 @@ def next_time_of_day(at: datetime, clock: time, zone: tz, *, inclusive: bool = F
     """
     day = at.astimezone(zone).date()
     for offset in range(4):
-        due = _instant(datetime.combine(day + timedelta(days=offset), clock), zone)
+        due = instant(datetime.combine(day + timedelta(days=offset), clock), zone)
         if due > at or (inclusive and due == at):
             return due
     raise ValueError(f"no {clock:%H:%M} within three days of {at}")
@@ -124,7 +144,7 @@ def _shift(at: datetime, duration: Duration, zone: tz, sign: int) -> datetime:
     if duration.months or duration.days:
         wall = at.astimezone(zone).replace(tzinfo=None, fold=0)
         moved = _add_months(wall, sign * duration.months) + timedelta(days=sign * duration.days)
-        at = _instant(moved, zone)
+        at = instant(moved, zone)
     return at.astimezone(UTC) + sign * duration.elapsed
 
 
@@ -133,7 +153,7 @@ def _add_months(wall: datetime, months: int) -> datetime:
     return wall.replace(year=year, month=month + 1, day=min(wall.day, monthrange(year, month + 1)[1]))
 
 
-def _instant(wall: datetime, zone: tz) -> datetime:
+def instant(wall: datetime, zone: tz) -> datetime:
     """Return the first UTC instant at which `zone` shows `wall` (naive), or the end of the gap that skips it."""
     later = wall.replace(tzinfo=zone).astimezone(UTC)
     if later.astimezone(zone).replace(tzinfo=None) == wall:
@@ -155,6 +175,12 @@ def _to_duration(value: Any) -> Duration:  # noqa: ANN401 - whatever JSON holds
     return Duration.parse(_text(value, "an ISO 8601 duration such as PT1H"))
 
 
+def _to_offset(value: Any) -> Offset:  # noqa: ANN401 - whatever JSON holds
+    if isinstance(value, Offset):
+        return value
+    return Offset.parse(_text(value, "an ISO 8601 duration such as P1D, or -P1D for before"))
+
+
 def _to_time(value: Any) -> time:  # noqa: ANN401 - whatever JSON holds
     if isinstance(value, time):
         return value
@@ -174,6 +200,14 @@ DurationText = Annotated[
     WithJsonSchema({"type": "string", "format": "duration", "pattern": f"^{DURATION_PATTERN}$"}),
 ]
 """A `Duration` that is its own text in JSON."""
+
+OffsetText = Annotated[
+    Offset,
+    PlainValidator(_to_offset),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^-?{DURATION_PATTERN}$", "examples": ["P1D", "-PT2H"]}),
+]
+"""An `Offset` that is its own text in JSON."""
 
 TimeOfDay = Annotated[
     time,

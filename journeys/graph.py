@@ -5,7 +5,8 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
 from journeys.definition import JourneyDefinition
-from journeys.nodes import ExitNode, GoalNode, WaitForEventNode, WaitNode, successors
+from journeys.nodes import ExitNode, GoalNode, successors
+from journeys.waits import WaitForEventNode, WaitNode
 
 MAX_LOOPS_TOLD: Final = 10
 
@@ -65,4 +66,6 @@ def loops_without_wait(definition: JourneyDefinition, edges: Edges) -> Iterator[
 
 
 def _takes_time(definition: JourneyDefinition, name: str) -> bool:
-    return isinstance(definition.nodes[name], WaitNode | WaitForEventNode)
+    # A window may be open, what is waited for be so, and a date be past: then they take none.
+    node = definition.nodes[name]
+    return isinstance(node, WaitForEventNode) or (isinstance(node, WaitNode) and node.until is None)

@@ -1,73 +1,18 @@
 """The nodes of a journey: its steps, and where each outcome of one leads."""
 
-from datetime import datetime
 from typing import Annotated, Final, Literal, TypeAlias
-from zoneinfo import ZoneInfo
 
-from pydantic import Discriminator, Field, field_validator, model_validator
+from pydantic import Discriminator, Field
 
 from journeys.arms import SplitNode
 from journeys.command_nodes import SALES, CommandNode, Json, NodeId, WebhookNode
-from journeys.conditions import EventType, RootCondition, Strict
-from journeys.durations import DurationText, TimeOfDay, add, next_time_of_day, zone_named
+from journeys.conditions import RootCondition, Strict
 from journeys.keeping_nodes import SEGMENTS, KeepingNode
-from journeys.matching import Match
 from journeys.pacing import RateLimitNode
 from journeys.sending import SendNode
+from journeys.waits import MET, TimeWindowNode, WaitForEventNode, WaitNode, WaitUntilNode
 
 MAX_BRANCHES: Final = 50
-
-
-class WaitNode(Strict):
-    """Wait for a time, until a time of day, or first the one and then until the other."""
-
-    type: Literal["wait"]
-    duration: Annotated[DurationText | None, Field(alias="for")] = None
-    until_time: TimeOfDay | None = None
-    zone: Annotated[str | None, Field(examples=["person", "tenant", "Europe/Berlin"])] = None
-    """Whose wall clock `until_time` and the days of `for` mean; `person` where `until_time` is given, else UTC."""
-    next: NodeId
-
-    @field_validator("zone")
-    @classmethod
-    def _known_zone(cls, zone: str | None) -> str | None:
-        if zone not in {None, "person", "tenant"}:
-            zone_named(zone or "")
-        return zone
-
-    @model_validator(mode="after")
-    def _waits(self) -> "WaitNode":
-        if self.duration is None and self.until_time is None:
-            raise ValueError("a wait needs `for`, `until_time` or both")
-        if self.zone is not None and self.until_time is None:
-            raise ValueError("`zone` needs `until_time`")
-        return self
-
-    @property
-    def clock_of(self) -> str:
-        """Return `person`, `tenant` or the name of the zone whose clock counts."""
-        return self.zone or ("person" if self.until_time else "UTC")
-
-    def due(self, at: datetime, zone: ZoneInfo) -> datetime:
-        """Return the UTC instant until which one who arrives at `at` waits, by the clock of `zone`."""
-        if self.duration is not None:
-            at = add(at, self.duration, zone)
-        if self.until_time is not None:
-            # Without a duration an arrival on the dot waits a day: a loop over this node must take time.
-            at = next_time_of_day(at, self.until_time, zone, inclusive=self.duration is not None)
-        return at
-
-
-class WaitForEventNode(Strict):
-    """Wait until an event of the subject arrives, or the time is over."""
-
-    type: Literal["wait_for_event"]
-    event: EventType
-    match: Match
-    where: RootCondition | None = None
-    timeout: DurationText
-    matched: NodeId
-    timed_out: NodeId
 
 
 class Branch(Strict):
@@ -111,6 +56,8 @@ class GoalNode(Strict):
 Node: TypeAlias = Annotated[
     WaitNode
     | WaitForEventNode
+    | WaitUntilNode
+    | TimeWindowNode
     | BranchNode
     | SplitNode
     | SendNode
@@ -125,16 +72,22 @@ Node: TypeAlias = Annotated[
 """One step of a journey."""
 
 
-def successors(node: Node) -> dict[str, str]:
+def successors(node: Node) -> dict[str, str]:  # noqa: PLR0911 - one for each kind of node
     """Return where each outcome of a node leads; an exit and a goal have none.
 
-    The outcomes: `elapsed` of a wait; `matched` and `timed_out` of a wait for an event; `branch_0` to `branch_N` and
-    `otherwise` of a branch; `arm_KEY` of a split; `variant_KEY` of a send with variants; `done` of all that act, and
-    `failed` of a webhook that waits for its call.
+    The outcomes: `elapsed` of a wait, and `past` of one for a date; `matched` and `timed_out` of a wait for an event;
+    `met_0` to `met_N` and `timed_out` of a wait until something holds; `inside` and `elapsed` of a time window;
+    `branch_0` to `branch_N` and `otherwise` of a branch; `arm_KEY` of a split; `variant_KEY` of a send with variants;
+    `done` of all that act, and `failed` of a webhook that waits for its call.
     """
     match node:
         case WaitNode():
-            return {"elapsed": node.next}
+            return {"elapsed": node.next} if node.past is None else {"elapsed": node.next, "past": node.past}
+        case TimeWindowNode():
+            return {"elapsed": node.next, "inside": node.next}
+        case WaitUntilNode():
+            ways = {f"{MET}{index}": way.next for index, way in enumerate(node.ways)}
+            return {**ways, "timed_out": node.timed_out}
         case WaitForEventNode():
             return {"matched": node.matched, "timed_out": node.timed_out}
         case BranchNode():

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 from journeys.command_nodes import WebhookNode
 from journeys.definition import JourneyDefinition
 from journeys.durations import add, zone_named
-from journeys.nodes import SKIPPED, ExitNode, GoalNode, Node, WaitForEventNode, WaitNode, successors, when_skipped
+from journeys.nodes import SKIPPED, ExitNode, GoalNode, Node, successors, when_skipped
 from journeys.state import Phase
+from journeys.waits import TimeWindowNode, WaitForEventNode, WaitNode, WaitUntilNode
 
 
 class Plan:
@@ -51,6 +52,8 @@ class Plan:
             case WaitNode() as wait:
                 zone = self._zone_of(wait)
                 return ("plan", None) if zone is None else ("wait", wait.due(now, zone))
+            case WaitUntilNode() | TimeWindowNode():
+                return "plan", None
             case _:
                 return "act", None
 
@@ -59,19 +62,20 @@ class Plan:
         match self.nodes[node]:
             case WaitNode() as wait:
                 return self._zone_of(wait) is None
-            case _:
-                return False
+            case node_here:
+                return isinstance(node_here, WaitUntilNode | TimeWindowNode)
 
     def acts(self, node: str) -> bool:
         """Whether the node's action runs first when somebody arrives there."""
-        return not isinstance(self.nodes[node], ExitNode | GoalNode | WaitNode | WaitForEventNode)
+        waits = WaitNode | WaitForEventNode | WaitUntilNode | TimeWindowNode
+        return not isinstance(self.nodes[node], ExitNode | GoalNode | waits)
 
     def rests(self, node: str) -> Phase:
         """What members do there whom an activity has wait: `act` again when due, `wait`, or `listen`."""
         match self.nodes[node]:
-            case WaitNode():
+            case WaitNode() | TimeWindowNode():
                 return "wait"
-            case WaitForEventNode():
+            case WaitForEventNode() | WaitUntilNode():
                 return "listen"
             case WebhookNode(failed=failed) if failed is not None:
                 return "listen"
@@ -85,7 +89,9 @@ class Plan:
         return other != node and other in self._reach[node]
 
     def _zone_of(self, wait: WaitNode) -> ZoneInfo | None:
-        """The zone whose clock a wait means; None if an activity has to say."""
+        """The zone whose clock a wait means; None if an activity has to say when it ends."""
+        if wait.until is not None:
+            return None
         match wait.clock_of:
             case "person":
                 return None

@@ -38,11 +38,11 @@ from journeys.nodes import (
     Node,
     SendNode,
     UpdatePersonNode,
-    WaitForEventNode,
-    WaitNode,
     successors,
 )
 from journeys.pacing import RateLimitNode
+from journeys.wait_checks import events_heard, outcome_place, wait_problems
+from journeys.waits import TimeWindowNode, WaitForEventNode, WaitNode, WaitUntilNode
 
 UPDATABLE_FIELDS: Final = ("first_name", "last_name", "time_zone", "locale")
 """What `update_person` may set beside attributes."""
@@ -166,8 +166,7 @@ def _heard(definition: JourneyDefinition) -> Iterator[Problem]:
             place: Place = ("entry", index) if isinstance(definition.entry, tuple) else ("entry",)
             heard.append(((*place, "event"), entry.event))
     for name, node in definition.nodes.items():
-        if isinstance(node, WaitForEventNode):
-            heard.append((("nodes", name, "event"), node.event))
+        heard += events_heard(node, ("nodes", name))
     if definition.goal is not None:
         heard.append((("goal", "event"), definition.goal.event))
     heard += [(("exit_when", index, "event"), rule.event) for index, rule in enumerate(definition.exit_when)]
@@ -201,8 +200,8 @@ def _graph(definition: JourneyDefinition) -> Iterator[Problem]:
 
 def _outcome_place(node: Node, outcome: str) -> Place:
     match node:
-        case WaitForEventNode():
-            return (outcome,)
+        case WaitNode() | WaitForEventNode() | WaitUntilNode():
+            return outcome_place(node, outcome)
         case BranchNode():
             _, _, index = outcome.partition("branch_")
             return ("branches", int(index), "next") if index else (outcome,)
@@ -216,8 +215,8 @@ def _outcome_place(node: Node, outcome: str) -> Place:
 def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Problem]:
     place = ("nodes", name)
     match node:
-        case WaitForEventNode() if node.where is not None:
-            yield from _condition(node.where, (*place, "where"), known.subject | {"event"}, known)
+        case WaitNode() | WaitForEventNode() | WaitUntilNode():
+            yield from wait_problems(node, place, known.words, subject=known.subject)
         case BranchNode():
             for index, branch in enumerate(node.branches):
                 when = (*place, "branches", index, "when")
@@ -229,7 +228,7 @@ def _node(name: str, node: Node, subject: str, known: _Known) -> Iterator[Proble
                 reason = _update_problem(field, value, known)
                 if reason:
                     yield problem_at((*place, "set", field), reason)
-        case WaitNode() | WaitForEventNode() | SplitNode() | RateLimitNode() | GoalNode() | ExitNode():
+        case TimeWindowNode() | SplitNode() | RateLimitNode() | GoalNode() | ExitNode():
             pass
         case AddToSegmentNode() | RemoveFromSegmentNode() | CreateRecordNode() | UpdateRecordNode():
             pass  # see keeping_problems

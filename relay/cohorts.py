@@ -23,7 +23,7 @@ from core.logging import get_logger
 from core.temporal import CRM_QUEUE, DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
 from core.waiting import any_of
 from core.wake import COHORT_CHANNEL
-from models import Cohort, CohortSignal, JourneyVersion, Tenant
+from models import Cohort, CohortSignal, JourneyVersion
 
 log = get_logger(__name__)
 
@@ -105,13 +105,11 @@ class CohortStarter:
                         Cohort.domain,
                         Cohort.rehomed,
                         JourneyVersion.definition,
-                        Tenant.time_zone,
                     )
                     .join(
                         JourneyVersion,
                         (JourneyVersion.tenant_id == Cohort.tenant_id) & (JourneyVersion.id == Cohort.version_id),
                     )
-                    .join(Tenant, Tenant.id == Cohort.tenant_id)
                     .where(Cohort.started_at.is_(None))
                     .order_by(Cohort.created_at)
                     .limit(PAGE)
@@ -137,7 +135,6 @@ class CohortStarter:
             size=row.size,
             version_id=row.version_id,
             definition=row.definition,
-            tenant_zone=row.time_zone,
             queues={"marketing": MARKETING_QUEUE, "crm": CRM_QUEUE},
         )
         await start(self._client, cohort, graph, eager=self._eager, rehomed=row.rehomed)

@@ -35,7 +35,7 @@ from core.ids import new_id, new_ids
 from core.wake import COHORT_CHANNEL
 from journeys.entries import Again, Enterable
 from journeys.evaluate import dig, key_text
-from journeys.nodes import WaitForEventNode
+from journeys.waits import WaitForEventNode, WaitUntilNode
 from models import Cohort, Deal, Journey
 from services.identity import aliases
 from services.journeys import eligibility, endings, refusals, versions
@@ -341,7 +341,7 @@ async def _wait_at_start(
     session: TenantSession, version: LoadedVersion, cohort_id: UUID, entering: Sequence[Candidate]
 ) -> None:
     """Park everybody whose journey begins with waiting for an event: events count from the entry event on."""
-    if not isinstance(version.definition.nodes[version.plan.start], WaitForEventNode):
+    if not isinstance(version.definition.nodes[version.plan.start], WaitForEventNode | WaitUntilNode):
         return
     received = {candidate.at for candidate in entering if candidate.at is not None}
     since = min(received) if received else None

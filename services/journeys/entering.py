@@ -2,19 +2,23 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import FromClause, Insert, Table, Text, func, literal, select
+from sqlalchemy import FromClause, Insert, Table, Text, and_, case, func, literal, select, true
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from journeys.evaluate import MAX_KEY_LENGTH
-from journeys.nodes import ExitNode, GoalNode, WaitForEventNode, WaitNode
+from journeys.matching import Match
+from journeys.nodes import ExitNode, GoalNode
 from journeys.pacing import RateLimitNode
+from journeys.waits import EventWay, TimeWindowNode, WaitForEventNode, WaitNode, WaitUntilNode
 from models import JourneyConversion, Waiter
 from services.journeys.versions import LoadedVersion
 
+ANY_EVENT: Final = ""
+"""As the type that a waiter waits for: any, as the length of none is zero."""
 WAITER: Table = Waiter.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 
 
@@ -41,7 +45,7 @@ def arrival(version: LoadedVersion, node: str, visit: int) -> Arrival:
             return Arrival(node, visit, "completed", reason)
         case GoalNode(name=name):
             return Arrival(node, visit, "completed", name)
-        case WaitNode() | WaitForEventNode() | RateLimitNode():
+        case WaitNode() | TimeWindowNode() | WaitForEventNode() | WaitUntilNode() | RateLimitNode():
             return Arrival(node, visit, "waiting", None)
         case _:
             return Arrival(node, visit, "active", None)
@@ -64,8 +68,9 @@ class Awaited:
     """The event that members wait for at a node."""
 
     event: str
+    """Its type; `ANY_EVENT` where they hear all."""
     match: ColumnElement[Any]
-    """What it must match, as `journeys.evaluate.match_values` has it."""
+    """What it must match, as `journeys.evaluate.match_values` has it; of several events, by the number of the way."""
     complete: tuple[ColumnElement[bool], ...]
     """Whether the entry has all of these values; no event can match one who lacks some."""
 
@@ -73,16 +78,18 @@ class Awaited:
 def awaited(version: LoadedVersion, node: str, arrived: FromClause) -> Awaited | None:
     """Return what those in `arrived`, who have the column entry, wait for at `node`; None where it is no event."""
     waiting = version.definition.nodes[node]
-    if not isinstance(waiting, WaitForEventNode):
+    if isinstance(waiting, WaitForEventNode):
+        match, complete = _matched(arrived, waiting.match)
+        return Awaited(waiting.event, match, tuple(complete))
+    if not isinstance(waiting, WaitUntilNode):
         return None
     parts: list[Any] = []
-    complete: list[ColumnElement[bool]] = []
-    for event_path, entry_path in waiting.match.items():
-        value = func.jsonb_extract_path_text(arrived.c.entry, *entry_path.path)
-        kind = func.jsonb_typeof(func.jsonb_extract_path(arrived.c.entry, *entry_path.path))
-        complete += [kind.in_(("string", "number", "boolean")), func.length(value).between(1, MAX_KEY_LENGTH)]
-        parts += [literal(".".join(event_path.path[1:]), Text), value]
-    return Awaited(waiting.event, func.jsonb_build_object(*parts, type_=JSONB), tuple(complete))
+    for index, way in enumerate(waiting.ways):
+        if isinstance(way, EventWay):
+            values, whole = _matched(arrived, way.match)
+            parts += [literal(str(index), Text), case((and_(true(), *whole), values))]
+    match = func.jsonb_strip_nulls(func.jsonb_build_object(*parts, type_=JSONB), type_=JSONB)
+    return Awaited(ANY_EVENT, match, ())
 
 
 def waiters_for(
@@ -133,3 +140,15 @@ def waiters_for(
         ],
         source,
     )
+
+
+def _matched(arrived: FromClause, match: Match) -> tuple[ColumnElement[Any], list[ColumnElement[bool]]]:
+    """Return what an event must carry, as JSONB, and the predicates that the entry has all of it."""
+    parts: list[Any] = []
+    complete: list[ColumnElement[bool]] = []
+    for event_path, entry_path in match.items():
+        value = func.jsonb_extract_path_text(arrived.c.entry, *entry_path.path)
+        kind = func.jsonb_typeof(func.jsonb_extract_path(arrived.c.entry, *entry_path.path))
+        complete += [kind.in_(("string", "number", "boolean")), func.length(value).between(1, MAX_KEY_LENGTH)]
+        parts += [literal(".".join(event_path.path[1:]), Text), value]
+    return func.jsonb_build_object(*parts, type_=JSONB), complete

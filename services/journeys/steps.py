@@ -10,7 +10,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Text, Uuid, and_, bindparam, case, column, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -20,16 +19,16 @@ from core.actor import Actor
 from core.database import TenantSession
 from journeys import members as member_sets
 from journeys.command_nodes import WebhookNode
-from journeys.durations import zone_named
-from journeys.nodes import BranchNode, SendNode, UpdatePersonNode, WaitNode
+from journeys.nodes import BranchNode, SendNode, UpdatePersonNode
 from journeys.state import RunKind
-from models import Tenant
+from journeys.waits import TimeWindowNode, WaitNode, WaitUntilNode
 from services.identity import bulk
-from services.journeys import answering, passing, seeing
+from services.journeys import answering, meeting, passing, seeing, waiting
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
-from services.journeys.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters, until
+from services.journeys.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
 from services.journeys.subjects import surroundings
 from services.journeys.versions import LoadedVersion
+from services.journeys.waiting import Passage, Stay
 from services.journeys.waking import planned
 from services.shared.conditions_sql import compile_condition
 
@@ -85,6 +84,11 @@ class Step:
     def passage(self) -> tuple[str, int]:
         """Node and visit."""
         return self.node, self.visit
+
+    @property
+    def at(self) -> Passage:
+        """Where its members stand."""
+        return Passage(self.version, self.node, self.visit, self.attempt)
 
 
 async def run(session: TenantSession, step: Step, members: CohortMembers, *, isolating: bool = True) -> StepOutcome:
@@ -202,39 +206,29 @@ async def _update_person(
 
 async def _plan_wait(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
     node = step.version.definition.nodes[step.node]
-    if not isinstance(node, WaitNode):
+    if isinstance(node, WaitUntilNode):
+        return _stayed(await meeting.look(session, step.at, members, node))
+    if not isinstance(node, WaitNode | TimeWindowNode):
         raise TypeError(f"node {step.node} is not a wait")
-    around = surroundings(step.version.definition, session.tenant_id)
-    zone = func.coalesce(around.person.c.time_zone, Tenant.time_zone)
-    rows = await session.execute(
-        select(zone.label("zone"), ENROLLMENT.c.node_entered_at, func.array_agg(ENROLLMENT.c.slot).label("slots"))
-        .select_from(around.source)
-        .join(Tenant, Tenant.id == ENROLLMENT.c.tenant_id)
-        .where(*members.within(ENROLLMENT), *movable(ENROLLMENT, *step.passage), members.journey_runs())
-        .group_by(zone, ENROLLMENT.c.node_entered_at)
-    )
-    done = StepOutcome()
-    for row in rows:
-        due = node.due(row.node_entered_at, _zone(row.zone))
-        done.waits[due] = done.waits.get(due, 0) | member_sets.from_slots(row.slots)
-    return done
-
-
-def _zone(name: str) -> ZoneInfo:
-    """The zone, or UTC where this machine does not know the name, as conditions have it."""
-    try:
-        return zone_named(name)
-    except ValueError:
-        return zone_named("UTC")
+    return _stayed(await waiting.plan(session, step.at, members, node))
 
 
 async def _leave_wait(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
-    columns = literal("elapsed", Text).label("outcome"), until().label("detail")
-    outcomes = await _move(session, step, members, lambda: standing(members, *step.passage, *columns))
-    return StepOutcome(outcomes=outcomes)
+    node = step.version.definition.nodes[step.node]
+    if not isinstance(node, WaitNode | TimeWindowNode):
+        raise TypeError(f"node {step.node} is not a wait")
+    return _stayed(await waiting.leave(session, step.at, members, node))
+
+
+def _stayed(stay: Stay) -> StepOutcome:
+    return StepOutcome(outcomes=stay.outcomes, waits=stay.waits)
 
 
 async def _leave_wait_for_event(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+    node = step.version.definition.nodes[step.node]
+    if isinstance(node, WaitUntilNode):
+        return _stayed(await meeting.look(session, step.at, members, node))
+
     def leaving() -> Any:  # noqa: ANN401 - a select
         taken = taken_waiters(members, *step.passage, matched_only=not step.timed_out)
         join, columns = by_waiter(taken, timed_out=step.timed_out)

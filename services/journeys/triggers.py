@@ -7,14 +7,13 @@ passage it starts.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, Uuid, and_, bindparam, func, or_, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import and_, or_, select
 
 from contracts.events import DEAL_DELETED, is_reserved
 from core.database import TenantSession
@@ -22,30 +21,40 @@ from journeys.definition import ExitRule, Goal, JourneyDefinition
 from journeys.durations import add
 from journeys.entries import EventEntry, SegmentEntry
 from journeys.evaluate import match_values, property_values
-from journeys.nodes import WaitForEventNode
 from services.events.bus import Consumer, EventRow
-from services.journeys import conversions, endings, enrollments, hearing, listening, refusals, versions
+from services.journeys import (
+    conversions,
+    ending_waits,
+    endings,
+    enrollments,
+    hearing,
+    listening,
+    refusals,
+    replanning,
+    versions,
+)
 from services.journeys.candidates import Refusal
-from services.journeys.entering import WAITER
 from services.journeys.listening import Entry, Listeners, Rule
 from services.journeys.members import ENROLLMENT
 
 
 async def concerning(session: TenantSession, types: frozenset[str]) -> frozenset[str]:
     """Return which of the types may do something to a journey of the tenant."""
-    found = {DEAL_DELETED} | await _waited_types(session, types)
+    found = {DEAL_DELETED} | await ending_waits.waited_types(session, types)
+    found |= await replanning.concerning(session, types)
     for listeners in (await listening.by_subject(session, types)).values():
-        found |= listeners.types() | await _waited_from_start(session, listeners.entries)
+        found |= listeners.types() | await ending_waits.waited_from_start(session, listeners.entries, types)
     return types & found
 
 
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     """Let live events act on journeys; the rest only count as facts."""
+    await replanning.follow(session, events)
     live = [event for event in events if event.live]
     if not live:
         return
     heard_by = await listening.by_subject(session, {event.type for event in live})
-    waited = await _waited_types(session, {event.type for event in live})
+    waited = await ending_waits.waited_types(session, {event.type for event in live})
     refused: list[Refusal] = []
     for subject, listeners in heard_by.items():
         await _act(session, _concerning(subject, live), listeners, waited, refused)
@@ -64,14 +73,14 @@ async def _act(
     refused: list[Refusal],
 ) -> None:
     """Let events act on the journeys of the one subject that they concern."""
-    waited_from_start = await _waited_from_start(session, listeners.entries)
-    heard = listeners.types() | waited_from_start
+    from_start = await ending_waits.waited_from_start(session, listeners.entries, {event.type for event in events})
+    heard = listeners.types() | from_start
     # Thousands of deals of one person would be as many rounds: of what is only waited for, those awaited count.
-    awaited = await _awaited(session, [event for event in events if event.type in waited - heard])
+    awaited = await ending_waits.awaited(session, [event for event in events if event.type in waited - heard])
     wanted = [event for event in events if event.type in heard or event.id in awaited]
-    ending = waited | waited_from_start
+    ending = waited | from_start
     for batch in rounds(wanted):
-        await _end_waits(session, [event for event in batch if event.type in ending])
+        await ending_waits.end_waits(session, [event for event in batch if event.type in ending])
         await conversions.count(session, batch, listeners.rules)
         await _end_passages(session, batch, listeners.rules)
         await _let_in(session, batch, listeners.entries, refused)
@@ -99,114 +108,6 @@ def rounds(events: Sequence[EventRow]) -> list[list[EventRow]]:
             split.append([])
         split[number].append(event)
     return split
-
-
-async def _waited_types(session: TenantSession, types: Iterable[str]) -> set[str]:
-    asked = (
-        func.unnest(bindparam("types", sorted(types), type_=ARRAY(Text)))
-        .table_valued("type")
-        .render_derived(name="asked")
-    )
-    waiting = (
-        select(WAITER.c.slot)
-        .where(
-            WAITER.c.tenant_id == session.tenant_id,
-            WAITER.c.event_type == asked.c.type,
-            WAITER.c.matched_event_id.is_(None),
-        )
-        .exists()
-    )
-    return set((await session.scalars(select(asked.c.type).where(waiting))).all())
-
-
-async def _waited_from_start(session: TenantSession, entries: Mapping[str, Sequence[Entry]]) -> set[str]:
-    """Return the types that whoever enters in this batch may wait for at once."""
-    found: set[str] = set()
-    for version_id in {entry.version_id for heard in entries.values() for entry in heard}:
-        definition = (await versions.load(session, version_id)).definition
-        start = definition.nodes[definition.start]
-        if isinstance(start, WaitForEventNode):
-            found.add(start.event)
-    return found
-
-
-async def _awaited(session: TenantSession, events: Sequence[EventRow]) -> AbstractSet[UUID]:
-    """Return which events are such as their subject waits for."""
-    if not events:
-        return frozenset()
-    given = hearing.given(events)
-    waiting = (
-        select(WAITER.c.slot)
-        .where(
-            WAITER.c.tenant_id == session.tenant_id,
-            WAITER.c.event_type == given.c.event_type,
-            WAITER.c.subject_id == given.c.subject_id,
-            WAITER.c.matched_event_id.is_(None),
-        )
-        .exists()
-    )
-    return frozenset((await session.scalars(select(given.c.event_id).where(waiting))).all())
-
-
-async def _end_waits(session: TenantSession, events: Sequence[EventRow]) -> None:
-    """Mark the waiters that these events match; Postgres thereby decides their race with the timer."""
-    if not events:
-        return
-    by_id = {event.id: event for event in events}
-    given = hearing.given(events)
-    candidates = await session.execute(
-        select(WAITER, given.c.event_id)
-        .join(
-            given,
-            and_(
-                WAITER.c.event_type == given.c.event_type,
-                WAITER.c.subject_id == given.c.subject_id,
-                WAITER.c.since <= given.c.received_at,
-                WAITER.c.since_position < given.c.position,
-            ),
-        )
-        .where(WAITER.c.tenant_id == session.tenant_id, WAITER.c.matched_event_id.is_(None))
-        .order_by(WAITER.c.enrollment_id, WAITER.c.node, WAITER.c.visit)
-        .with_for_update(of=WAITER)
-    )
-    matched: dict[tuple[str, int], dict[UUID, int]] = defaultdict(lambda: defaultdict(int))
-    marks: list[tuple[UUID, str, int, UUID]] = []
-    at_node: dict[tuple[UUID, str], list[Any]] = defaultdict(list)
-    for row in candidates:
-        if property_values(row.match, by_id[row.event_id].properties) == row.match:
-            at_node[row.version_id, row.node].append(row)
-    for (version_id, name), rows in at_node.items():
-        node = (await versions.load(session, version_id)).definition.nodes[name]
-        where = node.where if isinstance(node, WaitForEventNode) else None
-        holding = await hearing.holding(session, where, [by_id[row.event_id] for row in rows])
-        for row in rows:
-            if row.event_id in holding:
-                marks.append((row.enrollment_id, row.node, row.visit, row.event_id))
-                matched[row.node, row.visit][row.cohort_id] |= 1 << row.slot
-    if not marks:
-        return
-    marked = (
-        func.unnest(
-            bindparam("enrollments", [mark[0] for mark in marks], type_=ARRAY(Uuid)),
-            bindparam("nodes", [mark[1] for mark in marks], type_=ARRAY(Text)),
-            bindparam("visits", [mark[2] for mark in marks], type_=ARRAY(WAITER.c.visit.type)),
-            bindparam("marks", [mark[3] for mark in marks], type_=ARRAY(Uuid)),
-        )
-        .table_valued("enrollment_id", "node", "visit", "event_id")
-        .render_derived(name="marked")
-    )
-    await session.execute(
-        update(WAITER)
-        .where(
-            WAITER.c.tenant_id == session.tenant_id,
-            WAITER.c.enrollment_id == marked.c.enrollment_id,
-            WAITER.c.node == marked.c.node,
-            WAITER.c.visit == marked.c.visit,
-        )
-        .values(matched_event_id=marked.c.event_id)
-    )
-    for (name, visit), by_cohort in matched.items():
-        await endings.owe(session, "matched", by_cohort, node=name, visit=visit)
 
 
 async def _end_passages(

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from core.database import TenantSession
 from journeys import members as member_sets
 from journeys.durations import zone_named
-from journeys.nodes import WaitNode
+from journeys.waits import WaitNode
 from models import Tenant
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
 from services.journeys.versions import LoadedVersion
@@ -25,7 +25,7 @@ WAKE_AT: Final = ENROLLMENT.c.wake_at.type
 async def wake_at(session: TenantSession, version: LoadedVersion, node: str, now: datetime) -> datetime | None:
     """Return until when one who arrives at `node` now waits there; None where nobody waits, or a step plans it."""
     waiting = version.definition.nodes[node]
-    if isinstance(waiting, WaitNode) and waiting.clock_of == "tenant":
+    if isinstance(waiting, WaitNode) and waiting.clock_of == "tenant" and waiting.until is None:
         zone = await session.scalar(select(Tenant.time_zone).where(Tenant.id == session.tenant_id))
         return waiting.due(now, zone_named(zone or "UTC"))
     arrives = version.plan.arrival(node, now)

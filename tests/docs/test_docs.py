@@ -23,6 +23,7 @@ from journeys.checking import Vocabulary
 from journeys.conditions import RootCondition
 from journeys.definition import JourneyDefinition
 from journeys.entries import EventEntry
+from journeys.nodes import Node
 from journeys.validation import parse, validate
 from services.identity.field_types import PERSON_FIELDS
 from services.tenancy import api_keys, tenants
@@ -71,6 +72,8 @@ def test_json_examples_are_valid() -> None:
             assert not validate(definition, words, templates=known), name
             assert isinstance(definition.entries[0], EventEntry)
             assert isinstance(definition, JourneyDefinition)
+        elif "type" in value:
+            TypeAdapter[Any](Node).validate_python(value)
         else:
             TypeAdapter[Any](RootCondition).validate_python(value)
     assert seen >= 2

@@ -19,6 +19,7 @@ _WAITS: list[dict[str, str]] = [
     {"for": "PT2H", "until_time": "09:00", "zone": "tenant"},
     {"until_time": "09:00"},
     {"for": "PT1H", "until_time": "10:00", "zone": "person"},
+    {"until": "person.attributes.renews_on", "offset": "-P1D"},
 ]
 _COMMANDS: list[dict[str, Any]] = [
     {"type": "create_deal", "pipeline": "sales", "title": "For {{ person.first_name }}"},
@@ -46,6 +47,8 @@ _TYPES = [
     "wait",
     "wait_for_event",
     "wait_for_event",
+    "time_window",
+    "wait_until",
     "exit",
 ]
 
@@ -69,6 +72,26 @@ class LoosePlan(Plan):
 
     def rests(self, node: str) -> Phase:
         return "listen" if node in self.heard else super().rests(node)
+
+
+@st.composite
+def _waits(
+    draw: st.DrawFn, kind: str, forward: st.SearchStrategy[str], anywhere: st.SearchStrategy[str]
+) -> dict[str, Any]:
+    match kind:
+        case "wait":
+            node = {**draw(st.sampled_from(_WAITS)), "next": draw(forward)}
+            return {**node, "past": draw(forward)} if "until" in node else node
+        case "time_window":
+            hours = draw(st.sampled_from([{}, {"from": "09:00", "to": "17:00"}, {"from": "22:00", "to": "06:00"}]))
+            return {**hours, "next": draw(forward)}
+        case "wait_until":
+            ways = draw(st.lists(anywhere, min_size=1, max_size=2))
+            met = [{"when": _CONDITION, "next": way} for way in ways]
+            return {"any": met, "timeout": "PT3H", "timed_out": draw(forward)}
+        case _:
+            ways = {"matched": draw(anywhere), "timed_out": draw(forward)}
+            return {"event": "order.placed", "timeout": "PT3H", **ways}
 
 
 @st.composite
@@ -107,13 +130,10 @@ def plans(draw: st.DrawFn, *, heard: bool = True) -> LoosePlan:
                     for index, (share, way) in enumerate(zip(shares, ways, strict=True))
                 ]
                 node = {"arms": arms, "type": "split"}
-            case "wait":
-                node = {**draw(st.sampled_from(_WAITS)), "next": draw(forward), "type": "wait"}
-            case "wait_for_event":
-                ways = {"matched": draw(anywhere), "timed_out": draw(forward)}
-                node = {"event": "order.placed", "timeout": "PT3H", **ways, "type": "wait_for_event"}
-            case _:
+            case "exit":
                 node = draw(st.sampled_from([{"type": "exit", "reason": "early"}, {"type": "goal"}]))
+            case kind:
+                node = {**draw(_waits(kind, forward, anywhere)), "type": kind}
         nodes[names[index]] = node
     definition = JourneyDefinition.model_validate({"entry": {"api": True}, "start": names[0], "nodes": nodes})
     names_of = {

@@ -69,15 +69,18 @@ class _Chances:
         if self._plan.rests(node) == "listen":
             # at once only the way that leads to an end
             return "timed_out" if self._chance(slot, node, entered, by) < 0.2 else entered + HOUR + by
+        if self._plan.move(node, 1, "past") and self._chance(slot, node, by) < 0.3:
+            return "past"
         return entered + timedelta(hours=Random(f"{self._seed} {slot}").randrange(-1, 24)) + by
 
     def look(self, slot: int, person: Enrollment, run: Run, now: datetime) -> Answer:
         if self._plan.acts(person.node):
             return "done" if person.matched else LISTENING
-        if person.node not in self._plan.planned:
+        if not self._plan.plans(person.node):
             return leave(slot, person, run, now)
         end = person.entered + 3 * HOUR
         if now >= end:
             return "timed_out"
         satisfied = person.matched and self._chance(slot, person.node, person.visit, now) < 0.5
-        return "matched" if satisfied else min(now + HOUR, end)
+        way = "matched" if self._plan.move(person.node, person.visit, "matched") else "met_0"
+        return way if satisfied else min(now + HOUR, end)

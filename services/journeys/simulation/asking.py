@@ -26,10 +26,11 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from core.database import TenantSession
 from journeys import members as member_sets
-from journeys.conditions import Condition, events_of
+from journeys.conditions import Condition, FieldCondition, FieldPath, events_of
 from models import Event
 from services.journeys.simulation.changes import Changes, Overlay, decided, people_with
 from services.journeys.simulation.passages import PASSAGE, Passages
+from services.journeys.waiting import text_of
 from services.shared.conditions_clock import speaks_of_time
 from services.shared.conditions_counts import Counts
 from services.shared.conditions_sql import Scope, compile_condition
@@ -102,6 +103,25 @@ class Asking:
                 self._known[key] = asked, holds
             held |= holds & those
         return held
+
+    async def values(self, path: FieldPath, members: int, now: datetime) -> dict[str | None, int]:
+        """Return what a field holds at that moment, as text, and for which of `members`."""
+        found: dict[str | None, int] = {}
+        for overlay, those in self.changes.among(members, FieldCondition(field=path, op="exists")):
+            person, scope = self._scope(overlay, now)
+            slots = bindparam("slots", member_sets.slots(those), type_=ARRAY(Integer))
+            held = (
+                select(text_of(path, scope).label("value"), PASSAGE.c.slot)
+                .select_from(PASSAGE.join(person, self._whose(person)))
+                .where(PASSAGE.c.slot == func.any(slots))
+                .subquery()
+            )
+            rows = await self.session.execute(
+                select(held.c.value, func.array_agg(held.c.slot).label("slots")).group_by(held.c.value)
+            )
+            for row in rows:
+                found[row.value] = found.get(row.value, 0) | member_sets.from_slots(row.slots)
+        return found
 
     async def holding_of(self, condition: Condition, happened: Sequence[Happened], now: datetime) -> set[int]:
         """Return the places in `happened` of those events for which the condition holds at that moment."""

@@ -16,10 +16,11 @@ from journeys.arms import SplitNode
 from journeys.definition import JourneyDefinition
 from journeys.durations import zone_named
 from journeys.keeping_nodes import AddToSegmentNode, RemoveFromSegmentNode
-from journeys.nodes import BranchNode, ExitNode, GoalNode, UpdatePersonNode, WaitNode, when_skipped
+from journeys.nodes import BranchNode, ExitNode, GoalNode, UpdatePersonNode, when_skipped
 from journeys.pacing import RateLimitNode
 from journeys.state import ActivityResult, Run
-from services.journeys.simulation import drawing
+from journeys.waits import TimeWindowNode, WaitNode, WaitUntilNode
+from services.journeys.simulation import drawing, waits
 from services.journeys.simulation.asking import Asking
 from services.journeys.simulation.changes import SEGMENT
 from services.journeys.simulation.pace import Pace
@@ -43,6 +44,8 @@ class World:
     answers: "Answers"
     moved_zones: dict[str, int] = field(default_factory=dict[str, int])
     """Who had their zone set, by its name."""
+    ends: dict[tuple[str, int], dict[datetime, int]] = field(default_factory=dict[tuple[str, int], dict[datetime, int]])
+    """By node and visit that wait until something is so: who waits there until when at most."""
     arms: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     """By the node that splits and the outcome: who goes that way."""
     paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
@@ -57,6 +60,8 @@ class World:
             case "leave_wait":
                 return ActivityResult(run.id, outcomes={"elapsed": run.members})
             case "leave_wait_for_event":
+                if isinstance(node, WaitUntilNode):
+                    return await waits.look(self, run, node, now)
                 return ActivityResult(run.id, outcomes={"timed_out" if run.timed_out else "matched": run.members})
             case "act":
                 answer = self.answers.get(type(node), _usual)
@@ -72,6 +77,16 @@ class World:
     def went(self, run: Run, outcome: str, members: int, now: datetime) -> None:
         """Count who left a node."""
         self.tally.went(run, outcome, members, now)
+
+    def ends_of(self, run: Run, end: datetime) -> list[tuple[datetime, int]]:
+        """Return when those of a run are to wait no longer, who came earlier by what was said then."""
+        known = self.ends.setdefault((run.node, run.visit), {})
+        new = run.members
+        for those in known.values():
+            new &= ~those
+        if new:
+            known[end] = known.get(end, 0) | new
+        return [(at, those & run.members) for at, those in known.items() if those & run.members]
 
     def by_zone(self, members: int) -> list[tuple[ZoneInfo, int]]:
         """Split members by whose clock they go by."""
@@ -144,14 +159,6 @@ async def _split(world: World, run: Run, node: SplitNode, _now: datetime) -> Act
     return ActivityResult(run.id, outcomes=outcomes)
 
 
-async def _plan_wait(world: World, run: Run, node: WaitNode, now: datetime) -> ActivityResult:
-    waits: dict[datetime, int] = {}
-    for zone, those in world.by_zone(run.members):
-        due = node.due(now, zone)
-        waits[due] = waits.get(due, 0) | those
-    return ActivityResult(run.id, waits=tuple(sorted(waits.items())))
-
-
 Answer = Callable[[World, Run, Any, datetime], Awaitable[ActivityResult]]
 Answers = Mapping[type[Any], Answer]
 """What nodes that act answer, by their type; one that is not named here is taken to have done what it does."""
@@ -165,5 +172,7 @@ ANSWERS: Final[Answers] = MappingProxyType(
         RemoveFromSegmentNode: _remove_from_segment,
     }
 )
-PLANNED: Final[Answers] = MappingProxyType({WaitNode: _plan_wait})
+PLANNED: Final[Answers] = MappingProxyType(
+    {WaitNode: waits.plan, TimeWindowNode: waits.plan, WaitUntilNode: waits.look}
+)
 """What nodes answer that plan a wait for each member."""

@@ -283,3 +283,22 @@ def test_no_window_has_more_than_its_rate(rate: Rate, arrivals: list[tuple[int, 
     assert let_on == sorted(let_on)
     for place, at in enumerate(let_on[rate.count :]):
         assert at - let_on[place] >= rate.per
+
+
+async def test_dates_windows_and_what_is_so_are_waited_for_on_the_virtual_clock(marketing: Marketing) -> None:
+    people = [
+        await marketing.person(time_zone="Asia/Tokyo", attributes=given)
+        for given in ({"renews_on": "2026-03-05"}, {"renews_on": "2026-03-01"}, {"plan": "pro"})
+    ]
+    pro = {"field": "person.attributes.plan", "op": "=", "value": "pro"}
+    definition = walk(
+        until={"type": "wait", "until": "person.attributes.renews_on", "next": "hours", "past": "met"},
+        hours={"type": "time_window", "from": "09:00", "to": "17:00", "next": "done"},
+        met={"type": "wait_until", "any": [{"when": pro, "next": "done"}], "timeout": "P2D", "timed_out": "done"},
+    )
+    found = await simulated(marketing, definition, people, begin=BEGIN)
+    nodes = found.report["nodes"]
+    assert nodes["until"]["left"] == {"elapsed": 1, "past": 2}
+    assert nodes["hours"]["left"] == {"elapsed": 1}
+    assert nodes["met"]["left"] == {"met_0": 1, "timed_out": 1}
+    assert nodes["hours"]["hours"] == [{"at": "2026-03-04T15:00:00+00:00", "entered": 1}]
