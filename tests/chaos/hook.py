@@ -12,15 +12,18 @@ class Hook:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        calls, lock = self.calls, threading.Lock()
+        self.bodies: list[tuple[str, bytes]] = []
+        """In the order of arrival, each with its id."""
+        calls, bodies, lock = self.calls, self.bodies, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
                 with lock:
                     calls[self.headers["webhook-id"]] += 1
+                    bodies.append((self.headers["webhook-id"], body))
                 self.send_response(204)
                 self.end_headers()
 
