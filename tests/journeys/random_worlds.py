@@ -10,7 +10,7 @@ from tests.journeys.random_journeys import LoosePlan
 
 LAST_FREE_VISIT = 3
 HOUR = timedelta(hours=1)
-_CHOSEN = (
+CHOSEN = (
     "branch_0",
     "branch_1",
     "branch_2",
@@ -60,7 +60,7 @@ class _Chances:
             return LISTENING
         if self._chance(slot, node, visit, now) < 0.2:
             return now + HOUR / 2
-        outcomes = [way for way in _CHOSEN if self._plan.move(node, visit, way)]
+        outcomes = [way for way in CHOSEN if self._plan.move(node, visit, way)]
         forward = visit > LAST_FREE_VISIT
         return outcomes[-1] if forward else Random(f"{self._seed} {slot} {node} {visit}").choice(outcomes)
 

@@ -16,11 +16,11 @@ from journeys.simulator import ModelWorld, simulate
 from journeys.standing import MAX_DUES, Standing, state_of
 from journeys.state import Done, Input, Matched, Release, Retry, Run, State, TimerFired, WakeAt
 from tests.journeys.random_journeys import START, LoosePlan, plans
+from tests.journeys.random_worlds import CHOSEN
 from tests.journeys.small_journeys import make_plan, send, wait
 
 SIZE = 6
 SLOTS = st.integers(0, SIZE - 1)
-OUTCOMES = ("branch_0", "branch_1", "branch_2", "otherwise", "arm_a0", "arm_a1", "arm_a2", "done")
 STATE = TypeAdapter(State)
 
 
@@ -32,7 +32,7 @@ def steady_world(plan: Plan, seed: int, failures: dict[tuple[int, str], int]) ->
         if left.get((slot, node), 0):
             left[slot, node] -= 1
             return None
-        outcomes = [way for way in OUTCOMES if plan.move(node, visit, way)]
+        outcomes = [way for way in CHOSEN if plan.move(node, visit, way)]
         return outcomes[-1] if visit > 3 else Random(f"{seed} {slot} {node} {visit}").choice(outcomes)
 
     def due(slot: int, _node: str, entered: datetime) -> datetime:
