@@ -32,6 +32,7 @@ _OWE = text("""
     SELECT :tenant AS tenant_id, c.id, c.url, c.body, c.person_id, c.source_key
     FROM unnest(:ids, :urls, :bodies, :people, :keys) AS c(id, url, body, person_id, source_key)
     ON CONFLICT (tenant_id, source_key) WHERE source_key IS NOT NULL DO NOTHING
+    RETURNING 1
 """).bindparams(
     *(bindparam(name, type_=ARRAY(Uuid)) for name in ("ids", "people")),
     *(bindparam(name, type_=ARRAY(Text)) for name in ("urls", "keys")),
@@ -77,11 +78,14 @@ class DueCall:
     """With this one."""
 
 
-async def owe(session: TenantSession, wanted: Sequence[NewCall]) -> None:
-    """Have calls made once the transaction has committed; their addresses were checked when they were written down."""
+async def owe(session: TenantSession, wanted: Sequence[NewCall]) -> int:
+    """Have calls made once the transaction has committed; return how many were not owed before.
+
+    Their addresses were checked when they were written down.
+    """
     if not wanted:
-        return
-    await session.execute(
+        return 0
+    made = await session.scalars(
         _OWE,
         {
             "tenant": session.tenant_id,
@@ -93,6 +97,7 @@ async def owe(session: TenantSession, wanted: Sequence[NewCall]) -> None:
         },
     )
     session.wake_after_commit(CALL_CHANNEL)
+    return len(made.all())
 
 
 async def take(session: AsyncSession, *, limit: int) -> list[DueCall]:

@@ -113,21 +113,30 @@ async def _call(session: TenantSession, step: Step, members: CohortMembers, node
     if node.failed is None:
         return await _acting(_webhook)(session, step, members, node)
     here = members.only(await answering.staying(session, members, *step.passage))
-    if here.mask:
-        await _webhook(session, step, await passed(session, step, here, {}), node)
-    return StepOutcome(listening=here.mask)
+    if not here.mask:
+        return StepOutcome()
+    meant = await passed(session, step, here, {})
+    if await _owe_calls(session, step, meant, node) == len(meant):
+        return StepOutcome(listening=here.mask)
+    # Some were owed before, by another workflow or an earlier attempt, and may have ended unheard.
+    return await steps.leave_call(session, step, here)
 
 
 async def _webhook(
     session: TenantSession, step: Step, members: Sequence[Member], node: WebhookNode
 ) -> Mapping[UUID, Detail]:
+    await _owe_calls(session, step, members, node)
+    return {}
+
+
+async def _owe_calls(session: TenantSession, step: Step, members: Sequence[Member], node: WebhookNode) -> int:
     of_journey = select(Journey.key).where(
         Journey.tenant_id == session.tenant_id, Journey.id == step.version.journey_id
     )
     key = (await session.scalars(of_journey)).one()
     people = await _people(session, [member.person_id for member in members if member.person_id is not None])
     about = await _deals(session, [member.deal_id for member in members if member.deal_id is not None])
-    await calls.owe(
+    return await calls.owe(
         session,
         [
             NewCall(
@@ -146,7 +155,6 @@ async def _webhook(
             for member in members
         ],
     )
-    return {}
 
 
 async def _people(session: TenantSession, ids: Sequence[UUID]) -> dict[UUID, Detail]:

@@ -49,10 +49,11 @@ def ended(tenant_id: UUID, node: str, visit: int) -> tuple[Any, tuple[ColumnElem
 
 
 async def staying(session: TenantSession, members: CohortMembers, node: str, visit: int) -> int:
-    """Return those of these members who stand at the passage and may move."""
+    """Return those of these members who stand at the passage and may move, locked: nobody takes them elsewhere now."""
     slots = await session.scalars(
-        select(cast(ENROLLMENT.c.slot, Integer)).where(
-            *members.within(ENROLLMENT), *movable(ENROLLMENT, node, visit), members.journey_runs()
-        )
+        select(cast(ENROLLMENT.c.slot, Integer))
+        .where(*members.within(ENROLLMENT), *movable(ENROLLMENT, node, visit), members.journey_runs())
+        .order_by(ENROLLMENT.c.id)
+        .with_for_update(of=ENROLLMENT)
     )
     return member_sets.from_slots(slots.all())

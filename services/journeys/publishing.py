@@ -268,7 +268,7 @@ async def _time(
 def _due(plan: Plan, node: str, since: datetime, zone: str) -> datetime | None:
     """Return until when one waits at `node` who came at `since`; None where no clock alone says it."""
     waiting = plan.nodes[node]
-    if isinstance(waiting, WaitNode) and waiting.clock_of == "person":
+    if isinstance(waiting, WaitNode) and waiting.until is None and waiting.clock_of == "person":
         return waiting.due(since, zone_named(zone))
     arrives = plan.arrival(node, since)
     return None if arrives is None else arrives[1]

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Boolean,
     Integer,
     Text,
+    TextClause,
     Uuid,
     and_,
     bindparam,
@@ -33,9 +34,10 @@ from sqlalchemy import (
 from core.database import TenantSession
 from core.ids import new_id
 from core.wake import COHORT_CHANNEL
-from journeys.nodes import WaitForEventNode
+from journeys.command_nodes import WebhookNode
+from journeys.waits import WaitForEventNode, WaitUntilNode
 from models import Cohort
-from services.journeys import endings
+from services.journeys import carrying, endings
 from services.journeys.entering import WAITER, arrival, awaited, conversions_for, waiters_for
 from services.journeys.members import ENROLLMENT
 from services.journeys.versions import LoadedVersion
@@ -132,7 +134,17 @@ async def rehome(
     return made
 
 
-_BRING: Final = text("""
+# Who waits for the end of a call goes on waiting for that one: it is known by the passage that owes it.
+_CALLS: Final = """, calls AS (
+  UPDATE outgoing_call c SET source_key = concat('journey:', t.id, ':', t.target, ':', t.next_visit)
+  FROM taken t
+  WHERE c.tenant_id = :tenant AND c.source_key = concat('journey:', t.id, ':', t.node, ':', t.visit)
+    AND t.keeps AND t.target = ANY(:calling)
+)"""
+
+
+def _bring_statement(calls: str) -> TextClause:
+    return text(f"""
 WITH way AS (
   SELECT * FROM unnest(:nodes, :targets, :keeping, :statuses, :reasons)
     AS w(node, target, keeps, status, reason)
@@ -157,28 +169,35 @@ WITH way AS (
   FROM taken t
   WHERE k.tenant_id = :tenant AND k.enrollment_id = t.id AND k.node = t.node AND k.visit = t.visit
     AND t.keeps AND t.node = t.target
-)
+){calls}
 UPDATE enrollment e SET
   cohort_id = :cohort, slot = t.slot, version_id = :version, node = t.target, visit = t.next_visit,
   node_entered_at = CASE WHEN t.keeps THEN e.node_entered_at ELSE now() END,
   wake_at = CASE WHEN t.keeps AND t.node = t.target AND t.target = ANY(:acting) THEN e.wake_at END,
   status = CASE WHEN t.parked THEN e.status ELSE t.status END,
-  problem = CASE WHEN t.parked THEN e.problem END,
+  skip = CASE WHEN t.keeps AND t.node = t.target THEN e.skip
+    WHEN t.status = 'active' THEN nullif(e.skip, 'node') END,
+  problem = CASE WHEN t.parked OR e.skip = 'node' AND t.keeps AND t.node = t.target THEN e.problem END,
   reason = t.reason,
   ended_at = CASE WHEN t.status = 'completed' THEN now() END
 FROM taken t
 WHERE e.tenant_id = :tenant AND e.id = t.id
-""").bindparams(
-    bindparam("nodes", type_=ARRAY(Text)),
-    bindparam("targets", type_=ARRAY(Text)),
-    bindparam("keeping", type_=ARRAY(Boolean)),
-    bindparam("statuses", type_=ARRAY(Text)),
-    bindparam("reasons", type_=ARRAY(Text)),
-    bindparam("ids", type_=ARRAY(Uuid)),
-    bindparam("acting", type_=ARRAY(Text)),
-    bindparam("number", type_=Integer),
-    bindparam("outcome", type_=Text),
-)
+""").bindparams(  # noqa: S608 - a part of this module
+        bindparam("nodes", type_=ARRAY(Text)),
+        bindparam("targets", type_=ARRAY(Text)),
+        bindparam("keeping", type_=ARRAY(Boolean)),
+        bindparam("statuses", type_=ARRAY(Text)),
+        bindparam("reasons", type_=ARRAY(Text)),
+        bindparam("ids", type_=ARRAY(Uuid)),
+        bindparam("acting", type_=ARRAY(Text)),
+        bindparam("number", type_=Integer),
+        bindparam("outcome", type_=Text),
+        *((bindparam("calling", type_=ARRAY(Text)),) if calls else ()),
+    )
+
+
+_BRING: Final = _bring_statement("")
+_BRING_WITH_CALLS: Final = _bring_statement(_CALLS)
 
 
 async def _bring(
@@ -190,9 +209,11 @@ async def _bring(
 ) -> None:
     listening = [name for name in {way.to for way in ways.values()} if _listens(version, name)]
     await _forget_waiters(session, enrollment_ids, [node for node, way in ways.items() if not _hears_on(version, way)])
+    opened = await carrying.matches(session, version, enrollment_ids, {node: way.to for node, way in ways.items()})
     arrivals = {way.to: arrival(version, way.to, 1) for way in ways.values()}
+    calling = [node for node in arrivals if isinstance(version.definition.nodes[node], WebhookNode)]
     await session.execute(
-        _BRING,
+        _BRING_WITH_CALLS if calling else _BRING,
         {
             "tenant": session.tenant_id,
             "nodes": list(ways),
@@ -207,10 +228,12 @@ async def _bring(
             "acting": [node for node in arrivals if version.plan.acts(node)],
             "number": version.number,
             "outcome": MOVED,
+            **({"calling": calling} if calling else {}),
         },
     )
     for node in sorted(listening):
         await _hear(session, version, cohort_id, node)
+    await carrying.keep(session, opened)
     await _forget_strays(session, cohort_id)
     for node in sorted({way.to for way in ways.values()}):
         here = ENROLLMENT.c.tenant_id == session.tenant_id, ENROLLMENT.c.cohort_id == cohort_id
@@ -220,7 +243,7 @@ async def _bring(
 
 
 def _listens(version: LoadedVersion, node: str) -> bool:
-    return isinstance(version.definition.nodes[node], WaitForEventNode)
+    return isinstance(version.definition.nodes[node], WaitForEventNode | WaitUntilNode)
 
 
 def _hears_on(version: LoadedVersion, way: Way) -> bool:

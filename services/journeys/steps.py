@@ -235,11 +235,13 @@ async def _leave_wait_for_event(session: TenantSession, step: Step, members: Coh
         return standing(members, *step.passage, *columns).select_from(join)
 
     if isinstance(step.version.definition.nodes[step.node], WebhookNode):
-        return await _leave_call(session, step, members)
+        return await leave_call(session, step, members)
     return StepOutcome(outcomes=await _move(session, step, members, leaving))
 
 
-async def _leave_call(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+async def leave_call(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
+    """Move on whose call has ended; the others stay until theirs has."""
+
     def leaving() -> Any:  # noqa: ANN401 - a select
         join, columns = answering.ended(session.tenant_id, *step.passage)
         return standing(members, *step.passage, *columns).select_from(join)

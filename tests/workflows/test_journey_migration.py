@@ -1,12 +1,16 @@
 """People moved between versions while real workflows have them."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
+from journeys.migration import Instruction
+from services.crm import calls
 from services.events.publish import NewEvent, publish
 from tests.eventually import eventually
 from tests.factories import publishing
-from tests.factories.marketing import walk
+from tests.factories.marketing import Marketing, walk
 from tests.factories.running import Platform
 
 DAYS: dict[str, Any] = {"type": "wait", "for": "P30D", "next": "mark"}
@@ -18,6 +22,7 @@ LISTEN: dict[str, Any] = {
     "timed_out": "done",
 }
 MARK: dict[str, Any] = {"type": "update_person", "set": {"attributes.seen": True}, "next": "done"}
+HOOK: dict[str, Any] = {"type": "webhook", "url": "https://example.com/hook", "next": "done", "failed": "mark"}
 THANK: dict[str, Any] = {"type": "update_person", "set": {"attributes.thanked": True}, "next": "done"}
 
 
@@ -127,3 +132,57 @@ async def test_moving_in_mid_walk_loses_nobody_and_does_nothing_twice(running: P
     assert {(row["status"], tuple(row["way"])) for row in ways} == {
         ("completed", ("send:done", "nap:elapsed", "mark:done"))
     }
+
+
+async def owed_calls(marketing: Marketing) -> Sequence[calls.DueCall]:
+    """Return all calls, in the order of whom they are about."""
+    async with marketing.session() as session:
+        found = await calls.page(session, status=None, limit=10, before=None)
+    due = [calls.DueCall(marketing.tenant_id, call.id, call.url, call.body, 1) for call in found]
+    return sorted(due, key=lambda call: UUID(call.body["enrollment_id"]))
+
+
+async def end(marketing: Marketing, call: calls.DueCall, status: int) -> None:
+    async with marketing.session() as session:
+        await calls.settle(session, call, {"status": status, "body": ""})
+
+
+async def test_a_call_is_waited_for_across_moves_and_made_once(running: Platform) -> None:
+    marketing = running.marketing
+    old = await marketing.walking(walk(hook=HOOK, mark=MARK), await marketing.people(5))
+    hook = {**HOOK, "failed": "thank"}
+    async with running.worker(), running.crm_worker():
+        await running.deliver()
+        await running.settled(old, hook={"waiting": 5})
+        made = await owed_calls(marketing)
+        version, migration_id = await publishing.publish(marketing, walk(hook=hook, thank=THANK))
+        # Two end before the move, and the news comes to the old workflow after it.
+        await end(marketing, made[0], 200)
+        await end(marketing, made[1], 410)
+        await running.migrate(migration_id)
+        (second,) = await marketing.cohorts(version)
+        await running.settled(second, hook={"waiting": 3})
+        await end(marketing, made[2], 410)
+        await running.deliver()
+        await running.settled(second, hook={"waiting": 2})
+        version, migration_id = await publishing.publish(
+            marketing, walk(ring=hook, thank=THANK), hook=Instruction(do="retime", to="ring")
+        )
+        await running.migrate(migration_id)
+        (third,) = await marketing.cohorts(version)
+        await running.settled(third, ring={"waiting": 2})
+        await end(marketing, made[3], 200)
+        await end(marketing, made[4], 410)
+        await running.deliver()
+        for cohort in (old, second, third):
+            await running.finished(cohort)
+    assert {call.id for call in await owed_calls(marketing)} == {call.id for call in made}
+    ways = [await marketing.steps(UUID(call.body["enrollment_id"])) for call in made]
+    failed, thanked = [("hook", 2, "failed")], [("thank", 2, "done")]
+    assert ways == [
+        [("hook", 2, "done")],
+        failed + thanked,
+        failed + thanked,
+        [("hook", 2, "moved"), ("ring", 3, "done")],
+        [("hook", 2, "moved"), ("ring", 3, "failed"), ("thank", 3, "done")],
+    ]
