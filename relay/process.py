@@ -7,6 +7,7 @@ from typing import Final
 
 from temporalio.client import Client
 
+from contracts.journeys import WORKFLOWS
 from core.database import Database
 from core.domains import DOMAINS, Domain
 from core.settings import Settings
@@ -18,6 +19,7 @@ from relay.loop import Chore, Relay
 from relay.payments import look_after
 from relay.schedules import ScheduleKeeper
 from relay.starts import WorkflowStarter
+from relay.stuck import StuckFinder
 from relay.turns import SegmentClock
 from services.commerce import reserving
 from services.events.webhooks import log as webhook_log
@@ -55,6 +57,9 @@ async def run(
         group.create_task(starter.run(stop), name="cohorts")
         group.create_task(WorkflowStarter(database, client).run(stop), name="starts")
         group.create_task(ScheduleKeeper(database, client).run(stop), name="schedules")
+        walked = [each for each in WORKFLOWS if domain in {None, each}]
+        if walked:
+            group.create_task(StuckFinder(database, client, walked).run(stop), name="stuck")
         if domain in {None, "marketing"}:
             group.create_task(SegmentClock(database).run(stop), name="segment-clock")
         if settings is not None and domain in {None, "crm"}:

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 from fastapi import FastAPI
 from httpx import AsyncClient, Response
 from pydantic import SecretStr
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from api.app import create_app
 from core.actor import CLI
@@ -26,6 +26,7 @@ from core.ids import new_id
 from core.settings import Settings
 from models import (
     CampaignRun,
+    Cohort,
     DeadEvent,
     DuplicateCandidate,
     Enrollment,
@@ -281,6 +282,14 @@ async def _parked_enrollment(world: World) -> str:
         parked = update(Enrollment).where(Enrollment.tenant_id == world.tenant_id, Enrollment.id == UUID(enrollment))
         await session.execute(parked.values(status="failed", problem={"error": MARK, "attempt": 1}))
     return enrollment
+
+
+async def _stuck_journey(world: World) -> str:
+    await world.get("enrollment_id")
+    async with world.database.tenant(world.tenant_id) as session:
+        stuck = update(Cohort).where(Cohort.tenant_id == world.tenant_id)
+        await session.execute(stuck.values(started_at=func.now(), stuck="still", stuck_since=func.now()))
+    return await world.get("journey")
 
 
 async def _message(world: World) -> str:
@@ -779,6 +788,7 @@ STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "paused_journey": _paused_journey,
     "paced_journey": _paced_journey,
     "hurried_journey": _hurried_journey,
+    "stuck_journey": _stuck_journey,
     "paused_enrollment": _paused_enrollment,
     "parked_enrollment": _parked_enrollment,
     "empty_object": _empty_object,
@@ -841,6 +851,7 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/journeys/{journey}/eject": {"reason": "asked", "node": "nap"},
     "POST /v1/journeys/{journey}/parked/retry": {"node": "nap"},
     "POST /v1/journeys/{journey}/parked/skip": {"error": "broken"},
+    "POST /v1/journeys/{journey}/stuck/mend": {},
     "POST /v1/people/merge": {"winner_id": "{person_id}", "loser_id": "{loser_id}"},
     "POST /v1/people/{person_id}/identifiers": {"kind": "phone", "value": "+49 30 1234567"},
     "POST /v1/people/{person_id}/devices": {"token": "new", "platform": "web"},
@@ -974,6 +985,8 @@ BODIES: Final[dict[str, Any]] = {
 INSTEAD: Final[dict[str, dict[str, str]]] = {
     "POST /v1/carts/{cart_id}/checkout": {"cart_id": "ordered_cart"},
     "POST /v1/journeys/{journey}/resume": {"journey": "paused_journey"},
+    "GET /v1/journeys/{journey}/stuck": {"journey": "stuck_journey"},
+    "POST /v1/journeys/{journey}/stuck/mend": {"journey": "stuck_journey"},
     "POST /v1/webhooks/{webhook_id}/resume": {"webhook_id": "paused_webhook"},
     "PUT /v1/journeys/{journey}/rate-limits/{node}": {"journey": "paced_journey"},
     "DELETE /v1/journeys/{journey}/rate-limits/{node}": {"journey": "hurried_journey"},
