@@ -43,6 +43,8 @@ from tests.histories import (
     scenarios_entries,
     scenarios_sales,
     scenarios_segments,
+    scenarios_simulations,
+    scenarios_versions,
     scenarios_webhooks,
 )
 
@@ -251,6 +253,8 @@ SCENARIOS: dict[str, Callable[[Platform], Awaitable[Walking | str]]] = {
         *scenarios_checkout.SCENARIOS,
         *scenarios_sales.SCENARIOS,
         *scenarios_webhooks.SCENARIOS,
+        *scenarios_versions.SCENARIOS,
+        *scenarios_simulations.SCENARIOS,
     )
 }
 """Each walks a cohort, or has another workflow run, and returns the cohort or the workflow's id."""
