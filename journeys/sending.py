@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from journeys.arms import Share, check_shares
 from journeys.command_nodes import NodeId
@@ -42,16 +42,21 @@ class SendNode(Strict):
 
     type: Literal["send"]
     channel: Literal["email", "sms", "push"]
-    template: Key | None = None
     variants: Annotated[tuple[Variant, ...] | None, Field(min_length=2, max_length=MAX_VARIANTS)] = None
+    template: Annotated[Key | None, Field(validate_default=True)] = None
     winner: Winner | None = None
     """Without it chance decides for good."""
     next: NodeId
 
-    @model_validator(mode="after")
-    def _one_way(self) -> "SendNode":
-        if (self.template is None) == (self.variants is None):
+    @field_validator("template")
+    @classmethod
+    def _instead_of_variants(cls, template: str | None, given: ValidationInfo) -> str | None:
+        if "variants" in given.data and (template is None) == (given.data["variants"] is None):
             raise ValueError("a send needs `template` or `variants`, one of them")
+        return template
+
+    @model_validator(mode="after")
+    def _tests(self) -> "SendNode":
         if self.winner is not None and self.variants is None:
             raise ValueError("`winner` needs `variants`")
         if self.variants is not None:

@@ -166,8 +166,8 @@ def commands(target: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]
             due_in=DURATIONS,
             owner=owner,
         ),
-        of("notify", {"title": texts}, to=st.just("owner") | st.lists(teammate, min_size=1), body=texts),
-        of("assign_owner", {"among": st.lists(teammate, min_size=1)}, only_without=st.booleans()),
+        of("notify", {"title": texts}, to=st.just("owner") | st.lists(teammate, min_size=1, max_size=20), body=texts),
+        of("assign_owner", {"among": st.lists(teammate, min_size=1, max_size=20)}, only_without=st.booleans()),
         of(
             "webhook",
             {"url": st.sampled_from(["https://shop.example/hook", "https://a.example:8443"])},

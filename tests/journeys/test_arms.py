@@ -90,7 +90,7 @@ def test_one_arm_at_most_is_held_out() -> None:
     ("send", "problems"),
     [
         ({"template": "hello"}, {}),
-        ({}, {"nodes.send": "a send needs `template` or `variants`, one of them"}),
+        ({}, {"nodes.send.template": "a send needs `template` or `variants`, one of them"}),
         ({"variants": [("a", 50), ("b", 40)]}, {"nodes.send": "the shares of the variants add up to 90, not to 100"}),
         ({"variants": [("a", 50), ("b", 50)], "winner": "opens"}, {}),
         (

@@ -103,7 +103,7 @@ def go_on(plan: Plan, world: ModelWorld, state: State, now: datetime) -> None:
 
 
 @given(
-    plan=plans(heard=False),
+    plan=plans(heard=False, looks=False),
     seed=st.integers(0, 1000),
     minutes=st.integers(0, 60 * 30),
     matched=st.dictionaries(SLOTS, st.integers(0, 60 * 30), max_size=4),
