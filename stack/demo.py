@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import httpx
 
-from stack import demo_campaign, demo_people, demo_sales, demo_segments, demo_shop
+from stack import demo_campaign, demo_journeys, demo_people, demo_sales, demo_segments, demo_shop
 from stack.demo_tenant import JOURNEYS, LEAD_FORM, TEMPLATES
 from stack.dev import DevInfo
 from stack.processes import StackError
@@ -142,12 +142,14 @@ class Demo:
         order = demo_shop.check_out(self, cart)
         passage = self.until("the goal", lambda: self._ended("abandoned_cart", person_id))
         self.tell(f"   `abandoned_cart` {passage['status']}: {passage['reason']}.")
+        demo_journeys.explain(self, person_id=person_id)
         person = self.until("the customer", lambda: self._person_if(person_id, "is_customer"))
         self.tell(f"   is_customer: {person['is_customer']}, stage {person['lifecycle_stage']}")
         return order
 
     def _retain(self, person_id: str) -> None:
         self.tell("6. Marketing enrolls him in `customer_retention`.")
+        demo_journeys.foretell(self, person_id=person_id)
         done = self.call("POST", "/journeys/customer_retention/enrollments", {"person_id": person_id}).json()
         self.tell(f"   enrolled: {done['enrolled']}")
         self.mail("Thank you")
