@@ -1,17 +1,43 @@
 """Strategies for random journeys."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from journeys.definition import JourneyDefinition
+from journeys.graph import edges_of, loops_without_wait, reachable
+from journeys.nodes import ExitNode, GoalNode
 from journeys.plan import Plan
 from journeys.state import Phase
 
 START = datetime(2026, 3, 28, 12, tzinfo=UTC)  # the night before the clocks change in Europe
 
-_CONDITION = {"field": "person.first_name", "op": "exists"}
+_IS_ONE = {"field": "person.attributes.x", "op": "=", "value": 1}
+_GERMAN = {"field": "person.locale", "op": "=", "value": "de"}
+_CONDITIONS: list[dict[str, Any]] = [
+    _IS_ONE,
+    _GERMAN,
+    {"field": "person.attributes.x", "op": "missing"},
+    {"field": "person.locale", "op": "in", "value": ["en", "fr"]},
+    {"not": {"any": [_IS_ONE, _GERMAN]}},
+    {"all": [_IS_ONE, {"field": "entry.cart", "op": "=", "value": "a"}]},
+]
+_CHANGES: list[dict[str, Any]] = [
+    {"attributes.x": 1},
+    {"attributes.x": 2, "locale": "de"},
+    {"attributes.x": None},
+    {"locale": None},
+    {"time_zone": "Asia/Tokyo"},
+    {"time_zone": None},
+]
+_HEARD: list[dict[str, Any]] = [
+    {},
+    {"match": {"event.properties.cart": "entry.cart"}},
+    {"where": {"field": "event.properties.total", "op": ">", "value": 10}},
+]
 _WAITS: list[dict[str, str]] = [
     {"for": "PT1H"},
     {"for": "P1D"},
@@ -51,6 +77,8 @@ _TYPES = [
     "wait_until",
     "exit",
 ]
+_RUNNING = [kind for kind in _TYPES if kind not in {"command", "test", "time_window", "wait_until"}] + ["branch"]
+"""What needs nothing else to be there but the template `t`."""
 
 
 class LoosePlan(Plan):
@@ -87,40 +115,39 @@ def _waits(
             return {**hours, "next": draw(forward)}
         case "wait_until":
             ways = draw(st.lists(anywhere, min_size=1, max_size=2))
-            met = [{"when": _CONDITION, "next": way} for way in ways]
+            met = [{"when": draw(st.sampled_from(_CONDITIONS)), "next": way} for way in ways]
             return {"any": met, "timeout": "PT3H", "timed_out": draw(forward)}
         case _:
             ways = {"matched": draw(anywhere), "timed_out": draw(forward)}
-            return {"event": "order.placed", "timeout": "PT3H", **ways}
+            return {"event": "order.placed", "timeout": "PT3H", **draw(st.sampled_from(_HEARD)), **ways}
 
 
 @st.composite
-def plans(draw: st.DrawFn, *, heard: bool = True, looks: bool = True) -> LoosePlan:
-    """A journey of up to eight nodes.
+def _graphs(draw: st.DrawFn, types: Sequence[str] = _TYPES, least: int = 0, ahead: int = 8) -> dict[str, Any]:
+    """A definition of up to eight nodes and more than `least`; ways forward lead to one of the next so many.
 
     What happens if nobody does anything leads forward, so it always ends, but for those nodes that wait to be heard of.
-    Without `heard` none does, and without `looks` none looks again by itself.
     Other ways lead anywhere.
     """
-    last = draw(st.integers(0, 7))
+    last = draw(st.integers(least, 7))
     names = draw(st.permutations([f"n{index}" for index in range(last + 1)]))
     nodes: dict[str, Any] = {names[last]: {"type": "exit", "reason": "end"}}
     for index in range(last):
-        forward = st.sampled_from(names[index + 1 :])
+        forward = st.sampled_from(names[index + 1 : index + 1 + ahead])
         anywhere = st.sampled_from(names)
-        match draw(st.sampled_from([kind for kind in _TYPES if looks or kind != "wait_until"])):
+        match draw(st.sampled_from(types)):
             case "send":
                 node = {"channel": "email", "template": "t", "next": draw(forward), "type": "send"}
             case "test":
                 tried = [{"key": key, "template": "t", "share": 50} for key in "ab"]
                 node = {"channel": "email", "variants": tried, "next": draw(forward), "type": "send"}
             case "update_person":
-                node = {"set": {"attributes.x": 1}, "next": draw(forward), "type": "update_person"}
+                node = {"set": draw(st.sampled_from(_CHANGES)), "next": draw(forward), "type": "update_person"}
             case "command":
                 node = {**draw(st.sampled_from(_COMMANDS)), "next": draw(forward)}
             case "branch":
                 ways = draw(st.lists(anywhere, min_size=1, max_size=3))
-                branches = [{"when": _CONDITION, "next": way} for way in ways]
+                branches = [{"when": draw(st.sampled_from(_CONDITIONS)), "next": way} for way in ways]
                 node = {"branches": branches, "otherwise": draw(forward), "type": "branch"}
             case "split":
                 ways = [*draw(st.lists(anywhere, min_size=1, max_size=2)), draw(forward)]
@@ -136,7 +163,36 @@ def plans(draw: st.DrawFn, *, heard: bool = True, looks: bool = True) -> LoosePl
             case kind:
                 node = {**draw(_waits(kind, forward, anywhere)), "type": kind}
         nodes[names[index]] = node
-    definition = JourneyDefinition.model_validate({"entry": {"api": True}, "start": names[0], "nodes": nodes})
+    return {"entry": {"api": True}, "start": names[0], "nodes": nodes}
+
+
+@st.composite
+def publishable(draw: st.DrawFn) -> dict[str, Any]:
+    """A definition that may be published where there is a template `t`, some of whose passages events end."""
+    raw = draw(_graphs(types=_RUNNING, least=4, ahead=2))
+    edges = edges_of(JourneyDefinition.model_validate(raw))
+    reached = reachable(edges, [raw["start"]])
+    raw["nodes"] = {name: node for name, node in raw["nodes"].items() if name in reached}
+    assume(not any("until" in node for node in raw["nodes"].values()))  # nobody has such a date
+    if draw(st.booleans()):
+        raw["goal"] = {"event": "signed", "within": "PT12H"}
+    if draw(st.booleans()):
+        raw["exit_when"] = [{"event": "gave_up", "match": {"event.properties.cart": "entry.cart"}}]
+    definition = JourneyDefinition.model_validate(raw)
+    assume(not isinstance(definition.nodes[definition.start], ExitNode | GoalNode))
+    assume(not any(loops_without_wait(definition, edges_of(definition))))
+    return raw
+
+
+@st.composite
+def plans(draw: st.DrawFn, *, heard: bool = True, looks: bool = True) -> LoosePlan:
+    """A journey of up to eight nodes, as `_graphs` has it.
+
+    Without `heard` none waits to be heard of, and without `looks` none looks again by itself.
+    """
+    raw = draw(_graphs([kind for kind in _TYPES if looks or kind != "wait_until"]))
+    nodes = raw["nodes"]
+    definition = JourneyDefinition.model_validate(raw)
     names_of = {
         kind: [n for n, node in nodes.items() if node["type"] == kind] for kind in ("wait_for_event", "webhook")
     }

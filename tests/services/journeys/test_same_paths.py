@@ -1,0 +1,400 @@
+"""Random journeys take people the same ways three times: with the real steps, in a simulation, and in the model.
+
+The real steps run in Postgres, asked for by the planner as a cohort's workflow asks for them, some of them twice. What
+they write is set back to the virtual clock after each.
+"""
+
+import itertools
+from collections import Counter, deque
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from sqlalchemy import insert, select
+
+from contracts.journeys import Told
+from core.ids import new_id
+from journeys.arms import ARM, SplitNode, chosen, place_of
+from journeys.definition import ExitRule, Goal, JourneyDefinition
+from journeys.durations import add, zone_named
+from journeys.evaluate import Facts, evaluate, match_values, property_values
+from journeys.members import decode, everyone, slots
+from journeys.nodes import BranchNode, ExitNode, GoalNode, UpdatePersonNode, WaitForEventNode, WaitNode
+from journeys.plan import Plan
+from journeys.planner import step
+from journeys.simulator import ModelWorld, simulate
+from journeys.state import ActivityResult, Enrolled, Input, Leave, Matched, Run, State, TimerFired, WakeAt
+from models import EnrollmentStep, Event
+from services.events.bus import EventRow
+from services.journeys.simulation.simulating import STRETCH, Simulated
+from tests.factories.marketing import Marketing, Walking, at, event, walk
+from tests.journeys.random_journeys import START, publishable
+from tests.services.journeys.simulations import simulated
+
+SIZE = 4
+LASTING = timedelta(days=3)
+ENTRY = {"cart": "a"}
+STATES = TypeAdapter(State)
+SET_BACK = """
+    WITH steps AS (UPDATE enrollment_step s SET left_at = $2 FROM enrollment e
+      WHERE e.cohort_id = $1 AND s.tenant_id = e.tenant_id AND s.enrollment_id = e.id AND s.left_at > $3),
+    waiters AS (UPDATE waiter SET since = $2 WHERE cohort_id = $1 AND since > $3)
+    UPDATE enrollment SET
+      entered_at = CASE WHEN entered_at > $3 THEN $2 ELSE entered_at END,
+      node_entered_at = CASE WHEN node_entered_at > $3 THEN $2 ELSE node_entered_at END,
+      ended_at = CASE WHEN ended_at > $3 THEN $2 ELSE ended_at END
+    WHERE cohort_id = $1
+"""
+_positions = itertools.count(1_000_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """An event of some people at once."""
+
+    at: datetime
+    slots: frozenset[int]
+    type: str
+    properties: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A node on somebody's way, and how and when they left it; or why and when the passage ended there."""
+
+    node: str
+    outcome: str | None = None
+    at: datetime | None = None
+    message: str | None = None
+
+
+TRAITS = st.fixed_dictionaries(
+    {
+        "time_zone": st.sampled_from([None, "Asia/Tokyo", "America/New_York"]),
+        "locale": st.sampled_from([None, "de", "en"]),
+        "attributes": st.sampled_from([{}, {"x": 1}, {"x": 2}]),
+        "consent": st.booleans(),
+    }
+)
+
+
+@st.composite
+def happenings(draw: st.DrawFn) -> list[Happening]:
+    """Events at moments of their own: none comes at the very instant of a timer, or of another."""
+    types = st.sampled_from(["order.placed", "order.placed", "order.placed", "order.placed", "signed", "gave_up"])
+    some = st.frozensets(st.integers(0, SIZE - 1), min_size=1)
+    properties = st.fixed_dictionaries({"cart": st.sampled_from("ab"), "total": st.sampled_from([5, 15])})
+    drawn = draw(st.lists(st.tuples(st.integers(0, 100), some, types, properties), max_size=8))
+    return sorted(
+        (
+            Happening(START + timedelta(minutes=20 * moment, seconds=number), who, what, given)
+            for number, (moment, who, what, given) in enumerate(drawn, start=1)
+        ),
+        key=lambda happening: happening.at,
+    )
+
+
+@dataclass
+class Cohort:
+    """A cohort of real enrollments, driven as its workflow drives it."""
+
+    walking: Walking
+    plan: Plan
+    connection: "asyncpg.Connection[Any]"
+    repeats: Random
+    began: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(minutes=1))
+    state: State = field(default_factory=State)
+    wake: datetime | None = None
+    told: int = 0
+
+    async def feed(self, first: Input, now: datetime) -> None:
+        """Tell the planner what happened, and do what it asks for."""
+        pending = deque([first])
+        while pending:
+            self.state, commands = step(self.plan, self.state, pending.popleft(), now)
+            for command in commands:
+                match command:
+                    case Run():
+                        pending.append(await self._run(command, now))
+                    case WakeAt(due):
+                        self.wake = due
+                    case _:
+                        self.wake = None
+        self.state = STATES.validate_json(STATES.dump_json(self.state))  # as continue-as-new passes it on
+
+    async def advance(self, until: datetime) -> None:
+        """Do what falls due by then."""
+        while self.wake is not None and self.wake <= until:
+            await self.feed(TimerFired(), self.wake)
+
+    async def hear(self, happening: Happening, people: Sequence[UUID]) -> None:
+        """Hand events over, and tell the planner what they did."""
+        heard = [
+            _event(happening.type, people[slot], happening.at, happening.properties) for slot in sorted(happening.slots)
+        ]
+        await self.walking.marketing.hear(*heard)
+        await self.set_back(happening.at)
+        owed = await self.walking.marketing.told(self.walking)
+        news, self.told = owed[self.told :], len(owed)
+        for told in news:
+            await self.feed(self._input(told), happening.at)
+
+    async def set_back(self, now: datetime) -> None:
+        """Have what was just written be of this moment."""
+        await self.connection.execute(SET_BACK, self.walking.cohort_id, now, self.began)
+
+    def _input(self, told: Told) -> Input:
+        members = decode(told.members, self.walking.size)
+        if told.kind == "leave":
+            return Leave(members)
+        assert told.kind == "matched"
+        return Matched(told.node, told.visit, members)
+
+    async def _run(self, run: Run, now: datetime) -> ActivityResult:
+        done = await self.walking.run(run.kind, run.node, run.visit, slots=slots(run.members), timed_out=run.timed_out)
+        await self.set_back(now)
+        if self.repeats.random() < 0.2:
+            again = await self.walking.run(
+                run.kind, run.node, run.visit, slots=slots(run.members), timed_out=run.timed_out, attempt=2
+            )
+            assert again == done
+        assert not done.held | done.parked
+        return ActivityResult(run.id, outcomes=done.outcomes, waits=tuple(sorted(done.waits.items())), gone=done.gone)
+
+
+def _event(event_type: str, person_id: UUID, when: datetime, properties: dict[str, Any]) -> EventRow:
+    return replace(at(event(event_type, person_id, **properties), when), position=next(_positions))
+
+
+async def really(
+    cohort: Cohort, people: Sequence[UUID], events: Sequence[Happening]
+) -> tuple[list[list[Passed]], Counter[str]]:
+    """Walk the cohort in Postgres; return everybody's way, and the reasons of those who came out."""
+    await cohort.set_back(START)
+    await cohort.feed(Enrolled(everyone(SIZE)), START)
+    for happening in events:
+        await cohort.advance(happening.at)
+        await cohort.hear(happening, people)
+    await cohort.advance(START + LASTING)
+    marketing = cohort.walking.marketing
+    rows = await cohort.walking.rows()
+    messages = {each.dedupe_key: each.reason or each.status for each in await marketing.messages()}
+    async with marketing.session() as session:
+        taken = await session.scalars(
+            select(EnrollmentStep).where(
+                EnrollmentStep.tenant_id == session.tenant_id,
+                EnrollmentStep.enrollment_id.in_([row.id for row in rows]),
+            )
+        )
+        steps = {(each.enrollment_id, each.node, each.visit): each for each in taken}
+    paths: list[list[Passed]] = []
+    for row in rows:
+        path: list[Passed] = []
+        node, visit, entered = cohort.plan.start, 1, START
+        while (left := steps.pop((row.id, node, visit), None)) is not None:
+            assert left.entered_at == entered
+            path.append(Passed(node, left.outcome, left.left_at, messages.get(f"journey:{row.id}:{node}:{visit}")))
+            target = cohort.plan.move(node, visit, left.outcome)
+            assert target is not None
+            node, visit, entered = *target, left.left_at
+        assert (row.node, row.visit, row.node_entered_at) == (node, visit, entered)
+        taken_out = row.ended_at is not None and not isinstance(cohort.plan.nodes[node], ExitNode | GoalNode)
+        path.append(Passed(node, row.reason, row.ended_at) if taken_out else Passed(node))
+        paths.append(path)
+    assert not steps
+    return paths, Counter(row.reason or "" for row in rows if row.ended_at is not None)
+
+
+async def in_a_simulation(
+    marketing: Marketing,
+    definition: dict[str, Any],
+    journey_id: UUID,
+    people: Sequence[UUID],
+    events: Sequence[Happening],
+) -> Simulated:
+    """Have the events have happened four weeks before, and simulate."""
+    rows = [
+        {
+            "tenant_id": marketing.tenant_id,
+            "id": new_id(),
+            "type": happening.type,
+            "person_id": people[slot],
+            "subject_id": people[slot],
+            "properties": happening.properties,
+            "occurred_at": happening.at - STRETCH,
+            "received_at": happening.at - STRETCH,
+        }
+        for happening in events
+        for slot in sorted(happening.slots)
+    ]
+    if rows:
+        async with marketing.session() as session:
+            await session.execute(insert(Event), rows)
+    return await simulated(
+        marketing, definition, people, begin=START, journey_id=journey_id, lasting=LASTING, entry=ENTRY
+    )
+
+
+@dataclass
+class Model:
+    """Everybody in memory."""
+
+    definition: JourneyDefinition
+    plan: Plan
+    journey_id: UUID
+    people: Sequence[UUID]
+    traits: list[dict[str, Any]]
+    tenant_zone: str
+    ended: dict[int, datetime] = field(default_factory=dict[int, datetime])  # by an event
+
+    def walked(self, events: Sequence[Happening]) -> list[list[Passed]]:
+        """Return everybody's way."""
+        world = ModelWorld(self.plan, self._choose, self._due)
+        world.enroll(everyone(SIZE), START)
+        agenda = [
+            (happening.at, lambda happening=happening, slot=slot: self._hear(world, happening, slot))
+            for happening in events
+            for slot in sorted(happening.slots)
+        ]
+        simulate(self.plan, world, everyone(SIZE), START, events=agenda, until=START + LASTING)
+        paths: list[list[Passed]] = []
+        for slot, person in sorted(world.people.items()):
+            steps = [
+                Passed(key.node, taken.outcome, taken.at) for key, taken in world.steps.items() if key.slot == slot
+            ]
+            taken_out = person.ended not in {None, "finished"}
+            last = Passed(person.node, person.ended, self.ended[slot]) if taken_out else Passed(person.node)
+            paths.append([*steps, last])
+        return paths
+
+    def _choose(self, slot: int, name: str, _visit: int, now: datetime) -> str:
+        traits = self.traits[slot]
+        match self.plan.nodes[name]:
+            case BranchNode(branches=branches):
+                facts = Facts(now=now, person=traits, entry=ENTRY)
+                held = (f"branch_{index}" for index, each in enumerate(branches) if evaluate(each.when, facts))
+                return next(held, "otherwise")
+            case SplitNode(arms=arms):
+                return ARM + chosen(arms, place_of(self.journey_id, self.people[slot], name))
+            case UpdatePersonNode(set=values):
+                for path, value in values.items():
+                    group, _, attribute = path.partition(".")
+                    of = traits[group] if attribute else traits
+                    of[attribute or group] = value
+                return "done"
+            case _:
+                return "done"
+
+    def _due(self, slot: int, name: str, entered: datetime) -> datetime:
+        node = self.plan.nodes[name]
+        assert isinstance(node, WaitNode)
+        own = self.traits[slot]["time_zone"] if node.clock_of == "person" else None
+        return node.due(entered, zone_named(own or self.tenant_zone))
+
+    def _hear(self, world: ModelWorld, happening: Happening, slot: int) -> Input:
+        person = world.people[slot]
+        goal = self.definition.goal
+        if person.ended is None and (goal is not None and self._concerns(goal, happening)):
+            person.ended = "goal"
+        for rule in self.definition.exit_when:
+            if person.ended is None and self._concerns(rule, happening):
+                person.ended = f"exit_when: {rule.event}"
+        if person.ended is not None:
+            self.ended.setdefault(slot, happening.at)
+            return Leave(1 << slot)
+        node = self.plan.nodes[person.node]
+        if isinstance(node, WaitForEventNode) and self._concerns(node, happening):
+            passage = world.match(slot)
+            assert passage is not None
+            return Matched(*passage, 1 << slot)
+        return TimerFired()
+
+    def _concerns(self, rule: Goal | ExitRule | WaitForEventNode, happening: Happening) -> bool:
+        if isinstance(rule, Goal) and rule.within is not None and happening.at > add(START, rule.within):
+            return False
+        wanted = match_values(rule.match, ENTRY)
+        facts = Facts(now=happening.at, event={"type": happening.type, "properties": happening.properties})
+        return (
+            happening.type == rule.event
+            and wanted is not None
+            and property_values(wanted, happening.properties) == wanted
+            and (rule.where is None or evaluate(rule.where, facts))
+        )
+
+
+@pytest.fixture
+async def sending(marketing: Marketing) -> Marketing:
+    """The tenant, with the template that random journeys send."""
+    await marketing.template("t", purpose="marketing")
+    return marketing
+
+
+@given(
+    definition=publishable(),
+    traits=st.lists(TRAITS, min_size=SIZE, max_size=SIZE),
+    events=happenings(),
+    tenant_zone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]),
+    kept=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+@example(
+    definition=walk(
+        move={"type": "update_person", "set": {"time_zone": "Asia/Tokyo"}, "next": "own"},
+        own={"type": "wait", "until_time": "09:00", "next": "ours"},
+        ours={"type": "wait", "until_time": "09:00", "zone": "tenant", "next": "done"},
+    ),
+    traits=[{"time_zone": "America/New_York", "locale": None, "attributes": {}, "consent": True}] * SIZE,
+    events=[],
+    tenant_zone="Europe/Berlin",
+    kept=False,
+    seed=0,
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_steps_simulation_and_model_take_the_same_ways(
+    sending: Marketing,
+    definition: dict[str, Any],
+    traits: list[dict[str, Any]],
+    events: list[Happening],
+    tenant_zone: str,
+    kept: bool,
+    seed: int,
+) -> None:
+    people = [await sending.person(**each) for each in traits]
+    version = await sending.journey(definition, key=f"j{new_id().hex}")
+    # Cohorts of before zones were kept have them asked for.
+    plan = Plan(version.definition, tenant_zone if kept else None)
+    async with sending.superuser() as connection:
+        await connection.execute("UPDATE tenant SET time_zone = $2 WHERE id = $1", sending.tenant_id, tenant_zone)
+        # Before anybody really walks, and so changes.
+        found = await in_a_simulation(sending, definition, version.journey_id, people, events)
+        await sending.enroll(version, people, entry=ENTRY)
+        (walking,) = await sending.cohorts(version)
+        real, reasons = await really(Cohort(walking, plan, connection, Random(seed)), people, events)
+
+    as_simulated = {
+        who: [
+            Passed(
+                each["node"],
+                each.get("outcome"),
+                datetime.fromisoformat(each["left_at"]) if "left_at" in each else None,
+                each.get("message"),
+            )
+            for each in steps
+        ]
+        for who, steps in found.samples
+    }
+    assert [as_simulated[who] for who in people] == [path[:100] for path in real]
+    assert found.report["ended"] == reasons
+    assert found.report["inside"] == Counter(row.node for row in await walking.rows() if row.ended_at is None)
+
+    model = Model(version.definition, plan, version.journey_id, people, deepcopy(traits), tenant_zone)
+    assert model.walked(events) == [[Passed(each.node, each.outcome, each.at) for each in path] for path in real]
