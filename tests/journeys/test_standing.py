@@ -148,8 +148,8 @@ def test_it_goes_on_as_the_first_would_have(
         for slot, person in first.people.items():
             if person.matched and person.ended is None:
                 state, _ = step(plan, state, Matched(person.node, person.visit, from_slots([slot])), now)
-                for run in state.runs():
-                    state, _ = step(plan, state, first.run(run, now), now)
+                while runs := state.runs():
+                    state, _ = step(plan, state, first.run(runs[0], now), now)
     if made.inside():
         go_on(plan, first, state, now)
         go_on(plan, second, made, now)
