@@ -111,8 +111,8 @@ async def apart(
 @pytest.mark.timeout(300)  # eight processes start, and the demo waits for real clocks
 async def test_the_whole_journey_over_four_domains_apart(apart: tuple[Apart, DevInfo]) -> None:
     domains, info = apart
-    apart = {domain: [domain] for domain in DOMAINS} | {"identity": ["identity", "webhooks"]}
-    assert {domain: domains.queues(domain) for domain in DOMAINS} == apart
+    expected = {domain: [domain] for domain in DOMAINS} | {"identity": ["identity", "webhooks"]}
+    assert {domain: domains.queues(domain) for domain in DOMAINS} == expected
     lines: list[str] = []
     with Demo(info, lines.append) as demo:
         profile = await asyncio.to_thread(demo.run)
