@@ -1,6 +1,6 @@
 """The shape of a journey's graph: where it cannot go on, cannot end or would spin."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
@@ -63,6 +63,38 @@ def loops_without_wait(definition: JourneyDefinition, edges: Edges) -> Iterator[
             rest = dict(sorted(rest.items()))
         else:
             return
+
+
+def search(roots: Iterable[str], targets: Mapping[str, Sequence[str]]) -> tuple[list[str], set[tuple[str, str]]]:
+    """Return the nodes in the order that a search in depth finishes them, and the back edges.
+
+    Args:
+        roots: where it begins, one after the other; one that it has seen is passed over.
+        targets: of each node those it leads to, in the order they are looked at.
+    """
+    finished: list[str] = []
+    back_edges: set[tuple[str, str]] = set()
+    seen: set[str] = set()
+    for root in roots:
+        if root in seen:
+            continue
+        seen.add(root)
+        open_nodes = {root}
+        path = [(root, iter(targets[root]))]
+        while path:
+            node, rest = path[-1]
+            target = next(rest, None)
+            if target is None:
+                path.pop()
+                open_nodes.remove(node)
+                finished.append(node)
+            elif target in open_nodes:
+                back_edges.add((node, target))
+            elif target not in seen:
+                seen.add(target)
+                open_nodes.add(target)
+                path.append((target, iter(targets[target])))
+    return finished, back_edges
 
 
 def _takes_time(definition: JourneyDefinition, name: str) -> bool:

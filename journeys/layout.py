@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from journeys.graph import search
+
 Edge = tuple[str, str]
 ROUNDS: Final = 8
 """How often rows are put in the order of those above and below."""
@@ -32,7 +34,8 @@ class Layout:
 
 def layout(start: str, targets: Mapping[str, Sequence[str]], widths: Mapping[str, float]) -> Layout:
     """Place the nodes that `targets` has, with what each leads to; each is as wide as `widths` says."""
-    order, back = _walked(start, targets)
+    finished, back = search((start, *targets), targets)
+    order = finished[::-1]  # each before those it leads to, but for the edges back
     rows = dict.fromkeys(targets, 0)
     for name in order:
         for target in targets[name]:
@@ -66,33 +69,6 @@ def layout(start: str, targets: Mapping[str, Sequence[str]], widths: Mapping[str
     middles = {name: middle - left for name, middle in middles.items()}
     width = max((middles[name] + wide[name] / 2 for name in middles), default=0.0)
     return Layout(rows, middles, paths, frozenset(back), width)
-
-
-def _walked(start: str, targets: Mapping[str, Sequence[str]]) -> tuple[list[str], set[Edge]]:
-    """Return the nodes so that each comes before those it leads to, but for the edges back; and these."""
-    done: list[str] = []
-    back: set[Edge] = set()
-    seen: set[str] = set()
-    for root in (start, *targets):
-        if root in seen:
-            continue
-        seen.add(root)
-        inside = {root}
-        path = [(root, iter(targets[root]))]
-        while path:
-            name, rest = path[-1]
-            target = next(rest, None)
-            if target is None:
-                path.pop()
-                inside.discard(name)
-                done.append(name)
-            elif target in inside:
-                back.add((name, target))
-            elif target not in seen:
-                seen.add(target)
-                inside.add(target)
-                path.append((target, iter(targets[target])))
-    return done[::-1], back
 
 
 def _untangle(

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from journeys.command_nodes import WebhookNode
 from journeys.definition import JourneyDefinition
 from journeys.durations import add, zone_named
+from journeys.graph import search
 from journeys.nodes import SKIPPED, ExitNode, GoalNode, Node, successors, when_skipped
 from journeys.state import Phase
 from journeys.waits import TimeWindowNode, WaitForEventNode, WaitNode, WaitUntilNode
@@ -31,7 +32,7 @@ class Plan:
         self.nodes: dict[str, Node] = dict(definition.nodes)
         self._tenant_zone = tenant_zone
         self._moves = {node_id: successors(node) for node_id, node in self.nodes.items()}
-        finished, self._back_edges = self._search()
+        finished, self._back_edges = search([self.start], {node: self._targets(node) for node in self.nodes})
         self._reach = self._forward_reach(finished)
 
     def move(self, node: str, visit: int, outcome: str) -> tuple[str, int] | None:
@@ -99,27 +100,6 @@ class Plan:
                 return None if self._tenant_zone is None else zone_named(self._tenant_zone)
             case name:
                 return zone_named(name)
-
-    def _search(self) -> tuple[list[str], set[tuple[str, str]]]:
-        """Nodes in the order the search from the start finishes them, and the back edges."""
-        finished: list[str] = []
-        back_edges: set[tuple[str, str]] = set()
-        open_nodes, seen = {self.start}, {self.start}
-        path = [(self.start, iter(self._targets(self.start)))]
-        while path:
-            node, targets = path[-1]
-            target = next(targets, None)
-            if target is None:
-                path.pop()
-                open_nodes.remove(node)
-                finished.append(node)
-            elif target in open_nodes:
-                back_edges.add((node, target))
-            elif target not in seen:
-                seen.add(target)
-                open_nodes.add(target)
-                path.append((target, iter(self._targets(target))))
-        return finished, back_edges
 
     def _targets(self, node: str) -> list[str]:
         moves = self._moves[node]
