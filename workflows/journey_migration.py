@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from workflows.failing import noting_failure
 
 with workflow.unsafe.imports_passed_through():
     from contracts.journey_migration import (
@@ -38,20 +39,19 @@ class JourneyMigrationWorkflow:
     @workflow.run
     async def run(self, ref: MigrationRef) -> None:
         """Go on until everybody was dealt with, another migration takes over, or it cannot go on."""
-        try:
-            while not (await self._slice(ref)).done:
-                pass
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            cause = error.cause
-            code = cause.type if isinstance(cause, ApplicationError) and cause.type else "Unknown"
-            await workflow.execute_activity(
+        await noting_failure(
+            self._to_the_end(ref),
+            lambda code: workflow.execute_activity(
                 FAIL,
                 MigrationFailure(ref=ref, error=code),
                 start_to_close_timeout=SHORT,
                 retry_policy=STORE_RETRY,
-            )
+            ),
+        )
+
+    async def _to_the_end(self, ref: MigrationRef) -> None:
+        while not (await self._slice(ref)).done:
+            pass
 
     @staticmethod
     async def _slice(ref: MigrationRef) -> MigrationProgress:

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from workflows.failing import noting_failure
 
 with workflow.unsafe.imports_passed_through():
     from contracts.simulations import FAIL, RUN, WORKFLOW, SimulationFailure, SimulationRef
@@ -35,22 +36,18 @@ class JourneySimulationWorkflow:
     @workflow.run
     async def run(self, ref: SimulationRef) -> None:
         """Simulate, or note why not."""
-        try:
-            await workflow.execute_activity(
+        await noting_failure(
+            workflow.execute_activity(
                 RUN,
                 ref,
                 start_to_close_timeout=LONG,
                 heartbeat_timeout=LOST_AFTER,
                 retry_policy=FEW_TIMES,
-            )
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            cause = error.cause
-            code = cause.type if isinstance(cause, ApplicationError) and cause.type else "Unknown"
-            await workflow.execute_activity(
+            ),
+            lambda code: workflow.execute_activity(
                 FAIL,
                 SimulationFailure(ref=ref, error=code),
                 start_to_close_timeout=SHORT,
                 retry_policy=STORE_RETRY,
-            )
+            ),
+        )

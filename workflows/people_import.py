@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from workflows.failing import noting_failure
 
 with workflow.unsafe.imports_passed_through():
     from contracts.people_import import (
@@ -35,29 +36,29 @@ STORE_RETRY = RetryPolicy(
 
 
 async def _until_done(activity: str, ref: ImportRef, *, within: timedelta) -> None:
-    try:
-        while True:
-            progress = await workflow.execute_activity(
-                activity,
-                ref,
-                result_type=ImportProgress,
-                start_to_close_timeout=within,
-                heartbeat_timeout=LOST_AFTER,
-                retry_policy=STORE_RETRY,
-            )
-            if progress.done:
-                return
-    except ActivityError as error:
-        if is_cancelled_exception(error):
-            raise
-        cause = error.cause
-        code = cause.type if isinstance(cause, ApplicationError) and cause.type else "Unknown"
-        await workflow.execute_activity(
+    await noting_failure(
+        _to_the_end(activity, ref, within=within),
+        lambda code: workflow.execute_activity(
             FAIL,
             ImportFailure(ref=ref, error=code),
             start_to_close_timeout=timedelta(minutes=1),
             retry_policy=STORE_RETRY,
+        ),
+    )
+
+
+async def _to_the_end(activity: str, ref: ImportRef, *, within: timedelta) -> None:
+    while True:
+        progress = await workflow.execute_activity(
+            activity,
+            ref,
+            result_type=ImportProgress,
+            start_to_close_timeout=within,
+            heartbeat_timeout=LOST_AFTER,
+            retry_policy=STORE_RETRY,
         )
+        if progress.done:
+            return
 
 
 @workflow.defn(name=WORKFLOW)

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from workflows.failing import noting_failure
 
 with workflow.unsafe.imports_passed_through():
     from contracts.segments import (
@@ -47,20 +48,19 @@ class SegmentRefreshWorkflow:
             )
         if ref.run_id is None:
             return
-        try:
-            while not (await self._slice(ref)).done:
-                pass
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            cause = error.cause
-            code = cause.type if isinstance(cause, ApplicationError) and cause.type else "Unknown"
-            await workflow.execute_activity(
+        await noting_failure(
+            self._to_the_end(ref),
+            lambda code: workflow.execute_activity(
                 FAIL,
                 RefreshFailure(ref=ref, error=code),
                 start_to_close_timeout=SHORT,
                 retry_policy=STORE_RETRY,
-            )
+            ),
+        )
+
+    async def _to_the_end(self, ref: RefreshRef) -> None:
+        while not (await self._slice(ref)).done:
+            pass
 
     @staticmethod
     async def _slice(ref: RefreshRef) -> RefreshProgress:

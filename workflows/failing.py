@@ -1,0 +1,17 @@
+"""How workflows whose work is an activity say that it cannot go on."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+
+async def noting_failure(work: Awaitable[Any], note: Callable[[str], Awaitable[Any]]) -> None:
+    """Await the work; where it failed for good, `note` the code of its error. To be cancelled is no failure."""
+    try:
+        await work
+    except ActivityError as error:
+        if is_cancelled_exception(error):
+            raise
+        cause = error.cause
+        await note(cause.type if isinstance(cause, ApplicationError) and cause.type else "Unknown")
