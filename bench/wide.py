@@ -7,24 +7,19 @@ case: everybody enters alone, so that each has a cohort, a workflow and timers o
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
-from bench import walking
+from bench import ten_nodes, walking
 from bench.harness import FULL, Ratio, Report, Servers, Tenant, median, tenant
 from contracts.journeys import CohortRef
 from core.actor import CLI
-from journeys.members import everyone
-from journeys.nodes import WaitNode
 from models import Cohort, Segment
-from services.journeys import steps
-from services.journeys.members import CohortMembers
 from services.journeys.versions import LoadedVersion
-from services.marketing import enrolling_segments, journey_sends
+from services.marketing import enrolling_segments
 from services.marketing.enrolling_segments import Asked
-from services.marketing.segments import definitions
 
 PEOPLE: Final = 100_000 if FULL else 10_000
 SAMPLE: Final = 300
@@ -34,41 +29,19 @@ PATH: Final = ("hello", "pause", "half", "offer", "mark", "pause_again", "most",
 """Of those behind the middle: the longest way."""
 
 
-def _send(template: str, following: str) -> dict[str, Any]:
-    return {"type": "send", "channel": "email", "template": template, "next": following}
-
-
-def _above(share: float, there: str, otherwise: str) -> dict[str, Any]:
-    condition = {"field": "person.attributes.n", "op": ">", "value": int(PEOPLE * share)}
-    return {"type": "branch", "branches": [{"when": condition, "next": there}], "otherwise": otherwise}
-
-
-DEFINITION: Final[dict[str, Any]] = {
-    "entry": {"api": True, "again": {"mode": "always"}},
-    "start": "hello",
-    "nodes": {
-        "hello": _send("hello", "pause"),
-        "pause": {"type": "wait", "for": "PT0.001S", "next": "half"},
-        "half": _above(0.5, "offer", "tip"),
-        "offer": _send("offer", "mark"),
-        "tip": _send("tip", "mark"),
-        "mark": {"type": "update_person", "set": {"attributes.offered": True}, "next": "pause_again"},
-        "pause_again": {"type": "wait", "for": "PT0.001S", "next": "most"},
-        "most": _above(0.25, "thanks", "done"),
-        "thanks": _send("thanks", "done"),
-        "done": {"type": "exit", "reason": "finished"},
-    },
-}
+_SHORT: Final = {"for": "PT0.001S"}
+DEFINITION: Final = ten_nodes.definition(PEOPLE, pause=_SHORT, pause_again=_SHORT)
 
 
 async def run(running: Servers, report: Report) -> list[Ratio]:
     """Measure; see the module."""
     async with tenant(running, "wide") as bench:
-        for template in ("hello", "offer", "tip", "thanks"):
+        for template in ten_nodes.TEMPLATES:
             await bench.template(template)
         version = await bench.journey("wide", DEFINITION)
         people = await bench.people(PEOPLE)
-        few, all_of_them = await _segment(bench, "few", people[:1_000]), await _segment(bench, "all", people)
+        few = await ten_nodes.segment(bench, "few", people[:1_000])
+        all_of_them = await ten_nodes.segment(bench, "all", people)
         await _by_sql(bench, version, few)  # warm the caches of all sides
         async with walking.walker(bench):
             await _walk(bench, version, few)
@@ -97,19 +70,6 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
     ]
 
 
-async def _segment(bench: Tenant, key: str, people: Sequence[UUID]) -> Segment:
-    async with bench.database.tenant(bench.id) as session:
-        made = await definitions.create(session, {"key": key, "name": key, "kind": "static"}, by=CLI)
-        await session.execute(
-            text("""
-                INSERT INTO segment_member (tenant_id, segment_id, person_id, source)
-                SELECT :tenant, :segment, id, 'manual' FROM unnest(CAST(:people AS uuid[])) AS id
-            """),
-            {"tenant": bench.id, "segment": made.id, "people": list(people)},
-        )
-    return made
-
-
 async def _enroll(bench: Tenant, version: LoadedVersion, segment: Segment) -> None:
     asked = Asked(entry={}, entry_key="", by=CLI, request=None)
     async with bench.database.tenant(bench.id) as session:
@@ -130,26 +90,8 @@ async def _by_sql(bench: Tenant, version: LoadedVersion, segment: Segment) -> fl
     """Seconds for the same statements for the same groups, one after another, without Temporal."""
     began = time.perf_counter()
     await _enroll(bench, version, segment)
-    unstarted = select(Cohort.id, Cohort.size).where(Cohort.tenant_id == bench.id, Cohort.started_at.is_(None))
-    async with bench.database.tenant(bench.id) as session:
-        cohorts = (await session.execute(unstarted)).all()
-    for cohort in cohorts:
-        standing = {version.definition.start: everyone(cohort.size)}
-        for name in DEFINITION["nodes"]:  # in this order nobody goes back; the store has another
-            if not standing.get(name) or name == "done":
-                continue
-            kind = "leave_wait" if isinstance(version.definition.nodes[name], WaitNode) else "act"
-            step = steps.Step(version, kind, name, 1, timed_out=False, attempt=1, actions=journey_sends.ACTIONS)
-            async with bench.database.tenant(bench.id) as session:
-                members = CohortMembers(bench.id, cohort.id, cohort.size, standing[name])
-                moved = await steps.run(session, step, members)
-            for outcome, slots in moved.outcomes.items():
-                target = version.plan.move(name, 1, outcome)
-                if target is not None:
-                    standing[target[0]] = standing.get(target[0], 0) | slots
-    seconds = time.perf_counter() - began
-    await walking.started(bench.database)
-    return seconds
+    await ten_nodes.by_statements(bench, version)
+    return time.perf_counter() - began
 
 
 async def _alone(bench: Tenant, version: LoadedVersion, people: Sequence[UUID]) -> float:
