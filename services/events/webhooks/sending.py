@@ -69,7 +69,7 @@ _BLOCKED: Final = text("""
     FROM webhook_delivery d
     WHERE d.tenant_id = :tenant AND d.endpoint_id = :endpoint AND d.status = 'pending' AND d.attempts > 0
 """)
-# Postgres writes the JSON: to decode and encode each event here takes longer than to post it.
+# Postgres writes the JSON: here each event would be decoded and encoded again.
 _AT: Final = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 TOLD: Final = f"""
     CASE WHEN e.id IS NULL THEN jsonb_build_object(
