@@ -99,7 +99,7 @@ async def replay_range(
     """
     endpoint = await endpoints.get(session, endpoint_id, lock=True)
     _check_active(endpoint)
-    again = await session.execute(
+    again = await session.scalar(
         _AGAIN,
         {
             "tenant": session.tenant_id,
@@ -109,7 +109,7 @@ async def replay_range(
             "statuses": ["failed"] if only_failed else ["failed", "delivered"],
         },
     )
-    count = len(again.all())
+    count = again or 0
     if not only_failed:
         count += await pausing.write_missed(session, endpoint, since=since, until=until)
     changes = {"since": (None, since.isoformat()), "until": (None, until.isoformat()), "deliveries": (None, count)}
@@ -119,11 +119,14 @@ async def replay_range(
 
 
 _AGAIN: Final = text("""
+    WITH again AS (
     UPDATE webhook_delivery d SET status = 'pending', attempts = 0, next_at = now(), finished_at = NULL
     FROM event e
     WHERE d.tenant_id = :tenant AND d.endpoint_id = :endpoint AND d.status = ANY(CAST(:statuses AS text[]))
       AND e.tenant_id = :tenant AND e.id = d.event_id AND e.received_at BETWEEN :since AND :until
     RETURNING d.id
+    )
+    SELECT count(*) FROM again
 """)
 
 
