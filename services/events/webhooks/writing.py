@@ -1,7 +1,7 @@
 """What endpoints are to be told: written by a consumer of the bus, with the move of its cursor, so once each."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import BigInteger, bindparam, select, text, update
@@ -37,31 +37,49 @@ def wants(event_types: Sequence[str], event_type: str) -> bool:
     return any(wanted in {ALL, event_type, f"{first}.*"} for wanted in event_types)
 
 
+async def concerning(session: TenantSession, types: frozenset[str]) -> frozenset[str]:
+    """Return which of these types some active endpoint wants."""
+    wanted = [endpoint.event_types for endpoint in await _active(session)]
+    return frozenset(each for each in types if any(wants(event_types, each) for event_types in wanted))
+
+
+async def _active(session: TenantSession) -> Sequence[Any]:
+    endpoint = WebhookEndpoint
+    active = select(endpoint.id, endpoint.event_types, endpoint.created_at).where(
+        endpoint.tenant_id == session.tenant_id, endpoint.status == "active"
+    )
+    return (await session.execute(active.order_by(endpoint.id))).all()
+
+
 async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     """Write, for each active endpoint, the events it wants that came after it was made; wake those that sleep."""
-    # Locked, so that whoever goes to sleep meanwhile sees what is written here first.
-    endpoints = (
-        await session.scalars(
-            select(WebhookEndpoint)
-            .where(WebhookEndpoint.tenant_id == session.tenant_id, WebhookEndpoint.status == "active")
-            .order_by(WebhookEndpoint.id)
-            .with_for_update()
-        )
-    ).all()
     told = [
-        (endpoint, event)
-        for endpoint in endpoints
+        (endpoint.id, event)
+        for endpoint in await _active(session)
         for event in events
         if wants(endpoint.event_types, event.type) and event.received_at >= endpoint.created_at
     ]
     if not told:
         return
+    # Locked, so that whoever goes to sleep meanwhile sees what is written here first; one paused since is left out.
+    locked = await session.execute(
+        select(WebhookEndpoint.id, WebhookEndpoint.idle)
+        .where(
+            WebhookEndpoint.tenant_id == session.tenant_id,
+            WebhookEndpoint.id.in_({endpoint_id for endpoint_id, _ in told}),
+            WebhookEndpoint.status == "active",
+        )
+        .order_by(WebhookEndpoint.id)
+        .with_for_update()
+    )
+    idle = {row.id: row.idle for row in locked}
+    told = [(endpoint_id, event) for endpoint_id, event in told if endpoint_id in idle]
     await session.execute(
         _WRITE,
         {
             "tenant": session.tenant_id,
             "ids": new_ids(len(told)),
-            "endpoints": [endpoint.id for endpoint, _ in told],
+            "endpoints": [endpoint_id for endpoint_id, _ in told],
             "events": [event.id for _, event in told],
             "types": [event.type for _, event in told],
             "subjects": [event.subject_id for _, event in told],
@@ -69,7 +87,7 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
             "positions": [event.position for _, event in told],
         },
     )
-    await wake(session, sorted({endpoint.id for endpoint, _ in told if endpoint.idle}))
+    await wake(session, [endpoint_id for endpoint_id, sleeps in idle.items() if sleeps])
 
 
 async def wake(session: TenantSession, endpoints: Sequence[UUID]) -> None:
@@ -92,4 +110,4 @@ async def wake(session: TenantSession, endpoints: Sequence[UUID]) -> None:
         )
 
 
-CONSUMER: Final = Consumer("webhooks", handle)
+CONSUMER: Final = Consumer("webhooks", handle, concerning=concerning)

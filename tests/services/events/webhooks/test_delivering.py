@@ -17,6 +17,7 @@ from core.ids import new_id, new_ids
 from core.sealing import Seal
 from core.settings import Settings
 from models import Event, WebhookEndpoint, WorkflowStart
+from services.events.publish import NewEvent, publish
 from services.events.webhooks import endpoints, log, pausing, sending, writing
 from services.shared.retrying import PAUSES
 from services.tenancy import tenants
@@ -98,6 +99,25 @@ async def test_only_what_it_wants_and_what_happened_since_it_was_made(
     await before.post()
     await late.post()
     assert sorted(numbers(receiver)) == [2, 4]
+
+
+async def test_of_many_events_those_are_read_that_some_active_endpoint_wants(
+    bus: Database, tenant: UUID, private: Settings, receiver: Receiver
+) -> None:
+    hook = await hooking(bus, tenant, private, receiver.url, types=["deal.*"])
+    types = frozenset({"deal.won", "order.placed"})
+    async with bus.tenant(tenant) as session:
+        assert await writing.concerning(session, types) == {"deal.won"}
+    async with bus.tenant(tenant) as session:
+        await publish(session, [NewEvent("order.placed", new_id(), "thing", properties={"n": n}) for n in range(100)])
+        await publish(session, [NewEvent("deal.won", new_id(), "thing", properties={"n": 100})])
+    await hook.read()
+    await hook.post()
+    assert numbers(receiver) == [100]
+    async with bus.tenant(tenant) as session:
+        found = await endpoints.get(session, hook.endpoint_id, lock=True)
+        await pausing.pause(session, found, because="manual", by=CLI)
+        assert await writing.concerning(session, types) == set()
 
 
 async def test_each_subject_waits_for_its_own_and_for_nobody_elses(hook: Hooking, receiver: Receiver) -> None:
