@@ -36,6 +36,7 @@ from core.database import Database
 from core.domains import DOMAINS, Domain
 from core.settings import Settings, settings
 from core.temporal import COMMERCE_QUEUE, CRM_QUEUE, IDENTITY_QUEUE, MARKETING_QUEUE, WEBHOOK_QUEUE, connect
+from integrations import outward
 from integrations.geocoding.nominatim import NominatimGeocoder
 from integrations.geocoding.offline import OfflineGeocoder
 from integrations.geocoding.port import Geocoder
@@ -207,6 +208,7 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
     client = await connect(configuration)
     sender = Sender(database, configuration)
     gateways = Gateways(configuration)
+    outside = outward.client(private=configuration.allow_private_hosts)
     workers: list[tuple[Domain, Callable[[], Worker]]] = [
         (
             "marketing",
@@ -215,7 +217,7 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
             ),
         ),
         ("identity", lambda: identity_worker(client, identity_activities(database, configuration))),
-        ("identity", lambda: webhook_worker(client, WebhookActivities(database, configuration).all())),
+        ("identity", lambda: webhook_worker(client, WebhookActivities(database, configuration, outside).all())),
         ("crm", lambda: crm_worker(client, crm_activities(database, sender.wake))),
         ("commerce", lambda: commerce_worker(client, commerce_activities(database, gateways))),
     ]
@@ -231,6 +233,7 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
             await stop.wait()
     finally:
         await gateways.close()
+        await outside.aclose()
         await database.close()
 
 

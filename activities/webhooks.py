@@ -16,7 +16,6 @@ from contracts.webhooks import DELIVER, DeliverProgress, EndpointRef
 from core.database import Database
 from core.sealing import Seal
 from core.settings import Settings
-from integrations import outward
 from integrations.webhooks import posting
 from services.events.webhooks import sending
 from services.events.webhooks.sending import Attempted, Claimed, Due, SupersededError
@@ -36,10 +35,16 @@ class WebhookActivities:
     """Posts to endpoints, for one process."""
 
     def __init__(
-        self, database: Database, settings: Settings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        database: Database,
+        settings: Settings,
+        client: httpx.AsyncClient,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Post what `database` holds; `clock` gives the time that is signed."""
+        """Post what `database` holds by `client`, of `integrations.outward`; `clock` gives the time that is signed."""
         self._database = database
+        self._client = client
         self._seal = Seal(settings.secret_key.get_secret_value())
         self._private = settings.allow_private_hosts
         self._clock = clock
@@ -63,12 +68,11 @@ class WebhookActivities:
         if endpoint is None:
             return DeliverProgress()
         try:
-            async with outward.client(private=self._private) as client:
-                return await self._pages(client, ref, endpoint)
+            return await self._pages(ref, endpoint)
         except SupersededError:
             return DeliverProgress(more=True)
 
-    async def _pages(self, client: httpx.AsyncClient, ref: EndpointRef, endpoint: Claimed) -> DeliverProgress:
+    async def _pages(self, ref: EndpointRef, endpoint: Claimed) -> DeliverProgress:
         ends = time.monotonic() + SLICE_SECONDS
         while time.monotonic() < ends:
             async with self._database.tenant(ref.tenant_id) as session:
@@ -77,24 +81,22 @@ class WebhookActivities:
                     resting, next_at = await sending.rest(session, endpoint)
                     if resting:
                         return DeliverProgress(next_at=next_at)
-            attempted = await self._post_all(client, endpoint, due)
+            attempted = await self._post_all(endpoint, due)
             if attempted:
                 async with self._database.tenant(ref.tenant_id) as session:
                     if not await sending.settle(session, endpoint, attempted):
                         return DeliverProgress()
         return DeliverProgress(more=True)
 
-    async def _post_all(self, client: httpx.AsyncClient, endpoint: Claimed, due: Sequence[Due]) -> list[Attempted]:
+    async def _post_all(self, endpoint: Claimed, due: Sequence[Due]) -> list[Attempted]:
         lanes: dict[int, list[Due]] = {}
         for each in due:
             lanes.setdefault(each.subject_id.int % LANES, []).append(each)
         ends = time.monotonic() + PAGE_SECONDS
-        found = await asyncio.gather(*(self._lane(client, endpoint, lane, ends) for lane in lanes.values()))
+        found = await asyncio.gather(*(self._lane(endpoint, lane, ends) for lane in lanes.values()))
         return [each for part in found for each in part]
 
-    async def _lane(
-        self, client: httpx.AsyncClient, endpoint: Claimed, due: Sequence[Due], ends: float
-    ) -> list[Attempted]:
+    async def _lane(self, endpoint: Claimed, due: Sequence[Due], ends: float) -> list[Attempted]:
         """Post one lane's deliveries, one request after another, up to the first that is not taken."""
         attempted: list[Attempted] = []
         for batch in batches(due, endpoint.batch_size):
@@ -102,7 +104,7 @@ class WebhookActivities:
                 break
             began = time.monotonic()
             answer = await posting.post(
-                client,
+                self._client,
                 endpoint.url,
                 message_id(batch),
                 body_of(batch, batched=endpoint.batch_size > 1, at=self._clock()),

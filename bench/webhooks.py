@@ -95,7 +95,10 @@ async def _ours(bench: Tenant, settings: Settings, url: str, *, count: int, batc
         WebhookDelivery.endpoint_id == endpoint_id,
         WebhookDelivery.status == "delivered",
     )
-    async with webhook_worker(bench.client, WebhookActivities(bench.database, settings).all()):
+    async with (
+        outward.client(private=True) as client,
+        webhook_worker(bench.client, WebhookActivities(bench.database, settings, client).all()),
+    ):
         began = time.perf_counter()
         running = [asyncio.create_task(relay.run(stop)), asyncio.create_task(starter.run(stop))]
         while True:

@@ -1,6 +1,7 @@
 """An endpoint over an empty bus, and what tests of webhooks do to it."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from core.actor import CLI
 from core.database import Database
 from core.sealing import Seal
 from core.settings import Settings
+from integrations import outward
 from models import WebhookDelivery, WebhookEndpoint
 from relay.loop import Relay
 from services.events.publish import NewEvent, publish
@@ -40,10 +42,11 @@ class Hooking:
         """The endpoint."""
         return EndpointRef(tenant_id=self.tenant_id, endpoint_id=self.endpoint_id)
 
-    @property
-    def activities(self) -> WebhookActivities:
+    @asynccontextmanager
+    async def activities(self) -> AsyncGenerator[WebhookActivities]:
         """Who posts."""
-        return WebhookActivities(self.database, self.settings)
+        async with outward.client(private=self.settings.allow_private_hosts) as client:
+            yield WebhookActivities(self.database, self.settings, client)
 
     async def happened(self, *events: tuple[UUID, int], event_type: str = "order.placed") -> None:
         """Commit an event of each (subject, number), and have the bus read."""
@@ -60,7 +63,8 @@ class Hooking:
 
     async def post(self) -> DeliverProgress:
         """Post what is due."""
-        return await self.activities.work(self.ref)
+        async with self.activities() as activities:
+            return await activities.work(self.ref)
 
     async def endpoint(self) -> WebhookEndpoint:
         """Return the endpoint as it stands."""
@@ -108,15 +112,20 @@ class Telling:
     client: Client
     queue: str
 
-    def worker(self) -> Worker:
-        """Return a worker for webhooks alone."""
-        return Worker(
-            self.client,
-            task_queue=self.queue,
-            workflows=[WebhookWorkflow],
-            activities=self.hook.activities.all(),
-            workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
-        )
+    @asynccontextmanager
+    async def worker(self) -> AsyncGenerator[None]:
+        """Run a worker for webhooks alone."""
+        async with (
+            self.hook.activities() as activities,
+            Worker(
+                self.client,
+                task_queue=self.queue,
+                workflows=[WebhookWorkflow],
+                activities=activities.all(),
+                workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
+            ),
+        ):
+            yield
 
     async def woken(self) -> WorkflowHandle[Any, Any]:
         """Begin the workflow, or wake it, as the relay would."""
