@@ -20,7 +20,11 @@ class Hook:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # whoever called was killed while it did
+                    self.close_connection = True
+                    return
                 with lock:
                     calls[self.headers["webhook-id"]] += 1
                     bodies.append((self.headers["webhook-id"], body))
