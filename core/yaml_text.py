@@ -28,7 +28,7 @@ class _Loader(yaml.SafeLoader):  # the safe one: no tag makes an object of ours
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as the base class has it
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        if self.check_event(yaml.AliasEvent):  # pyright: ignore[reportUnknownMemberType]
+        if self.check_event(yaml.AliasEvent):  # pyright: ignore[reportUnknownMemberType]  # untyped there
             # A few of them make gigabytes of some bytes.
             raise YamlError(f"line {self._line()}: aliases (*name) are not taken")
         return super().compose_node(parent, index)

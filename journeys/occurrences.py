@@ -107,7 +107,7 @@ class Calendar:
 def days_of_the_year(days: frozenset[date]) -> frozenset[tuple[int, int]]:
     """Return the months and days whose anniversary falls on one of these days."""
     found = {(day.month, day.day) for day in days}
-    if any((day.month, day.day) == (2, 28) and monthrange(day.year, 2)[1] == 28 for day in days):  # noqa: PLR2004
+    if any((day.month, day.day) == (2, 28) and monthrange(day.year, 2)[1] == 28 for day in days):  # noqa: PLR2004 - a date
         found.add(_LEAP_DAY)
     return frozenset(found)
 

@@ -10,7 +10,7 @@ from journeys.definition import JourneyDefinition
 from journeys.layout import layout
 from journeys.nodes import successors
 from journeys.picture import Counts, svg
-from tests.journeys.random_journeys import plans
+from tests.journeys.random_journeys import LoosePlan, plans
 from tests.journeys.strategies import definitions
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -34,10 +34,9 @@ def test_any_definition_of_good_form_is_drawn(raw: dict[str, object]) -> None:
 
 @given(plans())
 @settings(max_examples=100)
-def test_no_two_nodes_overlap_and_edges_lead_down(plan: object) -> None:
-    nodes = getattr(plan, "nodes")  # noqa: B009 - a plan's
-    targets = {name: [*successors(node).values()] for name, node in nodes.items()}
-    found = layout(getattr(plan, "start"), targets, dict.fromkeys(targets, 200.0))  # noqa: B009
+def test_no_two_nodes_overlap_and_edges_lead_down(plan: LoosePlan) -> None:
+    targets = {name: [*successors(node).values()] for name, node in plan.nodes.items()}
+    found = layout(plan.start, targets, dict.fromkeys(targets, 200.0))
     for one, other in combinations(targets, 2):
         if found.rows[one] == found.rows[other]:
             assert abs(found.middles[one] - found.middles[other]) > 200
