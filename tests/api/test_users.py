@@ -6,19 +6,24 @@ from uuid import UUID, uuid4
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from api import authentication
 from api.authentication import Authenticator
 from core.actor import CLI
 from core.database import Database
 from core.errors import UnauthorizedError
-from models import Activity
+from models import Activity, UserAccount
 from models.users import USER_ROLES
 from services.tenancy import api_keys, users
 from tests.api.conftest import serving
+from tests.eventually import eventually
 from tests.factories.teammates import PASSWORD, add_user, address, token_of
 
+WAITING = text("""
+    SELECT count(DISTINCT l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE NOT l.granted AND a.datname = current_database()
+""")
 BELOW = {"owner": set(USER_ROLES), "admin": set(USER_ROLES) - {"owner"}}
 
 
@@ -109,7 +114,18 @@ async def test_owners_who_demote_each_other_at_once_leave_one(
             answer = await client.patch(f"/v1/users/{owners[number - 1].id}", json={"role": "sales"})
             return answer.status_code
 
-    codes = await asyncio.gather(*(demote(number) for number in range(4)))
+    async with database.tenant(tenant_id) as session:
+        # all have been let in as owners before the first of them is none any more
+        rows = select(UserAccount.id).where(UserAccount.tenant_id == tenant_id).with_for_update()
+        await session.execute(rows)
+        asked = [asyncio.create_task(demote(number)) for number in range(4)]
+
+        async def waiting() -> bool:
+            async with database.system() as looking:
+                return await looking.scalar(WAITING) == len(asked)
+
+        await eventually(waiting)
+    codes = await asyncio.gather(*asked)
     assert sorted(codes) == [200, 200, 200, 409]
     async with database.tenant(tenant_id) as session:
         left = [user for user in await users.page(session, limit=10) if user.role == "owner"]

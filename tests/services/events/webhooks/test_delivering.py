@@ -300,9 +300,11 @@ async def test_an_event_written_while_it_goes_to_sleep_wakes_it(hook: Hooking) -
         await session.execute(
             select(WebhookEndpoint.id).where(WebhookEndpoint.tenant_id == hook.tenant_id).with_for_update()
         )
+        pid = await session.scalar(text("SELECT pg_backend_pid()"))
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND :pid = ANY(pg_blocking_pids(pid))")
         sleeping = asyncio.create_task(fall_asleep())
         async with hook.database.system() as looking:  # until it waits for the lock
-            await eventually(lambda: looking.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+            await eventually(lambda: looking.scalar(waiting, {"pid": pid}))
         event = new_id()
         await session.execute(
             text("""
