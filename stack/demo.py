@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import httpx
 
-from stack import demo_campaign, demo_journeys, demo_people, demo_sales, demo_segments, demo_shop
+from stack import demo_campaign, demo_journeys, demo_people, demo_sales, demo_segments, demo_shop, demo_webhooks
 from stack.demo_tenant import JOURNEYS, LEAD_FORM, TEMPLATES
 from stack.dev import DevInfo
 from stack.processes import StackError
@@ -66,6 +66,17 @@ class Demo:
             StackError: the API refused something, or what should happen did not within a minute.
         """
         self._prepare_tenant()
+        with demo_webhooks.listening(self) as shop:
+            person_id = self._play(shop)
+        profile: dict[str, Any] = self.until("the record of his mails", lambda: self._told_profile(person_id))
+        self._report("\nThe profile, all of it from one record (of each activity just what and when):\n")
+        activities = [{"type": activity["type"], "at": activity["at"]} for activity in profile["activities"]]
+        self._report(_shown({**profile, "activities": activities}))
+        self._say_goodbye(person_id)
+        return profile
+
+    def _play(self, shop: demo_webhooks.Shop) -> str:
+        """Do everything once; return whom it was about."""
         self._arrive()
         person_id = self._become_lead()
         demo_sales.play(self, person_id=person_id)
@@ -77,12 +88,8 @@ class Demo:
         demo_campaign.play(self, self, run=self._run, email=self._email)
         self.tell("12. One of the mats comes back.")
         demo_shop.give_back(self, order, person_id=person_id)
-        profile: dict[str, Any] = self.until("the record of his mails", lambda: self._told_profile(person_id))
-        self._report("\nThe profile, all of it from one record (of each activity just what and when):\n")
-        activities = [{"type": activity["type"], "at": activity["at"]} for activity in profile["activities"]]
-        self._report(_shown({**profile, "activities": activities}))
-        self._say_goodbye(person_id)
-        return profile
+        demo_webhooks.show(self, shop, order_id=order["id"])
+        return person_id
 
     def _prepare_tenant(self) -> None:
         settings = {"postal_address": POSTAL_ADDRESS, "from_address": "Demo <hello@shop.example>"}

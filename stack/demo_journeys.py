@@ -1,22 +1,6 @@
 """The demo's look at journeys: what one did and why, what it would do next, and a way around tried beside it."""
 
-from typing import Any, Protocol
-
-
-class Driver(Protocol):
-    """Calls the API, and tells."""
-
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None, fine: tuple[int, ...] = ()) -> Any:  # noqa: ANN401 - an HTTP answer
-        """Call a route."""
-        ...
-
-    def get(self, path: str, **parameters: str) -> dict[str, Any]:
-        """Read a route."""
-        ...
-
-    def tell(self, line: str) -> None:
-        """Tell a step."""
-        ...
+from stack.demo_people import Driver
 
 
 def explain(driver: Driver, *, person_id: str) -> None:

@@ -115,6 +115,8 @@ class DevStack:
             "SECRET_KEY": _secret_key(),
             "PUBLIC_URL": os.environ.get("PUBLIC_URL", base_url),
             "DATA_DIR": os.environ.get("DATA_DIR", str(DATA)),
+            # so that a developer's own programs, on the same machine, can be told of events
+            "ALLOW_PRIVATE_HOSTS": os.environ.get("ALLOW_PRIVATE_HOSTS", "true"),
             **({"MAIL_DIR": mail_dir} if mail_dir else {}),
         }
         self._start_api(base_url, environment)

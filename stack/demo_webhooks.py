@@ -1,0 +1,70 @@
+"""The demo's developer: an address of his own is told of orders, checks the signature, and keeps what it was told."""
+
+import json
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hmac import compare_digest
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+from integrations.webhooks import signing
+from stack.demo_people import Driver
+
+
+class Shop:
+    """Somebody's program behind an address, while the demo runs."""
+
+    def __init__(self, url: str) -> None:
+        """Answer at `url`."""
+        self.url = url
+        self.secret = ""
+        self.told: list[dict[str, Any]] = []
+
+    def take(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Keep what was posted if it is signed by our secret; return whether it is."""
+        at = datetime.fromtimestamp(int(headers.get("webhook-timestamp", "0")), UTC)
+        signed = signing.headers(headers.get("webhook-id", ""), at, body, [self.secret])
+        if not compare_digest(signed["webhook-signature"], headers.get("webhook-signature", "")):
+            return False
+        self.told.append(json.loads(body))
+        return True
+
+
+@contextmanager
+def listening(driver: Driver) -> Generator[Shop]:
+    """Run the program, and have it told of orders."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(204 if shop.take(dict(self.headers), body) else 401)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+            """Say nothing: the demo tells."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    shop = Shop(f"http://127.0.0.1:{server.server_port}/throughline")
+    Thread(target=server.serve_forever, daemon=True).start()
+    made = driver.call("POST", "/webhooks", {"url": shop.url, "event_types": ["order.*"]}).json()
+    shop.secret = made["secret"]
+    try:
+        yield shop
+    finally:
+        # nobody answers there once the demo is over
+        driver.call("DELETE", f"/webhooks/{made['id']}")
+        server.shutdown()
+        server.server_close()
+
+
+def show(driver: Driver, shop: Shop, *, order_id: str) -> None:
+    """Tell what the program was told of an order, once it has all."""
+
+    def told() -> list[str] | None:
+        types = [event["type"] for event in shop.told if event["data"]["properties"].get("order_id") == order_id]
+        return types if {"order.placed", "order.refunded"} <= set(types) else None
+
+    types = driver.until("what the webhook tells", told)
+    driver.tell(f"   The shop's own program was told, signed and in order: {', '.join(types)}.")
