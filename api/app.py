@@ -10,6 +10,7 @@ from api import errors, join
 from api.middleware.bodies import BodyLimitMiddleware
 from api.middleware.idempotency import IdempotencyMiddleware
 from api.middleware.requests import RequestMiddleware
+from api.openapi.document import DocumentedApp
 from api.resources import Resources
 from api.rest import (
     addresses,
@@ -234,7 +235,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await resources.close()
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="Throughline",
         version="1",
         summary="One record per person; CRM, marketing, commerce and automation on it.",

@@ -131,7 +131,7 @@ class ToValidate(_Written):
     """An address to look at."""
 
 
-class ProblemOut(Strict):
+class AddressProblemOut(Strict):
     """What is wrong with a field."""
 
     field: str
@@ -159,7 +159,7 @@ class ValidatedOut(Strict):
     address: WrittenOut
     lines: list[str]
     """As the country's post has it written; empty where something is wrong."""
-    problems: list[ProblemOut]
+    problems: list[AddressProblemOut]
     latitude: float | None
     """By the table of cities, whatever the geocoder."""
     longitude: float | None
@@ -207,7 +207,7 @@ async def validate(body: ToValidate) -> ValidatedOut:
         valid=not problems,
         address=WrittenOut.model_validate(address),
         lines=[] if problems else address_rules.lines(address),
-        problems=[ProblemOut(field=problem.field, reason=problem.reason) for problem in problems],
+        problems=[AddressProblemOut(field=problem.field, reason=problem.reason) for problem in problems],
         latitude=located[0].latitude if located else None,
         longitude=located[0].longitude if located else None,
         precision=located[0].precision if located else None,

@@ -24,7 +24,7 @@ Side = Annotated[str, Field(max_length=100, examples=["person", "record:product_
 Description = Annotated[str | None, Field(max_length=1000)]
 
 
-class DefinitionIn(Strict):
+class AssociationDefinitionIn(Strict):
     """A label, and what it links."""
 
     label: Key
@@ -37,7 +37,7 @@ class DefinitionIn(Strict):
     description: Description = None
 
 
-class DefinitionPatch(Strict):
+class AssociationDefinitionPatch(Strict):
     """What to change; a field left out stays, null clears the inverse label and the description alone."""
 
     inverse_label: Key | None = None
@@ -53,7 +53,7 @@ class DefinitionPatch(Strict):
         return {name: value for name, value in given.items() if value is not None or name in clearable}
 
 
-class DefinitionOut(Strict):
+class AssociationDefinitionOut(Strict):
     """A definition."""
 
     id: UUID
@@ -68,40 +68,44 @@ class DefinitionOut(Strict):
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
-async def create(body: DefinitionIn, session: SessionDep, actor: ActorDep) -> DefinitionOut:
+async def create(body: AssociationDefinitionIn, session: SessionDep, actor: ActorDep) -> AssociationDefinitionOut:
     """Define a label; what is linked by it already must be so.
 
     409 where it is not: `count` says how many break the definition, `samples` names some.
     """
-    return DefinitionOut.model_validate(await association_definitions.create(session, body.model_dump(), by=actor))
+    return AssociationDefinitionOut.model_validate(
+        await association_definitions.create(session, body.model_dump(), by=actor)
+    )
 
 
 @router.get("", dependencies=READ)
 async def find(
     session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
-) -> Page[DefinitionOut]:
+) -> Page[AssociationDefinitionOut]:
     """List definitions, oldest first."""
     after = None if cursor is None else decode_cursor(cursor, [UUID])[0]
     found = await association_definitions.page(session, limit=limit + 1, after=after)
     return Page(
-        items=[DefinitionOut.model_validate(row) for row in found[:limit]],
+        items=[AssociationDefinitionOut.model_validate(row) for row in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
     )
 
 
 @router.get("/{association_definition_id}", dependencies=READ)
-async def get(association_definition_id: UUID, session: SessionDep) -> DefinitionOut:
+async def get(association_definition_id: UUID, session: SessionDep) -> AssociationDefinitionOut:
     """Return a definition."""
-    return DefinitionOut.model_validate(await association_definitions.get(session, association_definition_id))
+    return AssociationDefinitionOut.model_validate(
+        await association_definitions.get(session, association_definition_id)
+    )
 
 
 @router.patch("/{association_definition_id}", dependencies=WRITE)
 async def update(
-    association_definition_id: UUID, body: DefinitionPatch, session: SessionDep, actor: ActorDep
-) -> DefinitionOut:
+    association_definition_id: UUID, body: AssociationDefinitionPatch, session: SessionDep, actor: ActorDep
+) -> AssociationDefinitionOut:
     """Change a definition; 409 as for a new one, and nothing is changed then."""
     row = await association_definitions.update(session, association_definition_id, body.changes(), by=actor)
-    return DefinitionOut.model_validate(row)
+    return AssociationDefinitionOut.model_validate(row)
 
 
 @router.delete("/{association_definition_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=WRITE)

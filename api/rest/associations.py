@@ -114,27 +114,27 @@ class ListedOut(AssociationOut):
         )
 
 
-class Problem(Strict):
+class AssociationProblem(Strict):
     """A field and what is wrong with it."""
 
     field: str
     reason: str
 
 
-class Rejected(Strict):
+class RejectedAssociation(Strict):
     """One that was not linked."""
 
     index: int
-    errors: list[Problem]
+    errors: list[AssociationProblem]
 
 
-class BatchOut(Strict):
+class AssociationBatchOut(Strict):
     """What became of a batch: the three add up to its size."""
 
     created: int
     existing: int
     """There were such associations already."""
-    rejected: list[Rejected]
+    rejected: list[RejectedAssociation]
     ids: list[UUID | None]
     """In the order given; null for those rejected."""
 
@@ -152,17 +152,17 @@ async def create(body: AssociationIn, session: SessionDep, actor: ActorDep, resp
 
 
 @router.post("/batch", dependencies=WRITE)
-async def create_batch(body: AssociationsIn, session: SessionDep, actor: ActorDep) -> BatchOut:
+async def create_batch(body: AssociationsIn, session: SessionDep, actor: ActorDep) -> AssociationBatchOut:
     """Link many; those refused are listed with the reasons, the others are linked."""
     read = [_read(item) for item in body.associations]
     wanted = [item for item in read if isinstance(item, NewAssociation)]
     written = iter(await linking.create_all(session, wanted, by=actor))
     outcomes = [next(written) if isinstance(item, NewAssociation) else item for item in read]
-    return BatchOut(
+    return AssociationBatchOut(
         created=sum(outcome.created for outcome in outcomes),
         existing=sum(outcome.association_id is not None and not outcome.created for outcome in outcomes),
         rejected=[
-            Rejected(index=index, errors=_problems(outcome.error))
+            RejectedAssociation(index=index, errors=_problems(outcome.error))
             for index, outcome in enumerate(outcomes)
             if outcome.error is not None
         ],
@@ -218,7 +218,7 @@ def _read(item: object) -> NewAssociation | Outcome:
         return Outcome(error=PlatformError("invalid", errors=field_problems(found, item)))
 
 
-def _problems(error: PlatformError) -> list[Problem]:
-    return [Problem(field=problem.field, reason=problem.reason) for problem in error.errors] or [
-        Problem(field="body", reason=error.detail)
+def _problems(error: PlatformError) -> list[AssociationProblem]:
+    return [AssociationProblem(field=problem.field, reason=problem.reason) for problem in error.errors] or [
+        AssociationProblem(field="body", reason=error.detail)
     ]

@@ -24,7 +24,7 @@ Choices = Annotated[list[str] | None, Field(max_length=attribute_definitions.MAX
 Bound = Annotated[float | None, Field(allow_inf_nan=False)]
 
 
-class DefinitionIn(Strict):
+class AttributeIn(Strict):
     """A definition of an attribute."""
 
     subject_type: SubjectType = "person"
@@ -47,7 +47,7 @@ class DefinitionIn(Strict):
         return Definition(**self.model_dump(exclude={"force"}))
 
 
-class DefinitionPatch(Strict):
+class AttributePatch(Strict):
     """What to change; a field left out stays as it is."""
 
     label: Name | None = None
@@ -66,7 +66,7 @@ class DefinitionPatch(Strict):
         )
 
 
-class DefinitionOut(Strict):
+class AttributeOut(Strict):
     """A definition."""
 
     id: UUID
@@ -83,13 +83,13 @@ class DefinitionOut(Strict):
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
-async def create(body: DefinitionIn, session: SessionDep, actor: ActorDep) -> DefinitionOut:
+async def create(body: AttributeIn, session: SessionDep, actor: ActorDep) -> AttributeOut:
     """Define an attribute: from now on its values are checked with every write.
 
     Where values are there that would not fit: 409 with their `count` and the ids of up to five that have them.
     """
     row = await attribute_definitions.create(session, body.definition(), force=body.force, by=actor)
-    return DefinitionOut.model_validate(row)
+    return AttributeOut.model_validate(row)
 
 
 @router.get("", dependencies=READ)
@@ -98,27 +98,27 @@ async def find(
     subject_type: SubjectType | None = None,
     limit: LimitParam = DEFAULT_LIMIT,
     cursor: CursorParam = None,
-) -> Page[DefinitionOut]:
+) -> Page[AttributeOut]:
     """List definitions, oldest first."""
     after = None if cursor is None else decode_cursor(cursor, [UUID])[0]
     found = await attribute_definitions.page(session, subject_type=subject_type, limit=limit + 1, after=after)
     return Page(
-        items=[DefinitionOut.model_validate(row) for row in found[:limit]],
+        items=[AttributeOut.model_validate(row) for row in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
     )
 
 
 @router.get("/{definition_id}", dependencies=READ)
-async def get(definition_id: UUID, session: SessionDep) -> DefinitionOut:
+async def get(definition_id: UUID, session: SessionDep) -> AttributeOut:
     """Return a definition."""
-    return DefinitionOut.model_validate(await attribute_definitions.get(session, definition_id))
+    return AttributeOut.model_validate(await attribute_definitions.get(session, definition_id))
 
 
 @router.patch("/{definition_id}", dependencies=WRITE)
-async def update(definition_id: UUID, body: DefinitionPatch, session: SessionDep, actor: ActorDep) -> DefinitionOut:
+async def update(definition_id: UUID, body: AttributePatch, session: SessionDep, actor: ActorDep) -> AttributeOut:
     """Change a definition; values that would not fit are refused as when it is made."""
     row = await attribute_definitions.update(session, definition_id, body.change(), force=body.force, by=actor)
-    return DefinitionOut.model_validate(row)
+    return AttributeOut.model_validate(row)
 
 
 @router.delete("/{definition_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=WRITE)

@@ -9,7 +9,7 @@ from pydantic import Field, StrictInt
 
 from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Money, Strict
-from api.rest.campaign_shapes import RunOut
+from api.rest.campaign_shapes import CampaignRunOut
 from api.routing import Router
 from core.currency import EXPONENTS
 from services.marketing.outcomes import lift, report, testing
@@ -30,7 +30,7 @@ class Winner(Strict):
     """Of a recurring campaign, which run; the oldest without a winner unless given."""
 
 
-class RatesOut(Strict):
+class CampaignRatesOut(Strict):
     """Shares, null of nothing."""
 
     delivered: float | None
@@ -120,7 +120,7 @@ class FiguresOut(Strict):
     revenue: Money
     """In the report's currency; orders in others are in `revenue_by_currency` alone."""
     revenue_by_currency: dict[str, Money]
-    rates: RatesOut
+    rates: CampaignRatesOut
 
 
 class VariantFigures(FiguresOut):
@@ -129,7 +129,7 @@ class VariantFigures(FiguresOut):
     variant: int
 
 
-class LinkOut(Strict):
+class ReportedLinkOut(Strict):
     """How often what leads to one address was followed."""
 
     url: str | None
@@ -153,9 +153,9 @@ class ReportOut(FiguresOut):
     """Against its holdout; null without one, and of several runs together."""
     variants: list[VariantFigures]
     """The figures of those who were given a variant."""
-    runs: list[RunOut]
+    runs: list[CampaignRunOut]
     """With how its test was decided."""
-    links: list[LinkOut]
+    links: list[ReportedLinkOut]
     """Those followed by the most people first, 100 at most."""
 
 
@@ -174,9 +174,9 @@ async def show(
         budget_left=None if budget is None else Money.of(budget - spent, code),
         lift=None if found.lift is None else _lift(found.lift, code),
         variants=[VariantFigures(variant=number, **_figures(each, code)) for number, each in enumerate(found.variants)],
-        runs=[RunOut.of(run) for run in found.runs],
+        runs=[CampaignRunOut.of(run) for run in found.runs],
         links=[
-            LinkOut(url=each.url, people=each.people, clicks=each.clicks, machine_clicks=each.machine_clicks)
+            ReportedLinkOut(url=each.url, people=each.people, clicks=each.clicks, machine_clicks=each.machine_clicks)
             for each in found.links
         ],
     )
@@ -187,7 +187,7 @@ def _figures(figures: report.Figures, code: str) -> dict[str, Any]:
     counts = {name: getattr(figures, name) for name in FiguresOut.model_fields if name not in computed}
     brought = {each: Money.of(minor, each) for each, minor in sorted(figures.brought.items())}
     money = {"revenue": Money.of(figures.brought[code], code), "revenue_by_currency": brought}
-    return counts | money | {"rates": RatesOut(**figures.rates())}
+    return counts | money | {"rates": CampaignRatesOut(**figures.rates())}
 
 
 def _lift(found: lift.Lift, code: str) -> LiftOut:
@@ -217,7 +217,7 @@ def _group(group: lift.Group, code: str) -> GroupOut:
 
 
 @router.post("/campaigns/{campaign_id}/winner", dependencies=WRITE)
-async def choose(campaign_id: UUID, body: Winner, session: SessionDep, actor: ActorDep) -> RunOut:
+async def choose(campaign_id: UUID, body: Winner, session: SessionDep, actor: ActorDep) -> CampaignRunOut:
     """Choose the winner of a running A/B test by hand; the rest of the audience gets it at once."""
     run = await testing.choose(session, campaign_id, body.variant, occurrence=body.occurrence, by=actor)
-    return RunOut.of(run)
+    return CampaignRunOut.of(run)

@@ -302,7 +302,7 @@ class ProgressOut(Strict):
     next_at: datetime | None
 
 
-class RunOut(Strict):
+class CampaignRunOut(Strict):
     """One time that a campaign is sent."""
 
     id: UUID
@@ -351,10 +351,10 @@ class CampaignOut(Strict):
     created_at: datetime
     updated_at: datetime
     revision: int
-    run: RunOut | None = None
+    run: CampaignRunOut | None = None
 
     @classmethod
-    def of(cls, campaign: Campaign, run: RunOut | None = None) -> Self:
+    def of(cls, campaign: Campaign, run: CampaignRunOut | None = None) -> Self:
         """Return it as shown."""
         code = campaign.currency
         cost = None

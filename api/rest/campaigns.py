@@ -12,13 +12,13 @@ from api.rest.campaign_shapes import (
     CampaignIn,
     CampaignOut,
     CampaignPatch,
+    CampaignRunOut,
     CheckOut,
     CopiesOut,
     CopyOut,
     EstimateOut,
     FlawOut,
     PostOut,
-    RunOut,
     Scheduling,
     TestRequest,
 )
@@ -56,7 +56,10 @@ async def find(
     found = await definitions.page(session, limit=limit + 1, before=before, status=status)
     last = await runs.last(session, [campaign.id for campaign in found[:limit]])
     return Page(
-        items=[CampaignOut.of(each, RunOut.of(last[each.id]) if each.id in last else None) for each in found[:limit]],
+        items=[
+            CampaignOut.of(each, CampaignRunOut.of(last[each.id]) if each.id in last else None)
+            for each in found[:limit]
+        ],
         next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
     )
 
@@ -168,13 +171,13 @@ async def estimate(campaign_id: UUID, session: SessionDep) -> EstimateOut:
 @router.get("/{campaign_id}/runs", dependencies=READ)
 async def list_runs(
     campaign_id: UUID, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
-) -> Page[RunOut]:
+) -> Page[CampaignRunOut]:
     """List the times it was sent, newest first."""
     before = None if cursor is None else decode_cursor(cursor, [UUID])[0]
     await definitions.get(session, campaign_id)
     found = await runs.page(session, campaign_id, limit=limit + 1, before=before)
     return Page(
-        items=[RunOut.of(run) for run in found[:limit]],
+        items=[CampaignRunOut.of(run) for run in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
     )
 
@@ -183,4 +186,4 @@ async def _shown(session: TenantSession, campaign: Campaign) -> CampaignOut:
     run = (await runs.last(session, [campaign.id])).get(campaign.id)
     if run is None:
         return CampaignOut.of(campaign)
-    return CampaignOut.of(campaign, RunOut.of(run, await runs.progress(session, run.id)))
+    return CampaignOut.of(campaign, CampaignRunOut.of(run, await runs.progress(session, run.id)))

@@ -61,7 +61,7 @@ class AccountPatch(Strict):
     active: StrictBool | None = None
 
 
-class AccountOut(Strict):
+class ChannelAccountOut(Strict):
     """An account, without its secret."""
 
     id: UUID
@@ -89,7 +89,7 @@ class AccountOut(Strict):
         return cls.model_validate(shown | {"webhook_url": hook})
 
 
-class Checked(Strict):
+class CheckedAccount(Strict):
     """Whether the provider takes the credentials."""
 
     ok: bool
@@ -100,29 +100,31 @@ class Checked(Strict):
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
 async def create(
     body: AccountIn, session: SessionDep, actor: ActorDep, keeping: KeepingDep, settings: SettingsDep
-) -> AccountOut:
+) -> ChannelAccountOut:
     """Add an account; its secret is kept encrypted and never shown."""
     fields = body.model_dump(exclude={"provider"})
-    return AccountOut.of(await accounts.create(session, body.provider, fields, keeping=keeping, by=actor), settings)
+    return ChannelAccountOut.of(
+        await accounts.create(session, body.provider, fields, keeping=keeping, by=actor), settings
+    )
 
 
 @router.get("", dependencies=READ)
 async def find(
     session: SessionDep, settings: SettingsDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
-) -> Page[AccountOut]:
+) -> Page[ChannelAccountOut]:
     """List accounts, oldest first."""
     after = None if cursor is None else decode_cursor(cursor, [UUID])[0]
     found = await accounts.page(session, limit=limit + 1, after=after)
     return Page(
-        items=[AccountOut.of(account, settings) for account in found[:limit]],
+        items=[ChannelAccountOut.of(account, settings) for account in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
     )
 
 
 @router.get("/{account_id}", dependencies=READ)
-async def get(account_id: UUID, session: SessionDep, settings: SettingsDep) -> AccountOut:
+async def get(account_id: UUID, session: SessionDep, settings: SettingsDep) -> ChannelAccountOut:
     """Return an account."""
-    return AccountOut.of(await accounts.get(session, account_id), settings)
+    return ChannelAccountOut.of(await accounts.get(session, account_id), settings)
 
 
 @router.patch("/{account_id}", dependencies=WRITE)
@@ -133,12 +135,12 @@ async def update(
     actor: ActorDep,
     keeping: KeepingDep,
     settings: SettingsDep,
-) -> AccountOut:
+) -> ChannelAccountOut:
     """Change an account. `name` and `rate_per_minute` may be null; the others, if given, must not be."""
     nullable = {"name", "rate_per_minute"}
     given = body.model_dump(exclude_unset=True)
     fields = {name: value for name, value in given.items() if value is not None or name in nullable}
-    return AccountOut.of(await accounts.update(session, account_id, fields, keeping=keeping, by=actor), settings)
+    return ChannelAccountOut.of(await accounts.update(session, account_id, fields, keeping=keeping, by=actor), settings)
 
 
 @router.delete("/{account_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=WRITE)
@@ -148,11 +150,13 @@ async def delete(account_id: UUID, session: SessionDep, actor: ActorDep) -> None
 
 
 @router.post("/{account_id}/check", dependencies=WRITE)
-async def check(account_id: UUID, principal: PrincipalDep, database: DatabaseDep, keeping: KeepingDep) -> Checked:
+async def check(
+    account_id: UUID, principal: PrincipalDep, database: DatabaseDep, keeping: KeepingDep
+) -> CheckedAccount:
     """Try an account's credentials with its provider; nothing is sent to anybody."""
     # Not in the request's transaction, which would be held open while the provider thinks.
     async with database.tenant(principal.tenant_id) as session:
         account = await accounts.get(session, account_id)
         credentials = accounts.credentials(account, keeping=keeping)
     found = await account_channels.check(credentials, private_hosts=keeping.private_hosts)
-    return Checked(ok=found.ok, detail=found.detail[:500])
+    return CheckedAccount(ok=found.ok, detail=found.detail[:500])

@@ -97,6 +97,7 @@ class PendingOut(Strict):
 
 @router.post(
     "/{cart_id}/checkout",
+    operation_id="carts.checkout",
     status_code=status.HTTP_201_CREATED,
     dependencies=[requires("carts:write")],
     responses={200: {"model": WholeOrderOut}, 202: {"model": PendingOut}},

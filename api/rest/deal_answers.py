@@ -26,7 +26,7 @@ class Sum(Strict):
         return cls(amount=currency.from_minor(minor, code), currency=code)
 
 
-class ProblemOut(Strict):
+class DealProblemOut(Strict):
     """What is wrong with a field."""
 
     field: str
@@ -40,7 +40,7 @@ class RefusedOut(Strict):
     code: str
     """`not-found`, `conflict` or `invalid`."""
     reason: str
-    errors: list[ProblemOut]
+    errors: list[DealProblemOut]
 
     @classmethod
     def of(cls, deal_id: UUID, error: PlatformError) -> Self:
@@ -113,7 +113,7 @@ class DealOut(Strict):
         return cls(**_fields(shown))
 
 
-class ProductOut(Strict):
+class DealProductOut(Strict):
     """Some pieces of a product."""
 
     name: str
@@ -149,7 +149,7 @@ class ContactOut(Strict):
 class WholeDealOut(DealOut):
     """A deal with all that is its own."""
 
-    products: list[ProductOut]
+    products: list[DealProductOut]
     contacts: list[ContactOut]
 
     @classmethod
@@ -157,7 +157,7 @@ class WholeDealOut(DealOut):
         """Return the answer for a deal."""
         return cls(
             **_fields(whole.shown),
-            products=[ProductOut.of(line, whole.shown.deal.currency) for line in whole.lines],
+            products=[DealProductOut.of(line, whole.shown.deal.currency) for line in whole.lines],
             contacts=[ContactOut.model_validate(contact) for contact in whole.contacts],
         )
 
@@ -185,9 +185,9 @@ class StayOut(Strict):
         return cls.model_validate(stay)
 
 
-def problems(errors: Sequence[FieldProblem]) -> list[ProblemOut]:
+def problems(errors: Sequence[FieldProblem]) -> list[DealProblemOut]:
     """Return the answer for fields at fault."""
-    return [ProblemOut(field=error.field, reason=error.reason) for error in errors]
+    return [DealProblemOut(field=error.field, reason=error.reason) for error in errors]
 
 
 def _fields(shown: deal_directory.Shown) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class CompetitorIn(Strict):
     note: str | None = None
 
 
-class ProductIn(Strict):
+class DealProductIn(Strict):
     """Some pieces of a product."""
 
     name: Annotated[str, Field(examples=["Shelf"])]
@@ -76,7 +76,7 @@ class DealFields(Strict):
     lost_reason: str | None = None
     """Of lost deals alone."""
     competitors: Annotated[list[CompetitorIn | str] | None, Field(max_length=MAX_COMPETITORS)] = None
-    products: Annotated[list[ProductIn] | None, Field(max_length=MAX_LINES)] = None
+    products: Annotated[list[DealProductIn] | None, Field(max_length=MAX_LINES)] = None
     attributes: dict[str, JsonValue] | None = None
     """Merged key by key; a null removes."""
     source: str | None = None

@@ -76,7 +76,7 @@ async def find(  # noqa: PLR0913, PLR0917 - the filters of one list
     )
 
 
-@router.post("/move", dependencies=WRITE)
+@router.post("/move", operation_id="deals.move_many", dependencies=WRITE)
 async def move_many(body: BulkMoveIn, session: SessionDep, actor: ActorDep) -> BulkMoveOut:
     """Move up to 10,000 deals to a stage; the answer says of each that may not go why."""
     if (body.deal_ids is None) == (body.filter is None):

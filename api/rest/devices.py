@@ -59,7 +59,7 @@ async def register(
     return DeviceOut.model_validate(device)
 
 
-@router.get("", dependencies=READ)
+@router.get("", operation_id="people.devices.list", dependencies=READ)
 async def find(person_id: UUID, session: SessionDep) -> Devices:
     """List a person's devices."""
     found = await devices.of_person(session, person_id)

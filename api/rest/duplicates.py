@@ -21,7 +21,7 @@ READ = [requires("people:read")]
 WRITE = [requires("people:write")]
 
 
-class RunOut(Strict):
+class DuplicateSearchOut(Strict):
     """A search for duplicates."""
 
     id: UUID
@@ -64,7 +64,7 @@ class TwinOut(Strict):
     created_at: datetime
 
 
-class ReasonOut(Strict):
+class DuplicateReasonOut(Strict):
     """What the two have in common, or not; never a value."""
 
     field: str
@@ -79,7 +79,7 @@ class DuplicateOut(Strict):
     people: tuple[TwinOut, TwinOut]
     score: int
     """0 to 100."""
-    reasons: list[ReasonOut]
+    reasons: list[DuplicateReasonOut]
     """The strongest first."""
     status: duplicates.Status
     suggested_winner_id: UUID
@@ -99,22 +99,24 @@ class DuplicateOut(Strict):
         return cls.model_validate(own | {"people": pair.people, "suggested_winner_id": pair.suggested_winner_id})
 
 
-@router.post("/runs", status_code=status.HTTP_202_ACCEPTED, dependencies=WRITE)
-async def start(session: SessionDep, actor: ActorDep) -> RunOut:
+@router.post(
+    "/runs", operation_id="people.duplicates.runs.create", status_code=status.HTTP_202_ACCEPTED, dependencies=WRITE
+)
+async def start(session: SessionDep, actor: ActorDep) -> DuplicateSearchOut:
     """Search for duplicates among all people. One search at a time: 409 names the one under way."""
-    return RunOut.of(await duplicates.start(session, by=actor))
+    return DuplicateSearchOut.of(await duplicates.start(session, by=actor))
 
 
 @router.get("/runs/{run_id}", dependencies=READ)
-async def get_run(run_id: UUID, session: SessionDep) -> RunOut:
+async def get_run(run_id: UUID, session: SessionDep) -> DuplicateSearchOut:
     """Say how far a search has come."""
-    return RunOut.of(await duplicates.get_run(session, run_id))
+    return DuplicateSearchOut.of(await duplicates.get_run(session, run_id))
 
 
 @router.post("/runs/{run_id}/cancel", dependencies=WRITE)
-async def cancel(run_id: UUID, session: SessionDep, actor: ActorDep) -> RunOut:
+async def cancel(run_id: UUID, session: SessionDep, actor: ActorDep) -> DuplicateSearchOut:
     """End a search; what it has found stays."""
-    return RunOut.of(await duplicates.cancel(session, run_id, by=actor))
+    return DuplicateSearchOut.of(await duplicates.cancel(session, run_id, by=actor))
 
 
 @router.get("", dependencies=READ)
@@ -141,15 +143,22 @@ async def find(
     )
 
 
-class MergeIn(Strict):
+class DuplicateMergeIn(Strict):
     """Which of the two stays."""
 
     winner_id: UUID | None = None
     """One of the two; the one suggested unless given."""
 
 
-@router.post("/{duplicate_id}/merge", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
-async def merge(duplicate_id: UUID, session: SessionDep, actor: ActorDep, body: MergeIn | None = None) -> MergeOut:
+@router.post(
+    "/{duplicate_id}/merge",
+    operation_id="people.duplicates.merge",
+    status_code=status.HTTP_201_CREATED,
+    dependencies=WRITE,
+)
+async def merge(
+    duplicate_id: UUID, session: SessionDep, actor: ActorDep, body: DuplicateMergeIn | None = None
+) -> MergeOut:
     """Merge the two; it can be taken back as any merge. See `POST /people/merge`."""
     merged = await duplicates.merge(session, duplicate_id, None if body is None else body.winner_id, by=actor)
     await session.refresh(merged)

@@ -63,7 +63,7 @@ async def erase(person_id: UUID, session: SessionDep, actor: ActorDep, hashes: H
     )
 
 
-@router.get("/people/{person_id}/export", dependencies=READ)
+@router.get("/people/{person_id}/export", operation_id="people.personal_data", dependencies=READ)
 async def export(person_id: UUID, session: SessionDep, actor: ActorDep, response: Response) -> dict[str, Any]:
     """Return all that is held about a person, as a file: every row of every table, changes and merges included."""
     document = await exporting.export(session, person_id, by=actor)

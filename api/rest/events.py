@@ -92,18 +92,18 @@ class Recorded(BaseModel):
     id: UUID
 
 
-class Problem(BaseModel):
+class EventProblem(BaseModel):
     """A field and what is wrong with it."""
 
     field: str
     reason: str
 
 
-class Rejected(BaseModel):
+class RejectedEvent(BaseModel):
     """An event of the batch that was not recorded."""
 
     index: int
-    errors: list[Problem]
+    errors: list[EventProblem]
 
 
 class BatchResult(BaseModel):
@@ -112,7 +112,7 @@ class BatchResult(BaseModel):
     accepted: int
     duplicates: int
     """Their idempotency keys were used before."""
-    rejected: list[Rejected]
+    rejected: list[RejectedEvent]
 
 
 CallerDep = Annotated[Caller, caller("events:write")]
@@ -144,8 +144,8 @@ async def record_batch(batch: NewEvents, caller: CallerDep) -> BatchResult:
     for index, item in enumerate(read):
         outcome = next(outcomes) if isinstance(item, IncomingEvent) else item
         if outcome.error is not None:
-            errors = [Problem(**asdict(error)) for error in outcome.error.errors]
-            result.rejected.append(Rejected(index=index, errors=errors))
+            errors = [EventProblem(**asdict(error)) for error in outcome.error.errors]
+            result.rejected.append(RejectedEvent(index=index, errors=errors))
         elif outcome.duplicate:
             result.duplicates += 1
         else:

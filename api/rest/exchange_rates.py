@@ -21,7 +21,7 @@ READ = [requires("pipelines:read")]
 WRITE = [requires("pipelines:write")]
 
 
-class RateIn(Strict):
+class ExchangeRateIn(Strict):
     """What one unit of a currency is worth in the base currency."""
 
     currency: CurrencyCode
@@ -35,10 +35,10 @@ class RatesIn(Strict):
 
     base: CurrencyCode | None = None
     """The tenant's base currency unless given: another one's may be set before the tenant changes to it."""
-    rates: Annotated[list[RateIn], Field(min_length=1, max_length=1000)]
+    rates: Annotated[list[ExchangeRateIn], Field(min_length=1, max_length=1000)]
 
 
-class RateOut(Strict):
+class ExchangeRateOut(Strict):
     """A rate."""
 
     base: str
@@ -59,20 +59,22 @@ class RateOut(Strict):
         )
 
 
-class RatesOut(Strict):
+class ExchangeRatesOut(Strict):
     """Rates that were set."""
 
-    rates: list[RateOut]
+    rates: list[ExchangeRateOut]
 
 
 @router.put("", dependencies=WRITE)
-async def put(body: RatesIn, session: SessionDep, actor: ActorDep) -> RatesOut:
+async def put(body: RatesIn, session: SessionDep, actor: ActorDep) -> ExchangeRatesOut:
     """Set rates; open deals follow the newest at once, closed ones that of the day they closed on."""
     given = [
         rates.NewRate(currency=one.currency, valid_from=one.valid_from or rates.today(), rate=one.rate)
         for one in body.rates
     ]
-    return RatesOut(rates=[RateOut.of(row) for row in await rates.put(session, given, base=body.base, by=actor)])
+    return ExchangeRatesOut(
+        rates=[ExchangeRateOut.of(row) for row in await rates.put(session, given, base=body.base, by=actor)]
+    )
 
 
 @router.get("", dependencies=READ)
@@ -82,13 +84,13 @@ async def find(
     currency: CurrencyCode | None = None,
     limit: LimitParam = DEFAULT_LIMIT,
     cursor: CursorParam = None,
-) -> Page[RateOut]:
+) -> Page[ExchangeRateOut]:
     """List rates by currency, the newest first; to the tenant's base currency unless `base` names another."""
     after = None if cursor is None else _after(cursor)
     found = await rates.page(session, base=base, code=currency, limit=limit + 1, after=after)
     last = found[limit - 1] if len(found) > limit else None
     return Page(
-        items=[RateOut.of(row) for row in found[:limit]],
+        items=[ExchangeRateOut.of(row) for row in found[:limit]],
         next_cursor=None if last is None else encode_cursor(last.currency, last.valid_from.isoformat()),
     )
 

@@ -35,13 +35,13 @@ class Readiness(BaseModel):
     temporal: State
 
 
-@router.get("/healthz")
+@router.get("/healthz", operation_id="health.live")
 async def healthz() -> Health:
     """Answer 200 as long as the process runs."""
     return Health()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness}})
+@router.get("/readyz", operation_id="health.ready", responses={503: {"model": Readiness}})
 async def readyz(response: Response, resources: ResourcesDep) -> Readiness:
     """Answer 200 when every dependency answers within two seconds, else 503."""
     postgres, temporal = await asyncio.gather(

@@ -41,7 +41,7 @@ class Checking(Strict):
     """The key of the journey that it is to be, which it may name itself."""
 
 
-class Problem(Strict):
+class DefinitionProblem(Strict):
     """What keeps a definition from being published."""
 
     field: str
@@ -49,10 +49,10 @@ class Problem(Strict):
     reason: str
 
 
-class Checked(Strict):
+class CheckedDefinition(Strict):
     """What was found."""
 
-    problems: list[Problem]
+    problems: list[DefinitionProblem]
     """Empty where it could be published."""
 
 
@@ -77,13 +77,13 @@ async def get_draft(journey: JourneyPath, session: SessionDep, accept: AcceptHea
 
 
 @router.post("/check", dependencies=[requires("journeys:read")], openapi_extra=_AS_YAML)
-async def check(body: Checking, session: SessionDep) -> Checked:
+async def check(body: Checking, session: SessionDep) -> CheckedDefinition:
     """Say what keeps a definition from being published, with its place; nothing is kept."""
     try:
         await journeys.checked(session, body.definition, key=body.key)
     except InvalidError as error:
-        return Checked(problems=[Problem.model_validate(each) for each in error.errors])
-    return Checked(problems=[])
+        return CheckedDefinition(problems=[DefinitionProblem.model_validate(each) for each in error.errors])
+    return CheckedDefinition(problems=[])
 
 
 @router.get(

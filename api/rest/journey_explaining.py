@@ -45,7 +45,7 @@ class Entered(Strict):
     """None where no event did, or it is not kept any more."""
 
 
-class SentMessage(Strict):
+class StepMessage(Strict):
     """What a node sent."""
 
     id: UUID
@@ -70,7 +70,7 @@ class Decision(Strict):
     summary: str
     detail: dict[str, Any] | None
     """`seen` has the values that a branch compared, `until` the planned end of a wait."""
-    messages: list[SentMessage]
+    messages: list[StepMessage]
 
 
 class EnrollmentExplanation(Strict):
@@ -215,7 +215,7 @@ def _in_short(answer: Answer, passages: list[WhyPassage]) -> str:
     return answer.reasons[0].summary if answer.reasons else "The person has not entered the journey."
 
 
-def _sending(sending: Sending, sent: Mapping[tuple[str, int], list[SentMessage]]) -> WhySending:
+def _sending(sending: Sending, sent: Mapping[tuple[str, int], list[StepMessage]]) -> WhySending:
     messages_there = sent.get((sending.node, sending.visit), [])
     code, summary = sending.code, sending.summary
     if code == "reached" and messages_there:
@@ -232,14 +232,14 @@ def _sending(sending: Sending, sent: Mapping[tuple[str, int], list[SentMessage]]
     )
 
 
-async def _messages(session: SessionDep, explained: Explained) -> dict[tuple[str, int], list[SentMessage]]:
+async def _messages(session: SessionDep, explained: Explained) -> dict[tuple[str, int], list[StepMessage]]:
     """Return the passage's messages by node and visit."""
     enrollment_id = explained.enrollment.id
-    found: dict[tuple[str, int], list[SentMessage]] = {}
+    found: dict[tuple[str, int], list[StepMessage]] = {}
     for listed in await messages.page(session, limit=MESSAGES, before=None, enrollment_id=enrollment_id):
         message = listed.message
         node, _, visit = message.dedupe_key.removeprefix(f"journey:{enrollment_id}:").rpartition(":")
-        shown = SentMessage(
+        shown = StepMessage(
             id=message.id,
             channel=message.channel,
             status=message.status,

@@ -114,7 +114,7 @@ class Standing(Strict):
     wakes_last: datetime | None
 
 
-class Preview(Strict):
+class PublishPreview(Strict):
     """What publishing would do; nothing was written."""
 
     nodes: list[Standing]
@@ -171,11 +171,11 @@ async def publish(
 
 
 @router.post("/{journey}/publish/preview", dependencies=[requires("journeys:read")])
-async def preview(journey: JourneyPath, session: SessionDep, body: Publication | None = None) -> Preview:
+async def preview(journey: JourneyPath, session: SessionDep, body: Publication | None = None) -> PublishPreview:
     """Say who is where, and what publishing the draft would do with them; write nothing."""
     plan = (body or Publication()).planned()
     found = await journeys.authored(session, journey)
-    return Preview.model_validate(await publishing.preview(session, found, plan=plan))
+    return PublishPreview.model_validate(await publishing.preview(session, found, plan=plan))
 
 
 @router.post("/{journey}/rollback", dependencies=[requires("journeys:write")], response_model_exclude_unset=True)
@@ -188,12 +188,12 @@ async def roll_back(journey: JourneyPath, body: Return, session: SessionDep, act
 
 
 @router.post("/{journey}/rollback/preview", dependencies=[requires("journeys:read")])
-async def preview_rollback(journey: JourneyPath, body: Return, session: SessionDep) -> Preview:
+async def preview_rollback(journey: JourneyPath, body: Return, session: SessionDep) -> PublishPreview:
     """Say who is where, and what rolling back would do with them; write nothing."""
     plan = body.planned()
     found = await journeys.authored(session, journey)
     version = await journeys.version(session, found, body.version_id)
-    return Preview.model_validate(await publishing.preview_back(session, found, version, plan=plan))
+    return PublishPreview.model_validate(await publishing.preview_back(session, found, version, plan=plan))
 
 
 def _published(done: publishing.Published) -> Published:

@@ -146,7 +146,12 @@ async def cancel(journey: JourneyPath, session: SessionDep, actor: ActorDep) -> 
     return Journey.model_validate(found)
 
 
-@router.post("/{journey}/enrollments", status_code=status.HTTP_202_ACCEPTED, dependencies=[requires("journeys:write")])
+@router.post(
+    "/{journey}/enrollments",
+    operation_id="journeys.enroll",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[requires("journeys:write")],
+)
 async def enroll(
     journey: JourneyPath,
     body: Enrolling,

@@ -55,6 +55,7 @@ def get_certificates() -> Certificates:
 
 @router.post(
     "/{provider}/{token}",
+    operation_id="hooks.report",
     openapi_extra={
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": ["array", "object"]}}}}
     },

@@ -48,7 +48,7 @@ class MergeOut(Strict):
         return cls.model_validate({**own, "merged_at": merged.created_at})
 
 
-@router.post("/merge", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
+@router.post("/merge", operation_id="people.merge", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
 async def merge(body: MergeIn, session: SessionDep, actor: ActorDep) -> MergeOut:
     """Merge two people; all that names the loser names the winner from now on, running journeys too.
 

@@ -101,7 +101,7 @@ class VersionOut(Strict):
     created_at: datetime
 
 
-class ProblemOut(Strict):
+class ObjectProblemOut(Strict):
     """A field and what is wrong with it."""
 
     field: str
@@ -112,7 +112,7 @@ class MisfitOut(Strict):
     """A record that would not fit, and why."""
 
     id: UUID
-    problems: list[ProblemOut]
+    problems: list[ObjectProblemOut]
 
 
 class CollisionOut(Strict):

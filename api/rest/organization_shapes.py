@@ -179,7 +179,7 @@ class LinkPatch(Strict):
         return {name: value for name, value in given.items() if value is not None or name != "is_primary"}
 
 
-class LinkOut(Strict):
+class OrganizationLinkOut(Strict):
     """What a person is, or was, to an organization."""
 
     id: UUID
@@ -231,7 +231,7 @@ class EntryIn(Strict):
         )
 
 
-class EntryOut(Strict):
+class LedgerEntryOut(Strict):
     """An entry of the ledger."""
 
     id: UUID
@@ -259,7 +259,7 @@ class EntryOut(Strict):
         )
 
 
-class AccountOut(Strict):
+class LedgerAccountOut(Strict):
     """Where an organization stands."""
 
     balance: Money

@@ -8,14 +8,14 @@ from fastapi import Query, Response, status
 from api.dependencies import ActorDep, SessionDep, requires
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.rest.organization_shapes import (
-    AccountOut,
     EntryIn,
-    EntryOut,
     Kind,
+    LedgerAccountOut,
+    LedgerEntryOut,
     LinkIn,
-    LinkOut,
     LinkPatch,
     OrganizationIn,
+    OrganizationLinkOut,
     OrganizationOut,
     RollupOut,
     TreeOut,
@@ -130,13 +130,13 @@ async def get_rollup(organization_id: UUID, session: SessionDep) -> RollupOut:
 
 
 @router.post("/organizations/{organization_id}/people", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
-async def link_person(organization_id: UUID, body: LinkIn, session: SessionDep, actor: ActorDep) -> LinkOut:
+async def link_person(organization_id: UUID, body: LinkIn, session: SessionDep, actor: ActorDep) -> OrganizationLinkOut:
     """Say what a person is to the organization; roles of the person follow.
 
     409 where the person is linked as that kind already, for some of the time.
     """
     link = await organization_people.add(session, organization_id, body.link(), by=actor)
-    return LinkOut.of(await organization_people.show(session, link))
+    return OrganizationLinkOut.of(await organization_people.show(session, link))
 
 
 @router.get("/organizations/{organization_id}/people", dependencies=READ)
@@ -146,7 +146,7 @@ async def list_people(
     current: CurrentParam = None,
     limit: LimitParam = DEFAULT_LIMIT,
     cursor: CursorParam = None,
-) -> Page[LinkOut]:
+) -> Page[OrganizationLinkOut]:
     """List an organization's links to people, the last made first."""
     await organizations.get(session, organization_id)
     found = await organization_people.of_organization(
@@ -158,10 +158,10 @@ async def list_people(
 @router.patch("/organizations/{organization_id}/people/{link_id}", dependencies=WRITE)
 async def update_link(
     organization_id: UUID, link_id: UUID, body: LinkPatch, session: SessionDep, actor: ActorDep
-) -> LinkOut:
+) -> OrganizationLinkOut:
     """Change a link; `ended_on` ends it, and roles that came of it with it."""
     link = await organization_people.update(session, organization_id, link_id, body.fields(), by=actor)
-    return LinkOut.of(await organization_people.show(session, link))
+    return OrganizationLinkOut.of(await organization_people.show(session, link))
 
 
 @router.delete(
@@ -179,7 +179,7 @@ async def list_organizations_of_person(
     current: CurrentParam = None,
     limit: LimitParam = DEFAULT_LIMIT,
     cursor: CursorParam = None,
-) -> Page[LinkOut]:
+) -> Page[OrganizationLinkOut]:
     """List a person's links to organizations, the last made first."""
     person = await people.get(session, person_id)
     found = await organization_people.of_person(
@@ -192,11 +192,11 @@ async def list_organizations_of_person(
     "/organizations/{organization_id}/entries",
     status_code=status.HTTP_201_CREATED,
     dependencies=WRITE,
-    responses={200: {"model": EntryOut}},
+    responses={200: {"model": LedgerEntryOut}},
 )
 async def book(
     organization_id: UUID, body: EntryIn, session: SessionDep, actor: ActorDep, response: Response
-) -> EntryOut:
+) -> LedgerEntryOut:
     """Book an entry of the ledger (201); a kind and reference booked before give the first one again (200).
 
     409 where that one differs, or a charge goes beyond the credit limit: `available` says what does not.
@@ -204,36 +204,36 @@ async def book(
     entry, created = await organization_ledger.book(session, organization_id, body.entry(), by=actor)
     if not created:
         response.status_code = status.HTTP_200_OK
-    return EntryOut.of(entry)
+    return LedgerEntryOut.of(entry)
 
 
 @router.get("/organizations/{organization_id}/entries", dependencies=READ)
 async def list_entries(
     organization_id: UUID, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
-) -> Page[EntryOut]:
+) -> Page[LedgerEntryOut]:
     """List the ledger, the last booked first."""
     await organizations.get(session, organization_id)
     before = None if cursor is None else decode_cursor(cursor, [int])[0]
     found = await organization_ledger.page(session, organization_id, limit=limit + 1, before=before)
     return Page(
-        items=[EntryOut.of(entry) for entry in found[:limit]],
+        items=[LedgerEntryOut.of(entry) for entry in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].number) if len(found) > limit else None,
     )
 
 
 @router.get("/organizations/{organization_id}/account", dependencies=READ)
-async def get_account(organization_id: UUID, session: SessionDep) -> AccountOut:
+async def get_account(organization_id: UUID, session: SessionDep) -> LedgerAccountOut:
     """Return balance, credit and what is overdue."""
     organization = await organizations.get(session, organization_id)
-    return AccountOut.of(await organization_ledger.account(session, organization))
+    return LedgerAccountOut.of(await organization_ledger.account(session, organization))
 
 
 def _before(cursor: str | None) -> UUID | None:
     return None if cursor is None else decode_cursor(cursor, [UUID])[0]
 
 
-def _links(found: list[organization_people.Linked], limit: int) -> Page[LinkOut]:
+def _links(found: list[organization_people.Linked], limit: int) -> Page[OrganizationLinkOut]:
     return Page(
-        items=[LinkOut.of(linked) for linked in found[:limit]],
+        items=[OrganizationLinkOut.of(linked) for linked in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].link.id) if len(found) > limit else None,
     )

@@ -102,6 +102,7 @@ async def get(payment_id: UUID, session: SessionDep) -> PaymentOut:
 
 @told.post(
     "/{token}",
+    operation_id="payments.notice",
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
 async def take_notice(

@@ -9,8 +9,8 @@ from api.dependencies import ActorDep, SessionDep, requires
 from api.hot import SECURITY, Caller, as_json, caller
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, decode_entry, encode_cursor
 from api.rest.person_shapes import (
-    EntryOut,
     LifecycleOut,
+    PersonEntryOut,
     PersonIn,
     PersonOut,
     PersonPatch,
@@ -126,13 +126,13 @@ async def get_profile(person_id: UUID, caller: Reader) -> Response:
 @router.get("/{person_id}/timeline", dependencies=READ)
 async def get_timeline(
     person_id: UUID, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
-) -> Page[EntryOut]:
+) -> Page[PersonEntryOut]:
     """List what happened to a person, newest first: events, changes, messages and journeys."""
     before = timeline.START if cursor is None else decode_entry(cursor)
     person = await people.get(session, person_id)
     entries = await timeline.page(session, person.id, limit=limit + 1, before=before)
     return Page(
-        items=EntryOut.list_of(entries[:limit]),
+        items=PersonEntryOut.list_of(entries[:limit]),
         next_cursor=encode_cursor(entries[limit - 1].at, entries[limit - 1].id) if len(entries) > limit else None,
     )
 

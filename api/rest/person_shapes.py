@@ -209,7 +209,7 @@ class FactOut(Strict):
     at: datetime | None
 
 
-class ScoreRuleOut(Strict):
+class ScoredRuleOut(Strict):
     """A rule, and whether it holds."""
 
     key: str
@@ -224,7 +224,7 @@ class ScoreOut(Strict):
     score: int
     qualify_at_score: int | None
     """From this score on people are qualified; null leaves it to people."""
-    rules: list[ScoreRuleOut]
+    rules: list[ScoredRuleOut]
 
     @classmethod
     def of(cls, explained: scoring.Explained) -> Self:
@@ -233,7 +233,7 @@ class ScoreOut(Strict):
             score=explained.score,
             qualify_at_score=explained.qualify_at,
             rules=[
-                ScoreRuleOut(key=rule.key, name=rule.name, points=rule.points, holds=holds)
+                ScoredRuleOut(key=rule.key, name=rule.name, points=rule.points, holds=holds)
                 for rule, holds in explained.rules
             ],
         )
@@ -252,7 +252,7 @@ class LifecycleOut(Strict):
         return cls.model_validate(explanation)
 
 
-class EntryOut(BaseModel):
+class PersonEntryOut(BaseModel):
     """Something that happened; further fields depend on the kind.
 
     event: `properties`; activity: `actor`, `changes` (`{field: [before, after]}`), `request_id`; message: `message_id`,

@@ -26,7 +26,7 @@ WRITE = [requires("pipelines:write")]
 Kind = Literal["open", "won", "lost"]
 
 
-class RuleIn(Strict):
+class StageRuleIn(Strict):
     """What a stage does by itself."""
 
     key: Key
@@ -40,7 +40,7 @@ class RuleIn(Strict):
     """Nodes of a journey without `next`, one after the other."""
 
 
-class RuleOut(Strict):
+class StageRuleOut(Strict):
     """A rule, and the journey that it is."""
 
     key: str
@@ -79,7 +79,7 @@ class StageIn(Strict):
     """Keys of the stages a deal may go to from here; null: any, and other pipelines too."""
     rotting_days: Annotated[StrictInt | None, Field(ge=1, le=stage_plans.MAX_ROTTING_DAYS)] = None
     """A deal rots when nothing was done about it for so many days."""
-    automation: Annotated[list[RuleIn] | None, Field(max_length=MAX_RULES)] = None
+    automation: Annotated[list[StageRuleIn] | None, Field(max_length=MAX_RULES)] = None
     """What the stage does by itself, all of it; left out: what it does now."""
 
     def new(self, number: int) -> NewStage:
@@ -151,7 +151,7 @@ class StageOut(Strict):
     required_fields: list[str]
     allowed_moves: list[str] | None
     rotting_days: int | None
-    automation: list[RuleOut]
+    automation: list[StageRuleOut]
 
 
 class PipelineOut(Strict):
@@ -185,7 +185,7 @@ class PipelineOut(Strict):
                     required_fields=list(stage.required_fields),
                     allowed_moves=None if stage.allowed_moves is None else sorted(stage.allowed_moves),
                     rotting_days=stage.rotting_days,
-                    automation=[RuleOut.of(rule) for rule in found.automation.get(stage.id, ())],
+                    automation=[StageRuleOut.of(rule) for rule in found.automation.get(stage.id, ())],
                 )
                 for stage in found.stages
             ],

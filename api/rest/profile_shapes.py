@@ -5,7 +5,7 @@ from typing import Literal, Self
 from uuid import UUID
 
 from api.fields import Money, Strict
-from api.rest.person_shapes import EntryOut, PersonOut
+from api.rest.person_shapes import PersonEntryOut, PersonOut
 from core import currency
 from services.identity import profile
 
@@ -20,7 +20,7 @@ class CustomerOut(Strict):
     last_order_at: datetime | None
 
 
-class EngagementOut(Strict):
+class EmailEngagementOut(Strict):
     """Mail sent, and all openings and clicks of it."""
 
     sent: int
@@ -33,7 +33,7 @@ class CampaignsOut(Strict):
 
     enrolled: list[str]
     """Keys of the journeys the person is or was in, the last entered first."""
-    email_engagement: EngagementOut
+    email_engagement: EmailEngagementOut
 
 
 class ComputedOut(Strict):
@@ -131,7 +131,7 @@ class ProfileOut(Strict):
     campaigns: CampaignsOut
     segments: list[str]
     """Keys of the segments the person is in now."""
-    activities: list[EntryOut]
+    activities: list[PersonEntryOut]
     """The newest of the timeline."""
 
     @classmethod
@@ -153,12 +153,12 @@ class ProfileOut(Strict):
             orders=[OrderSeenOut.of(order) for order in loaded.orders],
             campaigns=CampaignsOut(
                 enrolled=list(loaded.enrolled),
-                email_engagement=EngagementOut(
+                email_engagement=EmailEngagementOut(
                     sent=loaded.email_engagement.sent,
                     opens=loaded.email_engagement.opens,
                     clicks=loaded.email_engagement.clicks,
                 ),
             ),
             segments=list(loaded.segments),
-            activities=EntryOut.list_of(loaded.activities),
+            activities=PersonEntryOut.list_of(loaded.activities),
         )

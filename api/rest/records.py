@@ -11,7 +11,7 @@ from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Strict
 from api.hot import SECURITY, Caller, as_json, caller
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, decode_entry, encode_cursor
-from api.rest.objects import ObjectKey, ProblemOut, PropertyName
+from api.rest.objects import ObjectKey, ObjectProblemOut, PropertyName
 from api.routing import Router
 from core.errors import InvalidError
 from services.objects import history, listing, records
@@ -68,10 +68,10 @@ class RejectedOut(Strict):
     """An item that was not written."""
 
     index: int
-    errors: list[ProblemOut]
+    errors: list[ObjectProblemOut]
 
 
-class BatchOut(Strict):
+class RecordBatchOut(Strict):
     """What became of a batch: the counts and the rejected add up to its size."""
 
     created: int
@@ -82,7 +82,7 @@ class BatchOut(Strict):
     rejected: list[RejectedOut]
 
 
-class EntryOut(Strict):
+class RecordEntryOut(Strict):
     """One thing that happened to a record."""
 
     id: UUID
@@ -148,20 +148,20 @@ async def find(
 
 
 @router.post("/batch", dependencies=WRITE)
-async def write_batch(object_key: ObjectKey, body: BatchIn, session: SessionDep, actor: ActorDep) -> BatchOut:
+async def write_batch(object_key: ObjectKey, body: BatchIn, session: SessionDep, actor: ActorDep) -> RecordBatchOut:
     """Make and change many records; those refused are listed with the reasons, the others are written.
 
     An item changes the properties it names, as PATCH does, and leaves the others.
     """
     items = [Item(properties=item.properties, id=item.id) for item in body.records]
     done = await records.upsert(session, object_key, items, match=body.match, by=actor)
-    return BatchOut(
+    return RecordBatchOut(
         created=done.created,
         updated=done.updated,
         unchanged=done.unchanged,
         ids=list(done.ids),
         rejected=[
-            RejectedOut(index=index, errors=[ProblemOut.model_validate(error) for error in errors])
+            RejectedOut(index=index, errors=[ObjectProblemOut.model_validate(error) for error in errors])
             for index, errors in sorted(done.rejected.items())
         ],
     )
@@ -180,13 +180,13 @@ async def get_timeline(
     session: SessionDep,
     limit: LimitParam = DEFAULT_LIMIT,
     cursor: CursorParam = None,
-) -> Page[EntryOut]:
+) -> Page[RecordEntryOut]:
     """List what happened to a record, newest first: its changes, and other events about it."""
     before = history.START if cursor is None else decode_entry(cursor)
     await records.get(session, object_key, record_id)
     entries = await history.page(session, record_id, limit=limit + 1, before=before)
     return Page(
-        items=[EntryOut.model_validate(entry) for entry in entries[:limit]],
+        items=[RecordEntryOut.model_validate(entry) for entry in entries[:limit]],
         next_cursor=encode_cursor(entries[limit - 1].at, entries[limit - 1].id) if len(entries) > limit else None,
     )
 

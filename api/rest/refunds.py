@@ -24,7 +24,7 @@ WRITE = [requires("orders:write")]
 RefundStatus = Literal["pending", "succeeded", "failed"]
 
 
-class PiecesIn(Strict):
+class RefundedPiecesIn(Strict):
     """Some pieces of a line that come back."""
 
     line_id: UUID
@@ -37,7 +37,7 @@ class RefundIn(Strict):
     """What to give back: an amount, what was paid for some pieces, or, with neither, all that is left."""
 
     amount: Money | None = None
-    lines: Annotated[list[PiecesIn], Field(max_length=500, default_factory=list)]
+    lines: Annotated[list[RefundedPiecesIn], Field(max_length=500, default_factory=list)]
     """With `amount` too, that is given back for them."""
     reason: Annotated[str, Field(min_length=1, max_length=refunds.MAX_REASON)] | None = None
 
@@ -54,7 +54,7 @@ class RefundIn(Strict):
         return self.amount.minor("amount")
 
 
-class PiecesOut(Strict):
+class RefundedPiecesOut(Strict):
     """Some pieces of a line."""
 
     line_id: UUID
@@ -79,7 +79,7 @@ class RefundOut(Strict):
     amount: Money
     status: RefundStatus
     """`pending`: the gateway has not said yet; it is asked again every few minutes."""
-    lines: list[PiecesOut]
+    lines: list[RefundedPiecesOut]
     reason: str | None
     failure: FailureOut | None
     """Of one that `succeeded`: the gateway took it back later, and it is to be paid in another way."""

@@ -84,7 +84,7 @@ class ConversionOut(Strict):
     stages: list[PassageOut]
 
 
-class RateOut(Strict):
+class WonShareOut(Strict):
     """How many deals were won of those that closed, and what they are worth in the base currency."""
 
     won: int
@@ -97,7 +97,7 @@ class RateOut(Strict):
     """The same by worth."""
 
 
-class RateItemOut(RateOut, OfWhomOut):
+class RateItemOut(WonShareOut, OfWhomOut):
     """Those of a group."""
 
     month: str | None
@@ -110,7 +110,7 @@ class WinRateOut(Strict):
     period: PeriodOut
     group_by: list[Grouping]
     items: list[RateItemOut]
-    total: RateOut
+    total: WonShareOut
 
 
 class SpeedOut(Strict):
@@ -144,7 +144,7 @@ class VelocityOut(Strict):
     total: SpeedOut
 
 
-class ReasonOut(Strict):
+class LostReasonOut(Strict):
     """Deals that were lost for a reason."""
 
     reason: str | None
@@ -160,7 +160,7 @@ class LostReasonsOut(Strict):
 
     currency: str
     period: PeriodOut
-    items: list[ReasonOut]
+    items: list[LostReasonOut]
     """The most frequent first."""
     deals: int
     """All lost ones, those of reasons not listed too."""
@@ -230,7 +230,7 @@ async def _win_rate(session: TenantSession, asked: AskedOutcomes, pipeline_id: U
             RateItemOut(**whom(group), month=group.month and f"{group.month:%Y-%m}", **_rate(found.items[group], code))
             for group in sorted(found.items, key=lambda group: group.order)
         ],
-        total=RateOut(**_rate(found.total, code)),
+        total=WonShareOut(**_rate(found.total, code)),
     )
 
 
@@ -260,7 +260,7 @@ async def _lost_reasons(session: TenantSession, asked: AskedReasons, pipeline_id
         currency=code,
         period=_period(days),
         items=[
-            ReasonOut(
+            LostReasonOut(
                 reason=one.reason, deals=one.deals, share=share(one.deals, found.deals), amount=Sum.of(one.minor, code)
             )
             for one in found.reasons

@@ -21,7 +21,7 @@ WRITE = [requires("people:write")]
 Points = Annotated[StrictInt, Field(ge=-score_rules.MAX_POINTS, le=score_rules.MAX_POINTS)]
 
 
-class RuleIn(Strict):
+class ScoreRuleIn(Strict):
     """A rule: points for people of whom a condition holds."""
 
     key: Key
@@ -40,7 +40,7 @@ class RulePatch(Strict):
     enabled: StrictBool | None = None
 
 
-class RuleOut(Strict):
+class ScoreRuleOut(Strict):
     """A rule."""
 
     id: UUID
@@ -54,33 +54,35 @@ class RuleOut(Strict):
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
-async def create(body: RuleIn, session: SessionDep, actor: ActorDep) -> RuleOut:
+async def create(body: ScoreRuleIn, session: SessionDep, actor: ActorDep) -> ScoreRuleOut:
     """Add a rule; everybody's score follows within moments, and starts nothing."""
-    return RuleOut.model_validate(await score_rules.create(session, body.model_dump(), by=actor))
+    return ScoreRuleOut.model_validate(await score_rules.create(session, body.model_dump(), by=actor))
 
 
 @router.get("", dependencies=READ)
-async def find(session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None) -> Page[RuleOut]:
+async def find(
+    session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
+) -> Page[ScoreRuleOut]:
     """List rules, oldest first."""
     after = None if cursor is None else decode_cursor(cursor, [UUID])[0]
     found = await score_rules.page(session, limit=limit + 1, after=after)
     return Page(
-        items=[RuleOut.model_validate(row) for row in found[:limit]],
+        items=[ScoreRuleOut.model_validate(row) for row in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
     )
 
 
 @router.get("/{rule_id}", dependencies=READ)
-async def get(rule_id: UUID, session: SessionDep) -> RuleOut:
+async def get(rule_id: UUID, session: SessionDep) -> ScoreRuleOut:
     """Return a rule."""
-    return RuleOut.model_validate(await score_rules.get(session, rule_id))
+    return ScoreRuleOut.model_validate(await score_rules.get(session, rule_id))
 
 
 @router.patch("/{rule_id}", dependencies=WRITE)
-async def update(rule_id: UUID, body: RulePatch, session: SessionDep, actor: ActorDep) -> RuleOut:
+async def update(rule_id: UUID, body: RulePatch, session: SessionDep, actor: ActorDep) -> ScoreRuleOut:
     """Change a rule; everybody's score follows."""
     fields = body.model_dump(exclude_none=True)
-    return RuleOut.model_validate(await score_rules.update(session, rule_id, fields, by=actor))
+    return ScoreRuleOut.model_validate(await score_rules.update(session, rule_id, fields, by=actor))
 
 
 @router.delete("/{rule_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=WRITE)

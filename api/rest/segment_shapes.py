@@ -53,7 +53,7 @@ class SegmentPatch(Strict):
     refresh: Refresh | None = None
 
 
-class RunOut(Strict):
+class RefreshOut(Strict):
     """One computation of a segment for everybody."""
 
     id: UUID
@@ -75,7 +75,7 @@ class RunOut(Strict):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, run: SegmentRefresh) -> "RunOut":
+    def of(cls, run: SegmentRefresh) -> "RefreshOut":
         """Return the answer for a computation."""
         own = {name: getattr(run, name) for name in cls.model_fields if hasattr(run, name)}
         return cls.model_validate(own | {"left": run.departed})
@@ -102,7 +102,7 @@ class SegmentOut(Strict):
     """All that was known before is in the membership. A realtime segment follows what comes after by itself."""
     stale: bool
     """Whether the members are not, or not yet, those of this revision."""
-    refreshing: RunOut | None
+    refreshing: RefreshOut | None
     """The computation under way, or the last one where it failed."""
     next_refresh_at: datetime | None
     """Of a scheduled segment."""
@@ -120,7 +120,7 @@ class SegmentOut(Strict):
             | {
                 "members": members,
                 "stale": segment.kind == "dynamic" and segment.computed_revision != segment.revision,
-                "refreshing": None if run is None else RunOut.of(run),
+                "refreshing": None if run is None else RefreshOut.of(run),
                 "next_refresh_at": next_refresh_at,
             }
         )
@@ -138,7 +138,7 @@ class MemberOut(Strict):
     """`rule`, `manual`, `import` or `snapshot`."""
 
 
-class PersonOut(Strict):
+class SegmentPersonOut(Strict):
     """Somebody who would be in a segment."""
 
     person_id: UUID
@@ -158,7 +158,7 @@ class PreviewOut(Strict):
     """Who would be in a segment now."""
 
     count: int
-    sample: list[PersonOut]
+    sample: list[SegmentPersonOut]
     """Some of them."""
 
 

@@ -15,13 +15,13 @@ from api.rest.segment_shapes import (
     FreshnessOut,
     MemberOut,
     PeopleIn,
-    PersonOut,
     PreviewIn,
     PreviewOut,
-    RunOut,
+    RefreshOut,
     SegmentIn,
     SegmentOut,
     SegmentPatch,
+    SegmentPersonOut,
     SnapshotIn,
 )
 from api.routing import Router
@@ -76,7 +76,9 @@ async def preview(body: PreviewIn, session: SessionDep, principal: PrincipalDep,
         condition = rules.checked(body.rules, await vocabulary.load(session))
         count, sample = await looking.preview(session, condition)
     shown = [
-        PersonOut(person_id=each.person_id, email=each.email, first_name=each.first_name, last_name=each.last_name)
+        SegmentPersonOut(
+            person_id=each.person_id, email=each.email, first_name=each.first_name, last_name=each.last_name
+        )
         for each in sample
     ]
     return PreviewOut(count=count, sample=shown)
@@ -117,22 +119,22 @@ async def delete(segment: SegmentParam, session: SessionDep, actor: ActorDep) ->
 
 
 @router.post("/{segment}/refresh", status_code=status.HTTP_202_ACCEPTED, dependencies=WRITE)
-async def refresh(segment: SegmentParam, session: SessionDep, actor: ActorDep) -> RunOut:
+async def refresh(segment: SegmentParam, session: SessionDep, actor: ActorDep) -> RefreshOut:
     """Look at everybody anew. Who enters or leaves by it is told like any other, and may start journeys."""
     found = await definitions.find(session, segment)
-    return RunOut.of(await refreshing.owe(session, found, cause="manual", quiet=False, by=actor))
+    return RefreshOut.of(await refreshing.owe(session, found, cause="manual", quiet=False, by=actor))
 
 
 @router.get("/{segment}/refreshes", dependencies=READ)
 async def list_refreshes(
     segment: SegmentParam, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
-) -> Page[RunOut]:
+) -> Page[RefreshOut]:
     """List when everybody was looked at, newest first, and what came of it."""
     before: UUID | None = None if cursor is None else decode_cursor(cursor, [UUID])[0]
     found = await definitions.find(session, segment)
     done = await runs.page(session, found.id, limit=limit + 1, before=before)
     return Page(
-        items=[RunOut.of(run) for run in done[:limit]],
+        items=[RefreshOut.of(run) for run in done[:limit]],
         next_cursor=encode_cursor(done[limit - 1].id) if len(done) > limit else None,
     )
 
@@ -151,7 +153,7 @@ async def list_members(
     )
 
 
-@router.post("/{segment}/members", dependencies=WRITE)
+@router.post("/{segment}/members", operation_id="segments.members.add", dependencies=WRITE)
 async def add_members(segment: SegmentParam, body: PeopleIn, session: SessionDep, actor: ActorDep) -> AddedOut:
     """Put people into a static segment."""
     found = await definitions.find(session, segment)
@@ -167,7 +169,9 @@ async def remove_members(segment: SegmentParam, body: PeopleIn, session: Session
     return AddedOut(changed=changes.count)
 
 
-@router.post("/{segment}/snapshot", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
+@router.post(
+    "/{segment}/snapshot", operation_id="segments.snapshot", status_code=status.HTTP_201_CREATED, dependencies=WRITE
+)
 async def snapshot(segment: SegmentParam, body: SnapshotIn, session: SessionDep, actor: ActorDep) -> SegmentOut:
     """Make a static segment of who is in this one now."""
     found = await definitions.find(session, segment)

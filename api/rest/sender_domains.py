@@ -43,7 +43,7 @@ class DomainIn(Strict):
     """Of your own, as in `shop.example`; mail from hosts below it is signed for it too."""
 
 
-class RecordOut(Strict):
+class DnsRecordOut(Strict):
     """A TXT record."""
 
     kind: Literal["dkim", "next_dkim", "spf", "dmarc"]
@@ -61,7 +61,7 @@ class DomainOut(Strict):
     status: Literal["pending", "verified", "failed"]
     selector: str
     next_selector: str | None
-    records: list[RecordOut]
+    records: list[DnsRecordOut]
     checks: dict[str, Any] | None
     """By kind of record: `expected`, what was `found`, and `status`: found, missing, differs or unknown."""
     checked_at: datetime | None
@@ -71,7 +71,7 @@ class DomainOut(Strict):
 
 def _shape(row: SenderDomain, spf_include: str | None) -> DomainOut:
     fields = {name: getattr(row, name) for name in DomainOut.model_fields if name != "records"}
-    found = [RecordOut.model_validate(record) for record in sender_domains.records(row, spf_include)]
+    found = [DnsRecordOut.model_validate(record) for record in sender_domains.records(row, spf_include)]
     return DomainOut(records=found, **fields)
 
 

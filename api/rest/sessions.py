@@ -128,7 +128,7 @@ def origin_of(request: Request) -> sessions.Origin:
     return sessions.Origin(request.headers.get("user-agent"), ip)
 
 
-@router.get("")
+@router.get("", operation_id="sessions.list")
 async def list_sessions(signed_in: SignedInDep, session: SessionDep, now: NowDep) -> SessionList:
     """List one's own sessions that are not over, the newest first."""
     return SessionList(

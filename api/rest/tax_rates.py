@@ -24,7 +24,7 @@ Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=4, allow_inf_nan
 """At most four decimal places."""
 
 
-class RateIn(Strict):
+class TaxRateIn(Strict):
     """What part of a price is tax where goods of a class go to."""
 
     country: Annotated[str, Field(max_length=200, examples=["DE"])]
@@ -52,7 +52,7 @@ class RatePatch(Strict):
         return changes if self.rate is None else changes | {"rate_ppm": _ppm(self.rate)}
 
 
-class RateOut(Strict):
+class TaxRateOut(Strict):
     """A tax rate."""
 
     id: UUID
@@ -74,32 +74,32 @@ class RateOut(Strict):
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=WRITE)
-async def create(body: RateIn, session: SessionDep, actor: ActorDep) -> RateOut:
+async def create(body: TaxRateIn, session: SessionDep, actor: ActorDep) -> TaxRateOut:
     """Add a rate. 409 where there is one for that place and class."""
-    return RateOut.of(await tax_rates.create(session, body.fields(), by=actor))
+    return TaxRateOut.of(await tax_rates.create(session, body.fields(), by=actor))
 
 
 @router.get("", dependencies=READ)
-async def find(session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None) -> Page[RateOut]:
+async def find(session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None) -> Page[TaxRateOut]:
     """List rates, oldest first."""
     after: UUID | None = None if cursor is None else decode_cursor(cursor, [UUID])[0]
     found = await tax_rates.page(session, limit=limit + 1, after=after)
     return Page(
-        items=[RateOut.of(row) for row in found[:limit]],
+        items=[TaxRateOut.of(row) for row in found[:limit]],
         next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
     )
 
 
 @router.get("/{tax_rate_id}", dependencies=READ)
-async def get(tax_rate_id: UUID, session: SessionDep) -> RateOut:
+async def get(tax_rate_id: UUID, session: SessionDep) -> TaxRateOut:
     """Return a rate."""
-    return RateOut.of(await tax_rates.get(session, tax_rate_id))
+    return TaxRateOut.of(await tax_rates.get(session, tax_rate_id))
 
 
 @router.patch("/{tax_rate_id}", dependencies=WRITE)
-async def update(tax_rate_id: UUID, body: RatePatch, session: SessionDep, actor: ActorDep) -> RateOut:
+async def update(tax_rate_id: UUID, body: RatePatch, session: SessionDep, actor: ActorDep) -> TaxRateOut:
     """Change a rate; carts follow, orders stay as they were."""
-    return RateOut.of(await tax_rates.update(session, tax_rate_id, body.fields(), by=actor))
+    return TaxRateOut.of(await tax_rates.update(session, tax_rate_id, body.fields(), by=actor))
 
 
 @router.delete("/{tax_rate_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=WRITE)

@@ -10,7 +10,7 @@ from pydantic import Field
 from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Key, Strict
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
-from api.rest.templates import Channel, Source
+from api.rest.template_shapes import Channel, Source
 from api.routing import Router
 from core.database import TenantSession
 from models import TemplatePartial

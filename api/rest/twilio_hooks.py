@@ -33,6 +33,7 @@ def get_tokens(settings: SettingsDep) -> Tokens:
 
 @router.post(
     "/{token}",
+    operation_id="hooks.twilio",
     response_class=XmlResponse,
     openapi_extra={
         "requestBody": {

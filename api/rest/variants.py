@@ -94,7 +94,7 @@ async def replace_prices(variant_id: UUID, body: PricesIn, session: SessionDep, 
     return await _prices(session, variant_id)
 
 
-@router.put("/variants/{variant_id}/prices/{currency}", dependencies=WRITE)
+@router.put("/variants/{variant_id}/prices/{currency}", operation_id="variants.prices.set", dependencies=WRITE)
 async def put_price(
     variant_id: UUID, currency: CurrencyCode, body: AmountIn, session: SessionDep, actor: ActorDep
 ) -> PriceOut:

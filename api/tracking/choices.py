@@ -35,7 +35,7 @@ def visit_of(request: Request) -> Visit:
 
 
 @router.head("/u/{token}", include_in_schema=False)
-@router.get("/u/{token}")
+@router.get("/u/{token}", operation_id="tracking.unsubscribe.ask")
 async def ask(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Ask whether to unsubscribe; nothing changes before the button is pressed."""
     try:
@@ -47,7 +47,7 @@ async def ask(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTM
     return pages.ask_to_unsubscribe(tenant_name, topic_name)
 
 
-@router.post("/u/{token}")
+@router.post("/u/{token}", operation_id="tracking.unsubscribe")
 async def unsubscribe(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Unsubscribe: the page's button, or a mail program's one click (RFC 8058). What it posts does not matter."""
     try:
@@ -60,7 +60,7 @@ async def unsubscribe(token: TokenPath, request: Request, tokens: TokensDep, dat
 
 
 @router.head("/p/{token}", include_in_schema=False)
-@router.get("/p/{token}")
+@router.get("/p/{token}", operation_id="tracking.preferences")
 async def show_preferences(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Show what the person gets, to choose from."""
     try:
@@ -70,7 +70,7 @@ async def show_preferences(token: TokenPath, tokens: TokensDep, database: Databa
     return preference_page.preferences(offered)
 
 
-@router.post("/p/{token}")
+@router.post("/p/{token}", operation_id="tracking.preferences.save")
 async def save_preferences(
     token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep
 ) -> HTMLResponse:
@@ -95,7 +95,7 @@ async def save_preferences(
 
 
 @router.head("/s/{token}", include_in_schema=False)
-@router.get("/s/{token}")
+@router.get("/s/{token}", operation_id="tracking.confirmation")
 async def ask_to_confirm(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Ask whether an opt-in is meant; nothing changes before the button is pressed."""
     try:
@@ -109,7 +109,7 @@ async def ask_to_confirm(token: TokenPath, tokens: TokensDep, database: Database
     return _answered(shown)
 
 
-@router.post("/s/{token}")
+@router.post("/s/{token}", operation_id="tracking.confirm")
 async def confirm(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Confirm an opt-in (double opt-in); once is as good as twice."""
     try:

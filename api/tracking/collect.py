@@ -124,7 +124,7 @@ def _documented() -> dict[str, Any]:
 
 
 @router.head("/throughline.js", include_in_schema=False)
-@router.get("/throughline.js")
+@router.get("/throughline.js", operation_id="tracking.script")
 async def script(request: Request) -> Response:
     """Return the script for websites."""
     if _ETAG in request.headers.get("if-none-match", ""):
@@ -147,6 +147,7 @@ async def may_send(request: Request) -> Response:
 
 @router.post(
     "/e",
+    operation_id="tracking.collect",
     status_code=202,
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _documented()}}}},
 )

@@ -47,7 +47,7 @@ Answers = dict[str, Any]
 
 
 @router.head("/{public_key}", include_in_schema=False)
-@router.get("/{public_key}")
+@router.get("/{public_key}", operation_id="forms.show")
 async def show(public_key: KeyPath, request: Request) -> Response:
     """Show the form; answers may be filled in by the address, as in `?email=ann@shop.example`."""
     resources = cast("Resources", request.app.state.resources)
@@ -73,7 +73,7 @@ async def may_submit(public_key: KeyPath, request: Request) -> Response:
     return Response(status_code=204, headers=websites.preflight(origin))
 
 
-@router.post("/{public_key}")
+@router.post("/{public_key}", operation_id="forms.submit")
 async def submit(public_key: KeyPath, request: Request) -> Response:
     """Take a submission: form fields or a JSON object, by the names of the form's fields.
 

@@ -46,7 +46,7 @@ TokensDep = Annotated[Tokens, Depends(get_tokens)]
 
 
 @router.head("/o/{token}", include_in_schema=False)
-@router.get("/o/{token}")
+@router.get("/o/{token}", operation_id="tracking.open")
 async def pixel(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> Response:
     """Count an open."""
     try:
@@ -60,7 +60,7 @@ async def pixel(token: TokenPath, request: Request, tokens: TokensDep, database:
 
 
 @router.head("/c/{token}", include_in_schema=False)
-@router.get("/c/{token}")
+@router.get("/c/{token}", operation_id="tracking.click")
 async def click(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> Response:
     """Count a click and lead on."""
     try:
@@ -73,7 +73,7 @@ async def click(token: TokenPath, request: Request, tokens: TokensDep, database:
 
 
 @router.head("/l/{code}", include_in_schema=False)
-@router.get("/l/{code}")
+@router.get("/l/{code}", operation_id="tracking.short_link")
 async def short_link(code: CodePath, request: Request, database: DatabaseDep) -> Response:
     """Count a click on the short address in a text message, and lead on."""
     try:
