@@ -12,7 +12,9 @@ from core import temporal
 from core.database import Database
 from core.logging import get_logger
 from core.settings import Settings
+from core.tokens import Tokens
 from services.commerce.gateways import Gateways
+from services.events.stream.hub import Hub
 
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
@@ -69,6 +71,8 @@ class Resources:
     temporal: TemporalLink
     gateways: Gateways
     websites: Websites
+    hub: Hub
+    """Tells whoever listens what happens."""
     visits: Buckets
     """What an address may send with a write key."""
     submissions: Buckets
@@ -87,6 +91,12 @@ class Resources:
             temporal=TemporalLink(settings),
             gateways=Gateways(settings),
             websites=Websites(database),
+            hub=Hub(
+                database,
+                Tokens(settings.secret_key.get_secret_value()),
+                per_tenant=settings.streams_per_tenant,
+                in_all=settings.streams,
+            ),
             visits=Buckets(rate=VISITS_PER_SECOND, burst=VISITS_AT_ONCE),
             submissions=Buckets(rate=SUBMISSIONS_PER_SECOND, burst=SUBMISSIONS_AT_ONCE),
             sign_ins=Buckets(rate=SIGN_INS_PER_SECOND, burst=SIGN_INS_AT_ONCE),
@@ -94,6 +104,7 @@ class Resources:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.hub.close()
         await self.temporal.close()
         await self.gateways.close()
         await self.database.close()

@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     """The same for a file of people to import."""
     max_mail_bytes: int = Field(default=10_240_000, ge=64 * 1024)
     """The same for a mail that `throughline inbound` is handed; as much as Postfix takes unless told otherwise."""
+    streams: int = Field(default=10_000, ge=1)
+    """Listeners of `/v1/stream` that one API process serves at a time."""
+    streams_per_tenant: int = Field(default=2_000, ge=1)
+    """The same of one tenant."""
     log_level: str = "INFO"
 
     stripe_url: str = "https://api.stripe.com"

@@ -34,6 +34,7 @@ _BOUNCE_MAC_BYTES: Final = 5
 """A local part of an address has 64 characters at most (RFC 5321), and two ids take 52 of them. Whoever has a message
 knows its address anyway; of other messages, they would have to guess two ids too."""
 _ACCOUNT: Final = b"tl-account"
+_STREAM: Final = b"tl-stream"
 
 NO_MESSAGE: Final = UUID(int=0)
 """Stands in a `ConsentRef` for the message where the link was not given out by one."""
@@ -182,6 +183,14 @@ class Tokens:
         """Return which account a report concerns; the provider's own signature is still to be checked."""
         payload = self._verify(_ACCOUNT, token)
         return AccountRef(_id(payload, 0), _id(payload, 1))
+
+    def stream(self, cursor: bytes) -> str:
+        """Return the token of a place on the bus, as events of a stream carry it."""
+        return self._sign(_STREAM, cursor)
+
+    def read_stream(self, token: str) -> bytes:
+        """Return the place on the bus that a reader of a stream had reached."""
+        return self._verify(_STREAM, token)
 
     def bounce(self, ref: MessageRef) -> str:
         """Return the token of the address that a message's bounces go to: 60 letters and digits of one case.

@@ -1,12 +1,4 @@
-"""Reading the bus: each event once per consumer, none skipped that was not visible yet.
-
-A cursor holds the snapshot its consumer has `seen`. The next delta is what a newer snapshot, its `target`, shows and
-`seen` does not. Written with `pg_visible_in_snapshot(xid, seen)` that would read all events since the oldest open
-transaction. What `seen` does not show is either at or above its xmax or in its list of open transactions (its xip): two
-ranges of the index on `xid`, whatever else is open in the cluster.
-
-A delta is read in pages by `position`. Of two events of a subject, the one written after the other's commit has the
-higher position and is in the same delta or a later one: that is the order the bus promises.
+"""Reading the bus for a consumer, from its durable cursor on; `services.events.reading` has how a delta is found.
 
 Of a large delta a consumer may say which types concern a tenant now (`Consumer.concerning`): what happened is told it
 type by type, and the rest is passed over unread.
@@ -24,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import Database
 from services.events.bus import Consumer, EventRow
+from services.events.reading import BEGINNING, Cursor, delta, first_page, next_page, next_transaction
 
 LOCK_SPACE: Final = 7_302_120
 """First key of the advisory locks that give a consumer to one relay at a time."""
@@ -33,41 +26,15 @@ LOOKED: Final = 20_000
 LAST: Final = 2**63 - 1
 """No event's position is higher."""
 
-BEGINNING: Final = "1:1:"
-"""The snapshot that shows nothing: a new consumer reads the bus from its beginning."""
-
-_COLUMNS: Final = """tenant_id, id, type, subject_type, subject_id, person_id, properties, occurred_at, received_at,
-       live, position"""
-
 _OF_TYPES: Final = "(CAST(:types AS text[]) IS NULL OR type = ANY(CAST(:types AS text[])))"
 _WANTED: Final = f"""{_OF_TYPES} AND position <= :until
        AND (CAST(:tenants AS uuid[]) IS NULL
             OR (tenant_id, type) IN (SELECT * FROM unnest(CAST(:tenants AS uuid[]), CAST(:concerning AS text[]))))"""  # noqa: S608 - constants of this module
 
-# One look for each transaction that was open, of which there are few, mostly none: joined or as a list, a large import
-# (one transaction, many events) would have Postgres read the whole table to find them.
-# Adding 0 keeps the planner off the index on position, whose beginning lies far before the delta's.
-_DELTA: Final = f"""
-      SELECT {_COLUMNS} FROM event
-      WHERE xid >= pg_snapshot_xmax({{seen}}) AND xid < pg_snapshot_xmax({{target}})
-        AND pg_visible_in_snapshot(xid, {{target}}) AND {{wanted}}
-      UNION ALL
-      SELECT late.* FROM pg_snapshot_xip({{seen}}) AS open(id)
-      CROSS JOIN LATERAL (
-        SELECT {_COLUMNS} FROM event
-        WHERE xid = open.id AND pg_visible_in_snapshot(xid, {{target}}) AND {{wanted}}
-        OFFSET 0
-      ) AS late
-"""  # noqa: S608 - constants of this module
-
 _OF_TEXT: Final = "CAST(CAST(:{} AS text) AS pg_snapshot)"
-FIRST_PAGE: Final = text(f"""
-    SELECT * FROM ({
-    _DELTA.format(seen=_OF_TEXT.format("seen"), target=_OF_TEXT.format("target"), wanted=_WANTED)
-}) AS delta
-    ORDER BY position + 0
-    LIMIT :size
-""").columns(properties=JSONB)  # noqa: S608 - constants of this module
+_SEEN: Final = _OF_TEXT.format("seen")
+_TARGET: Final = _OF_TEXT.format("target")
+FIRST_PAGE: Final = text(first_page(seen=_SEEN, target=_TARGET, wanted=_WANTED, size=":size")).columns(properties=JSONB)
 
 PEEK: Final = f"""
     SELECT c.target IS NOT NULL
@@ -76,41 +43,20 @@ PEEK: Final = f"""
         OR EXISTS (SELECT FROM dead_event WHERE consumer = $1
                    AND replay_requested_at IS NOT NULL AND resolved_at IS NULL)
         OR EXISTS (SELECT FROM ({
-    _DELTA.format(seen="c.seen", target="pg_current_snapshot()", wanted="($2::text[] IS NULL OR type = ANY($2))")
+    delta(seen="c.seen", target="pg_current_snapshot()", wanted="($2::text[] IS NULL OR type = ANY($2))")
 }) AS delta)
     FROM consumer_cursor c WHERE c.consumer = $1
 """  # noqa: S608 - constants of this module
 
-NEXT_PAGE: Final = text(f"""
-    SELECT {_COLUMNS} FROM event
-    WHERE position > :position
-      AND NOT pg_visible_in_snapshot(xid, CAST(CAST(:seen AS text) AS pg_snapshot))
-      AND pg_visible_in_snapshot(xid, CAST(CAST(:target AS text) AS pg_snapshot)) AND {_WANTED}
-    ORDER BY position
-    LIMIT :size
-""").columns(properties=JSONB)  # noqa: S608 - constants of this module
+_FOLLOWING: Final = {"seen": _SEEN, "target": _TARGET, "position": ":position", "size": ":size"}
+NEXT_PAGE: Final = text(next_page(wanted=_WANTED, **_FOLLOWING)).columns(properties=JSONB)
 
-_LOOK_FIRST: Final = f"""
-    SELECT * FROM ({
-    _DELTA.format(seen=_OF_TEXT.format("seen"), target=_OF_TEXT.format("target"), wanted=_OF_TYPES)
-}) AS delta
-    ORDER BY position + 0
-    LIMIT :size
-"""  # noqa: S608 - constants of this module
-_LOOK_NEXT: Final = f"""
-    SELECT tenant_id, type, position FROM event
-    WHERE position > :position
-      AND NOT pg_visible_in_snapshot(xid, CAST(CAST(:seen AS text) AS pg_snapshot))
-      AND pg_visible_in_snapshot(xid, CAST(CAST(:target AS text) AS pg_snapshot)) AND {_OF_TYPES}
-    ORDER BY position
-    LIMIT :size
-"""  # noqa: S608 - constants of this module
 _LOOK: Final = """
     SELECT tenant_id, array_agg(DISTINCT type) AS types, count(*) AS number, max(position) AS last
     FROM ({}) AS ahead GROUP BY tenant_id
 """
-LOOK_FIRST: Final = text(_LOOK.format(_LOOK_FIRST))
-LOOK_NEXT: Final = text(_LOOK.format(_LOOK_NEXT))
+LOOK_FIRST: Final = text(_LOOK.format(first_page(seen=_SEEN, target=_TARGET, wanted=_OF_TYPES, size=":size")))
+LOOK_NEXT: Final = text(_LOOK.format(next_page(wanted=_OF_TYPES, **_FOLLOWING)))
 
 _LOCK: Final = text("SELECT pg_try_advisory_xact_lock(:space, hashtext(:consumer))")
 
@@ -137,15 +83,6 @@ _MOVE: Final = text("""
 
 class ForeignCursorError(Exception):
     """The cursor's snapshot was taken in another cluster: its transaction ids mean nothing here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """How far a consumer has read; see `models.events.ConsumerCursor`."""
-
-    seen: str
-    target: str | None = None
-    position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +165,7 @@ async def standing(session: AsyncSession, consumer: str) -> Standing:
     if row is None:
         await session.execute(_BEGIN, {"consumer": consumer, "seen": BEGINNING})
         row = (await session.execute(_CURSOR, {"consumer": consumer})).one()
-    if _next_transaction(row.seen) > _next_transaction(row.now):
+    if next_transaction(row.seen) > next_transaction(row.now):
         raise ForeignCursorError(f"{consumer} has seen {row.seen}, but this cluster is only at {row.now}")
     return Standing(Cursor(row.seen, row.target, row.position), row.now, row.stale, row.replays)
 
@@ -292,11 +229,6 @@ def _arguments(consumer: Consumer, at: Standing, size: int) -> dict[str, Any]:
 async def move(session: AsyncSession, consumer: str, to: Cursor) -> None:
     """Note how far the consumer has read."""
     await session.execute(_MOVE, {"consumer": consumer, "seen": to.seen, "target": to.target, "position": to.position})
-
-
-def _next_transaction(snapshot: str) -> int:
-    """Return a snapshot's xmax."""
-    return int(snapshot.split(":")[1])
 
 
 def _by_tenant(rows: Sequence[Row[Any]]) -> dict[UUID, list[EventRow]]:

@@ -10,14 +10,14 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from contracts.events import TYPE_MAX_LENGTH, TYPE_PATTERN
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
+from core.errors import ConflictError, NotFoundError
 from core.ids import new_id
 from core.sealing import Seal
 from integrations.webhooks.signing import PREFIX
 from models import WebhookDelivery, WebhookEndpoint
+from services.events.wanting import checked_types
 from services.events.webhooks import writing
 from services.shared import activity
 
@@ -63,27 +63,6 @@ async def create(
     changes = {"url": (None, url), "event_types": (None, wanted), "batch_size": (None, batch_size)}
     await _record(session, endpoint, "webhook.created", changes, by)
     return endpoint, secret
-
-
-def checked_types(event_types: Sequence[str]) -> list[str]:
-    """Return the types once each.
-
-    Raises:
-        InvalidError: one is neither `*`, nor `WORD.*`, nor a type.
-    """
-    problems = [
-        FieldProblem(f"event_types.{index}", "must be a type as order.placed, a first word as order.*, or *")
-        for index, each in enumerate(event_types)
-        if not _may_be_wanted(each)
-    ]
-    if problems:
-        raise InvalidError("event_types: there are some that no event can have", errors=problems)
-    return sorted(set(event_types))
-
-
-def _may_be_wanted(wanted: str) -> bool:
-    a_type = f"{wanted.removesuffix('.*')}.x" if wanted.endswith(".*") else wanted
-    return wanted == writing.ALL or (len(wanted) <= TYPE_MAX_LENGTH and TYPE_PATTERN.fullmatch(a_type) is not None)
 
 
 async def get(session: TenantSession, endpoint_id: UUID, *, lock: bool = False) -> WebhookEndpoint:

@@ -11,6 +11,7 @@ from core.database import TenantSession
 from core.errors import ConflictError
 from models import WebhookEndpoint
 from services.events.publish import NewEvent, publish
+from services.events.wanting import ALL
 from services.events.webhooks import writing
 from services.shared import activity
 
@@ -80,7 +81,7 @@ async def write_missed(session: TenantSession, endpoint: WebhookEndpoint, *, sin
             "endpoint": endpoint.id,
             "since": since,
             "until": until,
-            "all": writing.ALL in types,
+            "all": ALL in types,
             "types": [each for each in types if not each.endswith("*")],
             "words": [each.removesuffix(".*") for each in types if each.endswith(".*")],
         },

@@ -19,6 +19,7 @@ from core.actor import SYSTEM
 from core.database import TenantSession
 from core.sealing import Seal
 from models import WebhookEndpoint
+from services.events.telling import AT, EVENT
 from services.events.webhooks import pausing
 from services.shared.retrying import GONE, PAUSES, verdict
 
@@ -69,18 +70,11 @@ _BLOCKED: Final = text("""
     FROM webhook_delivery d
     WHERE d.tenant_id = :tenant AND d.endpoint_id = :endpoint AND d.status = 'pending' AND d.attempts > 0
 """)
-# Postgres writes the JSON: here each event would be decoded and encoded again.
-_AT: Final = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 TOLD: Final = f"""
     CASE WHEN e.id IS NULL THEN jsonb_build_object(
-      'id', d.id, 'type', d.event_type, 'timestamp', {_AT.format("d.created_at")},
+      'id', d.id, 'type', d.event_type, 'timestamp', {AT.format("d.created_at")},
       'data', jsonb_build_object('endpoint_id', d.endpoint_id)
-    ) ELSE jsonb_build_object(
-      'id', e.id, 'type', e.type, 'timestamp', {_AT.format("e.occurred_at")}, 'data', jsonb_build_object(
-        'subject', jsonb_build_object('type', e.subject_type, 'id', e.subject_id), 'person_id', e.person_id,
-        'properties', e.properties, 'received_at', {_AT.format("e.received_at")}, 'live', e.live
-      )
-    ) END::text AS message
+    ) ELSE {EVENT} END::text AS message
     FROM webhook_delivery d LEFT JOIN event e ON e.tenant_id = :tenant AND e.id = d.event_id
 """
 """What an endpoint is told by the deliveries `d`: the event, or of one that tries it out who asks."""

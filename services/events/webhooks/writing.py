@@ -14,9 +14,8 @@ from core.ids import new_ids
 from core.temporal import WEBHOOK_QUEUE
 from models import WebhookEndpoint
 from services.events.bus import Consumer, EventRow
+from services.events.wanting import wants
 from services.shared import starts
-
-ALL: Final = "*"
 
 _WRITE: Final = text("""
     INSERT INTO webhook_delivery (tenant_id, id, endpoint_id, event_id, event_type, subject_id, person_id, position)
@@ -29,12 +28,6 @@ _WRITE: Final = text("""
     bindparam("types", type_=ARRAY(Text)),
     bindparam("positions", type_=ARRAY(BigInteger)),
 )
-
-
-def wants(event_types: Sequence[str], event_type: str) -> bool:
-    """Return whether an endpoint with these types is told of events of this one."""
-    first, _, _ = event_type.partition(".")
-    return any(wanted in {ALL, event_type, f"{first}.*"} for wanted in event_types)
 
 
 async def concerning(session: TenantSession, types: frozenset[str]) -> frozenset[str]:

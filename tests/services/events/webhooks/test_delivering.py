@@ -18,6 +18,7 @@ from core.sealing import Seal
 from core.settings import Settings
 from models import Event, WebhookEndpoint, WorkflowStart
 from services.events.publish import NewEvent, publish
+from services.events.wanting import wants
 from services.events.webhooks import endpoints, log, pausing, sending, writing
 from services.shared.retrying import PAUSES
 from services.tenancy import tenants
@@ -386,7 +387,7 @@ async def test_the_log_forgets_what_ended_long_ago(hook: Hooking) -> None:
 
 
 def test_types_are_wanted_by_name_by_first_word_or_all() -> None:
-    assert writing.wants(["*"], "order.placed")
-    assert writing.wants(["order.*"], "order.placed.again")
-    assert not writing.wants(["order.*"], "orders.placed")
-    assert not writing.wants(["order.placed"], "order.placed_late")
+    assert wants(["*"], "order.placed")
+    assert wants(["order.*"], "order.placed.again")
+    assert not wants(["order.*"], "orders.placed")
+    assert not wants(["order.placed"], "order.placed_late")
