@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter, FastAPI
 
 from api import errors, join
+from api.hot import HotRoutes
 from api.middleware.bodies import BodyLimitMiddleware
 from api.middleware.idempotency import IdempotencyMiddleware
 from api.middleware.requests import RequestMiddleware
@@ -253,6 +254,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.include_router(router)
     errors.install(app)
     # The last one added is the outermost.
+    if settings.domain in {None, "identity"}:
+        app.add_middleware(HotRoutes, prefix="/v1", routes=[(events.router, events.HOT)])
     app.add_middleware(IdempotencyMiddleware, resources=resources)
     app.add_middleware(
         BodyLimitMiddleware,

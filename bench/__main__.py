@@ -13,6 +13,7 @@ from bench import (
     enroll,
     forecast,
     growth,
+    ingest,
     journey,
     lookup,
     people_import,
@@ -56,6 +57,7 @@ BENCHES: dict[str, Bench] = {
     "forecast": forecast.run,
     "board": board.run,
     "webhooks": webhooks.run,
+    "ingest": ingest.run,
 }
 ALIASES = {"journeys": "journey"}
 

@@ -1,16 +1,28 @@
-"""The reference of `profile` and `lookup`: a FastAPI route that runs the same statement by asyncpg, nothing else."""
+"""The reference of `profile`, `lookup` and `ingest`: a FastAPI route that runs the same statement, no more."""
 
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 from fastapi import FastAPI, Response
+from pydantic import BaseModel
 from pydantic_core import to_json
 
+from core.ids import new_id
+from services.events import ingest
 from services.identity import profile, reading
+
+
+class Fact(BaseModel):
+    """An event of somebody known by an e-mail address."""
+
+    type: str
+    person: dict[str, str]
+    properties: dict[str, Any]
 
 
 def create_app() -> FastAPI:
@@ -44,6 +56,14 @@ def create_app() -> FastAPI:
     @app.get("/people")
     async def find(email: str) -> Response:
         return await answer(reading.BY_IDENTIFIER, "email", email)
+
+    @app.post("/events", status_code=202)
+    async def record(fact: Fact) -> Response:
+        properties = to_json(fact.properties).decode()
+        person = ("email", fact.person["email"])
+        values = (tenant_id, new_id(), fact.type, properties, datetime.now(UTC), True, None, *person)
+        row = await pools[0].fetchrow(ingest.BY_IDENTIFIER, *values)
+        return Response(f'{{"id":"{row and row["id"]}"}}', 202, media_type="application/json")
 
     return app
 

@@ -145,8 +145,8 @@ class Contender:
 async def compare(name: str, running: Servers, report: Report, *, path: Callable[[UUID, str], str]) -> list[Ratio]:
     """Ask the small store's API, the large one's, and the bare route on the large one, in turns."""
     async with AsyncExitStack() as cleanup:
-        small = await Store.filled(await _database(running, "small"), SMALL, report)
-        large = await Store.filled(await _database(running, "large"), LARGE, report)
+        small = await Store.filled(await database(running, "small"), SMALL, report)
+        large = await Store.filled(await database(running, "large"), LARGE, report)
         contenders = [
             await _contender(cleanup, running, small, "api.app", "/v1", path),
             await _contender(cleanup, running, large, "api.app", "/v1", path),
@@ -167,7 +167,8 @@ async def compare(name: str, running: Servers, report: Report, *, path: Callable
     ]
 
 
-async def _database(running: Servers, name: str) -> str:
+async def database(running: Servers, name: str) -> str:
+    """Make an empty database and return its address."""
     connection = await asyncpg.connect(driver_url(running.settings.database_url))
     await connection.execute(f"CREATE DATABASE bench_{name}")
     await connection.close()
@@ -177,13 +178,22 @@ async def _database(running: Servers, name: str) -> str:
 async def _contender(
     cleanup: AsyncExitStack, running: Servers, store: Store, module: str, prefix: str, path: Callable[[UUID, str], str]
 ) -> Contender:
-    asker = await cleanup.enter_async_context(_served(running, store, module))
+    port = await cleanup.enter_async_context(served(running, store, module))
+    asker = await cleanup.enter_async_context(_asking(port, store))
     paths = [prefix + path(*one) for one in zip(store.people, store.emails, strict=True)]
     return Contender(asker, paths)
 
 
 @asynccontextmanager
-async def _served(running: Servers, store: Store, module: str) -> AsyncGenerator[Asker]:
+async def _asking(port: int, store: Store) -> AsyncGenerator[Asker]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    yield Asker(reader, writer, f"Authorization: Bearer {store.secret}\r\n")
+    writer.close()
+
+
+@asynccontextmanager
+async def served(running: Servers, store: Store, module: str) -> AsyncGenerator[int]:
+    """Serve the app of a module on a port, by a process of uvicorn."""
     port = free_port()
     environment = {
         **os.environ,
@@ -198,9 +208,7 @@ async def _served(running: Servers, store: Store, module: str) -> AsyncGenerator
     try:
         child.start()
         await asyncio.to_thread(child.wait_until, lambda: _answers(port), seconds=60)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        yield Asker(reader, writer, f"Authorization: Bearer {store.secret}\r\n")
-        writer.close()
+        yield port
     finally:
         child.stop()
 

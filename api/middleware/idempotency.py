@@ -15,6 +15,7 @@ from uuid import UUID
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.bodies import again, read
 from api.errors import PROBLEM_JSON, PROBLEM_TYPES
 from api.resources import Resources
 from core.errors import InvalidError, UnauthorizedError
@@ -53,7 +54,7 @@ class IdempotencyMiddleware:
         except UnauthorizedError:
             await self._app(scope, receive, send)  # which refuses it in its own words
             return
-        body = await _read(receive)
+        body = await read(receive)
         if body is None:
             return  # the caller has gone
         # Who asks is part of it: another's answer may hold what this one may not see.
@@ -71,7 +72,7 @@ class IdempotencyMiddleware:
             # For routes that commit on their own: the request's own name, the same when it is sent again.
             scope["state"]["claim"] = UUID(bytes=hashlib.sha256(key.encode() + request_hash).digest()[:16])
             outbox = _Outbox()
-            await self._app(scope, _again(body, receive), outbox)
+            await self._app(scope, again(body, receive), outbox)
             if outbox.status < HTTPStatus.BAD_REQUEST and not scope["state"].get("unkept"):
                 await idempotency.keep(session, key, request_hash, outbox.answer())
             else:
@@ -112,28 +113,6 @@ def _given_before() -> Answer:
         "request_id": None,
     }
     return Answer(HTTPStatus.CONFLICT, {"content-type": PROBLEM_JSON}, json.dumps(document).encode())
-
-
-async def _read(receive: Receive) -> bytes | None:
-    chunks: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    unread = [body]
-
-    async def replay() -> Message:
-        if unread:
-            return {"type": "http.request", "body": unread.pop(), "more_body": False}
-        return await receive()
-
-    return replay
 
 
 async def _send(send: Send, answer: Answer, extra: list[tuple[bytes, bytes]]) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StrictBool, TypeAdapter,
 
 from api.errors import field_problems
 from api.fields import Instant, Strict
-from api.hot import SECURITY, Caller, caller
+from api.hot import SECURITY, Caller, HotRoute, as_json, caller
 from api.routing import Router
 from contracts.events import TYPE_MAX_LENGTH, TYPE_PATTERN
 from core.errors import PlatformError
@@ -115,7 +115,8 @@ class BatchResult(BaseModel):
     rejected: list[RejectedEvent]
 
 
-CallerDep = Annotated[Caller, caller("events:write")]
+SCOPE = "events:write"
+CallerDep = Annotated[Caller, caller(SCOPE)]
 
 
 @router.post("", status_code=202, response_model=Recorded, openapi_extra=SECURITY)
@@ -128,8 +129,8 @@ async def record(event: NewEvent, caller: CallerDep) -> Response:
     return Response(f'{{"id":"{event_id}"}}', 202, media_type="application/json")
 
 
-@router.post("/batch", status_code=202, openapi_extra=SECURITY)
-async def record_batch(batch: NewEvents, caller: CallerDep) -> BatchResult:
+@router.post("/batch", status_code=202, response_model=BatchResult, openapi_extra=SECURITY)
+async def record_batch(batch: NewEvents, caller: CallerDep) -> Response:
     """Record many events; those refused are listed with the reasons, the others are recorded."""
     read = [_read(item) for item in batch.events]
     events = [item for item in read if isinstance(item, IncomingEvent)]
@@ -150,7 +151,10 @@ async def record_batch(batch: NewEvents, caller: CallerDep) -> BatchResult:
             result.duplicates += 1
         else:
             result.accepted += 1
-    return result
+    return as_json(result, 202)
+
+
+HOT = (HotRoute("", NewEvent, record, SCOPE), HotRoute("/batch", NewEvents, record_batch, SCOPE))
 
 
 _ONE = TypeAdapter(NewEvent)

@@ -118,20 +118,25 @@ def _problem_with_key(key: str) -> str | None:
 
 
 def _as_json(properties: Mapping[str, Any], problems: list[FieldProblem]) -> str:
-    if _deeper_than(properties, MAX_PROPERTIES_DEPTH):
-        problems.append(FieldProblem("properties", f"nest deeper than {MAX_PROPERTIES_DEPTH} levels"))
-        return "{}"
+    too_deep = FieldProblem("properties", f"nest deeper than {MAX_PROPERTIES_DEPTH} levels")
     try:
-        text = json.dumps(properties, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text.encode())
-    except (ValueError, TypeError):  # not finite, half a surrogate pair, or no JSON value at all
-        problems.append(FieldProblem("properties", "cannot be written as JSON in UTF-8"))
+        text = _ENCODER.encode(properties)
+        size = len(text) if text.isascii() else len(text.encode())
+    except (ValueError, TypeError, RecursionError):  # not finite, half a surrogate pair, or no JSON value at all
+        unwritable = FieldProblem("properties", "cannot be written as JSON in UTF-8")
+        problems.append(too_deep if _deeper_than(properties, MAX_PROPERTIES_DEPTH) else unwritable)
         return "{}"
-    if size > MAX_PROPERTIES_BYTES:
+    # Texts hold brackets too, but few that are sent have so many of them.
+    if text.count("{") + text.count("[") > MAX_PROPERTIES_DEPTH and _deeper_than(properties, MAX_PROPERTIES_DEPTH):
+        problems.append(too_deep)
+    elif size > MAX_PROPERTIES_BYTES:
         problems.append(FieldProblem("properties", f"must not exceed {MAX_PROPERTIES_BYTES} bytes as JSON"))
     elif "\\u0000" in text and _has_nul(properties):
         problems.append(FieldProblem("properties", "must not contain the character NUL"))
     return text
+
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _deeper_than(value: object, levels: int) -> bool:
