@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, Text, Uuid, and_, any_, bindparam, func, literal, select, update
+from sqlalchemy import Integer, Text, Uuid, and_, any_, bindparam, func, literal, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -33,16 +33,19 @@ async def waited_types(session: TenantSession, types: Iterable[str]) -> set[str]
         .table_valued("type")
         .render_derived(name="asked")
     )
-    waiting = (
+    # The first in the index's order: asked only whether there is one, Postgres may read all who wait.
+    first = (
         select(WAITER.c.slot)
         .where(
             WAITER.c.tenant_id == session.tenant_id,
             WAITER.c.event_type == asked.c.type,
             WAITER.c.matched_event_id.is_(None),
         )
-        .exists()
+        .order_by(WAITER.c.subject_id)
+        .limit(1)
+        .lateral("first")
     )
-    found = set((await session.scalars(select(asked.c.type).where(waiting))).all())
+    found = set((await session.scalars(select(asked.c.type).join_from(asked, first, true()))).all())
     return set(types) if ANY_EVENT in found else found
 
 
@@ -70,9 +73,9 @@ def _hears(given: Any) -> ColumnElement[bool]:  # noqa: ANN401 - of `hearing.giv
 
 
 async def awaited(session: TenantSession, events: Sequence[EventRow]) -> AbstractSet[UUID]:
-    """Return which events are such as their subject waits for."""
-    if not events:
-        return frozenset()
+    """Return which events are such as their subject waits for; a single one is not asked about."""
+    if len(events) <= 1:  # it is one round either way
+        return frozenset(event.id for event in events)
     given = hearing.given(events)
     waiting = (
         select(WAITER.c.slot)

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, DateTime, Select, Table, and_, case, false, func, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql.selectable import NamedFromClause
 
 from core.actor import Actor
 from core.database import TenantSession
@@ -106,33 +105,25 @@ def _late(
 ) -> Select[*tuple[Any, ...]]:
     """Return the members who are due: at a node that acts, after their wait, or as their event has come."""
     member = ENROLLMENT.alias("member")
-    due = _due(session.tenant_id, member)
-    found = select(member.c.id, member.c.node, due.label("due")).where(
-        *inside(session, journey_id, member), member.c.status != "failed", ~member.c.paused, due <= func.now()
+    here = and_(
+        WAITER.c.tenant_id == session.tenant_id,
+        WAITER.c.enrollment_id == member.c.id,
+        WAITER.c.node == member.c.node,
+        WAITER.c.visit == member.c.visit,
+    )
+    came = and_(EVENT.c.tenant_id == session.tenant_id, EVENT.c.id == WAITER.c.matched_event_id)
+    listens = WAITER.c.enrollment_id.is_not(None)
+    acts = case((and_(member.c.status == "active", ~listens), member.c.node_entered_at))
+    due = func.coalesce(EVENT.c.received_at, member.c.wake_at, acts, type_=DateTime(timezone=True))
+    found = (
+        select(member.c.id, member.c.node, due.label("due"))
+        .select_from(member.join(WAITER, here, isouter=True).join(EVENT, came, isouter=True))
+        .where(*inside(session, journey_id, member), member.c.status != "failed", ~member.c.paused, due <= func.now())
     )
     if at is not None:
         of_version = [and_(member.c.version_id == version, member.c.node.in_(nodes)) for version, nodes in at]
         found = found.where(or_(false(), *of_version))
     return found
-
-
-def _due(tenant_id: UUID, member: NamedFromClause) -> ColumnElement[datetime]:
-    here = (
-        WAITER.c.tenant_id == tenant_id,
-        WAITER.c.enrollment_id == member.c.id,
-        WAITER.c.node == member.c.node,
-        WAITER.c.visit == member.c.visit,
-    )
-    came = (
-        select(func.min(EVENT.c.received_at))
-        .select_from(WAITER.join(EVENT, and_(EVENT.c.tenant_id == tenant_id, EVENT.c.id == WAITER.c.matched_event_id)))
-        .where(*here)
-        .correlate(member)
-        .scalar_subquery()
-    )
-    listens = select(WAITER.c.slot).where(*here).correlate(member).exists()
-    acts = case((and_(member.c.status == "active", ~listens), member.c.node_entered_at))
-    return func.coalesce(came, member.c.wake_at, acts, type_=DateTime(timezone=True))
 
 
 async def _sending(session: TenantSession, journey_id: UUID) -> list[tuple[UUID, list[str]]]:

@@ -25,13 +25,15 @@ from services.marketing.outcomes.proportions import Count, Difference, compare
 CONFIDENCE: Final = 0.95
 METHOD: Final = "Newcombe's interval of the difference of two shares; pooled two-proportion z-test, two-sided"
 
-# A passage that a merge ended goes on as another.
+# A passage that a merge ended goes on as another. The index of cohorts leads to a journey's.
 _PASSAGE: Final = """
     passage AS MATERIALIZED (
         SELECT e.id, e.version_id, e.subject_id, e.node, c.enrollment_id IS NOT NULL AS converted
         FROM enrollment e
         LEFT JOIN journey_conversion c ON c.tenant_id = :tenant AND c.enrollment_id = e.id
-        WHERE e.tenant_id = :tenant AND e.journey_id = :journey AND e.reason IS DISTINCT FROM 'merged'
+        WHERE e.tenant_id = :tenant
+          AND e.cohort_id IN (SELECT h.id FROM cohort h WHERE h.tenant_id = :tenant AND h.journey_id = :journey)
+          AND e.reason IS DISTINCT FROM 'merged'
     )
 """
 # First by passage, then by person, then together: each level is a hash of the one below.
@@ -78,7 +80,8 @@ _MESSAGES: Final = text(f"""
         UNION ALL
         SELECT s.version_id, a.node, a.outcome, s.status, s.opens, s.clicks, s.orders, s.minor
         FROM sent s JOIN (
-            SELECT DISTINCT t.enrollment_id, t.node, t.outcome FROM enrollment_step t
+            SELECT DISTINCT t.enrollment_id, t.node, t.outcome
+            FROM passage p JOIN enrollment_step t ON t.enrollment_id = p.id
             WHERE t.tenant_id = :tenant AND t.node = ANY(:splits) AND t.outcome LIKE 'arm\\_%'
         ) AS a ON a.enrollment_id = s.id
     )
