@@ -206,7 +206,7 @@ class _Ours(_Contender):
         self._committed = asyncio.Event()
         others = [each for each in CONSUMERS if each is not realtime.CONSUMER]
         relays = [
-            Relay(self.store.database, [realtime.CONSUMER], on_committed=self._committed.set),
+            Relay(self.store.database, [realtime.CONSUMER], on_committed=lambda _: self._committed.set()),
             Relay(self.store.database, others),
         ]
         self._tasks = [asyncio.create_task(relay.run(self._stop)) for relay in relays]

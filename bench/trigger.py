@@ -49,7 +49,7 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
         people = await bench.people(EVENTS)
         stop = asyncio.Event()
         committed = asyncio.Event()
-        relay = asyncio.create_task(Relay(bench.database, CONSUMERS, on_committed=committed.set).run(stop))
+        relay = asyncio.create_task(Relay(bench.database, CONSUMERS, on_committed=lambda _: committed.set()).run(stop))
         ours: list[float] = []
         bare: list[float] = []
         for number in range(RUNS + WARM_UP):

@@ -133,7 +133,7 @@ async def _ours(bench: Tenant) -> AsyncGenerator[Watched]:
     stop = asyncio.Event()
     watched = Watched(bench.database, journey_sends.ACTIONS, lambda: None)
     starter = CohortStarter(bench.database, bench.client, eager=True)
-    relay = Relay(bench.database, CONSUMERS, on_committed=starter.wake)
+    relay = Relay(bench.database, CONSUMERS, on_committed=starter.committed)
     async with marketing_worker(bench.client, watched.all()):
         tasks = [asyncio.create_task(starter.run(stop)), asyncio.create_task(relay.run(stop))]
         await asyncio.sleep(3)  # the cohorts are started and have set their timers

@@ -6,8 +6,9 @@ workflow's id, and a signal says what Postgres already decided, so either may ha
 
 import asyncio
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Row, delete, func, select, text, tuple_, update
@@ -32,6 +33,11 @@ SWEEP_SECONDS = 1.0
 """Without being woken, look this often for what a crash left undone."""
 DELIVERY_LOCK = 7_302_120
 """Key of the advisory lock that keeps signals in order: one process delivers at a time."""
+
+_OWED: Final = """
+SELECT EXISTS (SELECT FROM (SELECT FROM cohort WHERE started_at IS NULL ORDER BY created_at LIMIT 1) AS first),
+       EXISTS (SELECT FROM cohort_signal)
+"""
 
 
 async def start(
@@ -70,6 +76,11 @@ class CohortStarter:
         """Look now: something was committed."""
         self._woken.set()
 
+    def committed(self, channels: AbstractSet[str]) -> None:
+        """Look now if what was committed is for the readers of cohorts."""
+        if COHORT_CHANNEL in channels:
+            self.wake()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; an outage of Postgres or Temporal only delays."""
         while not stop.is_set():
@@ -88,8 +99,11 @@ class CohortStarter:
 
     async def once(self) -> bool:
         """Start and deliver one page of each; whether there may be more."""
-        started = await self._start_page()
-        delivered = await self._deliver_page()
+        async with self._database.hot_system() as connection:
+            # Woken by much that turns out to be done, it mostly finds nothing.
+            cohorts, signals = await connection.fetchrow(_OWED) or (True, True)
+        started = await self._start_page() if cohorts else 0
+        delivered = await self._deliver_page() if signals else 0
         return PAGE in {started, delivered}
 
     async def _start_page(self) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Final
 
@@ -32,7 +33,7 @@ Chore = Callable[[Database], Awaitable[object]]
 """Housekeeping that some process has to do every few minutes; harmless when several do."""
 
 
-def _nothing() -> None:
+def _nothing(_: AbstractSet[str]) -> None:
     pass
 
 
@@ -40,7 +41,7 @@ class Relay:
     """Feeds the consumers. Any number may run: a consumer is fed by one at a time, whichever comes first.
 
     Handling a page and moving the cursor commit together, so effects in Postgres happen exactly once. `on_committed` is
-    called after each page that was handled.
+    called after each page that was handled, with the channels for whose readers it wrote.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Relay:
         database: Database,
         consumers: Sequence[Consumer],
         *,
-        on_committed: Callable[[], None] = _nothing,
+        on_committed: Callable[[AbstractSet[str]], None] = _nothing,
         chores: Sequence[Chore] = (),
         page_size: int = PAGE_SIZE,
         poll_seconds: float = POLL_SECONDS,
@@ -124,7 +125,7 @@ class Relay:
                 await delta.move(session, consumer.name, page.after)
         if page.oldest is None and not replays:
             return page.after.target is not None
-        self._on_committed()
+        self._on_committed(wakes)
         for channel in wakes:
             self._database.wake(channel)
         if parked:

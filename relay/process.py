@@ -49,7 +49,7 @@ async def run(
     relay = Relay(
         database,
         CONSUMERS if domain is None else OF_DOMAIN[domain],
-        on_committed=starter.wake,
+        on_committed=starter.committed,
         chores=[chore for each in DOMAINS if domain in {None, each} for chore in chores[each]],
     )
     async with asyncio.TaskGroup() as group:

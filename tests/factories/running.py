@@ -109,7 +109,7 @@ class Platform:
         """Run relay and starter as a worker process does."""
         stop = asyncio.Event()
         starter = CohortStarter(self.marketing.database, self.client, eager=False)
-        relay = Relay(self.marketing.database, CONSUMERS, on_committed=starter.wake)
+        relay = Relay(self.marketing.database, CONSUMERS, on_committed=starter.committed)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(relay.run(stop))
             tasks.create_task(starter.run(stop))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -24,7 +25,10 @@ NEVER = 3_600.0
 
 @asynccontextmanager
 async def running(
-    bus: Bus, *consumers: Consumer, poll_seconds: float = NEVER, on_committed: Callable[[], None] = lambda: None
+    bus: Bus,
+    *consumers: Consumer,
+    poll_seconds: float = NEVER,
+    on_committed: Callable[[AbstractSet[str]], None] = lambda _: None,
 ) -> AsyncGenerator[None]:
     stop = asyncio.Event()
     relay = Relay(bus.database, consumers, poll_seconds=poll_seconds, on_committed=on_committed)
@@ -211,7 +215,7 @@ async def test_events_published_by_a_consumer_wake_the_others(bus: Bus) -> None:
     first = Consumer("echo", echo, frozenset({"test.happened"}))  # pyright: ignore[reportArgumentType]  # a list will do
     second = Counting(types=frozenset({"test.echo"}))
     committed: list[None] = []
-    async with running(bus, first, second.consumer, on_committed=lambda: committed.append(None)):
+    async with running(bus, first, second.consumer, on_committed=lambda _: committed.append(None)):
         await bus.publish(3)
         await eventually([0, 1, 2], bus.effects)
     assert len(committed) >= 2
