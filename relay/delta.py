@@ -4,7 +4,7 @@ Of a large delta a consumer may say which types concern a tenant now (`Consumer.
 type by type, and the rest is passed over unread.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -36,16 +36,17 @@ _SEEN: Final = _OF_TEXT.format("seen")
 _TARGET: Final = _OF_TEXT.format("target")
 FIRST_PAGE: Final = text(first_page(seen=_SEEN, target=_TARGET, wanted=_WANTED, size=":size")).columns(properties=JSONB)
 
+_ASKED: Final = "(asked.types IS NULL OR type = ANY(string_to_array(asked.types, ',')))"
 PEEK: Final = f"""
-    SELECT c.target IS NOT NULL
+    SELECT asked.consumer
+    FROM unnest($1::text[], $2::text[]) AS asked(consumer, types)
+    LEFT JOIN consumer_cursor c ON c.consumer = asked.consumer
+    WHERE c.consumer IS NULL OR c.target IS NOT NULL
         OR pg_snapshot_xmax(c.seen) > pg_snapshot_xmax(pg_current_snapshot())
         OR (c.updated_at < now() - interval '5 seconds' AND CAST(c.seen AS text) <> CAST(pg_current_snapshot() AS text))
-        OR EXISTS (SELECT FROM dead_event WHERE consumer = $1
-                   AND replay_requested_at IS NOT NULL AND resolved_at IS NULL)
-        OR EXISTS (SELECT FROM ({
-    delta(seen="c.seen", target="pg_current_snapshot()", wanted="($2::text[] IS NULL OR type = ANY($2))")
-}) AS delta)
-    FROM consumer_cursor c WHERE c.consumer = $1
+        OR EXISTS (SELECT FROM dead_event d WHERE d.consumer = asked.consumer
+                   AND d.replay_requested_at IS NOT NULL AND d.resolved_at IS NULL)
+        OR EXISTS (SELECT FROM ({delta(seen="c.seen", target="pg_current_snapshot()", wanted=_ASKED)}) AS delta)
 """  # noqa: S608 - constants of this module
 
 _FOLLOWING: Final = {"seen": _SEEN, "target": _TARGET, "position": ":position", "size": ":size"}
@@ -136,14 +137,12 @@ class Page:
         return sum(map(len, self.events.values()))
 
 
-async def peek(database: Database, consumer: Consumer) -> bool:
-    """Whether a step may find anything to do for the consumer: one statement, and no lock.
-
-    Each event wakes every consumer, and most want few of the types.
-    """
+async def peek(database: Database, consumers: Collection[Consumer]) -> frozenset[str]:
+    """Return for which of the consumers a step may find anything to do: one statement, and no lock."""
+    types = [None if consumer.types is None else ",".join(sorted(consumer.types)) for consumer in consumers]
     async with database.hot_system() as connection:
-        types = None if consumer.types is None else sorted(consumer.types)
-        return bool(await connection.fetchval(PEEK, consumer.name, types) in {True, None})
+        rows = await connection.fetch(PEEK, [consumer.name for consumer in consumers], types)
+    return frozenset(row["consumer"] for row in rows)
 
 
 async def lock(session: AsyncSession, consumer: str) -> bool:

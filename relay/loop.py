@@ -15,6 +15,7 @@ from core.waiting import any_of
 from core.wake import EVENT_CHANNEL
 from relay import delta
 from relay.delivery import concerning, deliver
+from relay.peeking import Peeks
 from services.events import dead
 from services.events.bus import Consumer
 
@@ -61,6 +62,7 @@ class Relay:
         self._chores = tuple(chores)
         self._page_size = page_size
         self._poll_seconds = poll_seconds
+        self._peeks = Peeks(database)
         self._awake = [asyncio.Event() for _ in consumers]
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -83,7 +85,7 @@ class Relay:
         while not stop.is_set():
             awake.clear()
             try:
-                more = await delta.peek(self._database, consumer) and await self.step(consumer)
+                more = await self._peeks.worthwhile(consumer) and await self.step(consumer)
             except Exception as error:  # noqa: BLE001 - whatever it was, the bus must go on
                 _log.warning("relay_failed", consumer=consumer.name, retry_in=pause, exc_info=error)
                 await any_of(stop, seconds=pause)
