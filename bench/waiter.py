@@ -21,7 +21,7 @@ from temporalio.worker import Worker
 from activities.journeys import JourneyActivities
 from bench import walking
 from bench.bare_waiter import BareWaiter
-from bench.harness import FULL, Ratio, Report, Servers, Tenant, median, tenant
+from bench.harness import Ratio, Report, Servers, Tenant, median, tenant
 from contracts.journeys import StepRequest
 from core.actor import CLI
 from models import Waiter
@@ -35,7 +35,7 @@ from services.journeys.members import CohortMembers
 from services.marketing import journey_sends
 from worker import marketing_worker
 
-WAITING: Final = 100_000 if FULL else 10_000
+WAITING: Final = 100_000
 SAMPLE: Final = 60
 WARM_UP: Final = 15
 TYPE: Final = "quiz.answered"
