@@ -105,7 +105,7 @@ def worker(domain: DomainOption = None) -> None:
 @app.command()
 def relay(domain: DomainOption = None) -> None:
     """Run the relay alone, without workflows, activities or a sender, until SIGTERM."""
-    uvloop.run(worker_process.main(worker_process.run_relay, domain=domain))
+    uvloop.run(worker_process.main(worker_process.run_relay, domain=domain, service="throughline-relay"))
 
 
 @app.command()

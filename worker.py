@@ -31,7 +31,7 @@ from activities.scores import ScoreActivities
 from activities.segments import SegmentActivities
 from activities.simulations import SimulationActivities
 from activities.webhooks import WebhookActivities
-from core import logging, memory
+from core import exporting, logging, memory
 from core.database import Database
 from core.domains import DOMAINS, Domain
 from core.settings import Settings, settings
@@ -261,15 +261,21 @@ async def run_relay(configuration: Settings, stop: asyncio.Event) -> None:
 
 
 async def main(
-    work: Callable[[Settings, asyncio.Event], Awaitable[None]] = run, *, domain: Domain | None = None
+    work: Callable[[Settings, asyncio.Event], Awaitable[None]] = run,
+    *,
+    domain: Domain | None = None,
+    service: str = "throughline-worker",
 ) -> None:
-    """Do `work` with this process's settings, for `domain` where one is given, until a signal comes."""
+    """Do `work` with this process's settings, for `domain` where one is given, until a signal comes.
+
+    Traces call the process `service`.
+    """
     configuration = settings()
     if domain is not None:
         configuration = configuration.model_copy(update={"domain": domain})
     logging.configure(configuration.log_level)
     memory.settle()
-    async with stopping_on_signals() as stop:
+    async with exporting.traces(service), stopping_on_signals() as stop:
         await work(configuration, stop)
 
 

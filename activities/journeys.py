@@ -19,6 +19,7 @@ from contracts.journeys import (
     StepResult,
     Stood,
 )
+from core import tracing
 from core.database import Database, TenantSession
 from core.errors import NotFoundError
 from journeys.members import decode, encode
@@ -44,6 +45,7 @@ class JourneyActivities:
     async def run_step(self, request: StepRequest) -> StepResult:
         """Do what a node does for these members. Repeating it changes nothing and answers the same."""
         members = _members(request)
+        _annotate(request)
         try:
             async with alive():
                 done = await self._run(request, members)
@@ -92,6 +94,20 @@ class JourneyActivities:
             timed_out=request.timed_out,
             attempt=activity.info().attempt,
             actions=self._actions,
+        )
+
+
+def _annotate(request: StepRequest) -> None:
+    if tracing.on():
+        cohort = request.cohort
+        tracing.annotate(
+            {
+                tracing.TENANT: str(cohort.tenant_id),
+                tracing.JOURNEY: str(cohort.journey_id),
+                tracing.COHORT: str(cohort.cohort_id),
+                tracing.NODE: request.node,
+                tracing.COUNT: request.size,
+            }
         )
 
 

@@ -13,10 +13,12 @@ from temporalio import activity
 
 from activities.heartbeats import alive
 from contracts.webhooks import DELIVER, DeliverProgress, EndpointRef
+from core import tracing
 from core.database import Database
 from core.sealing import Seal
 from core.settings import Settings
 from integrations.webhooks import posting
+from integrations.webhooks.posting import Answer
 from services.events.webhooks import sending
 from services.events.webhooks.sending import Attempted, Claimed, Due, SupersededError
 
@@ -103,7 +105,17 @@ class WebhookActivities:
             if time.monotonic() > ends:
                 break
             began = time.monotonic()
-            answer = await posting.post(
+            answer = await self._post(endpoint, batch)
+            noted = {**answer, "ms": round((time.monotonic() - began) * 1_000)}
+            attempted += [Attempted(each, noted) for each in batch]
+            if sending.refused(answer):
+                break
+        return attempted
+
+    async def _post(self, endpoint: Claimed, batch: Sequence[Due]) -> Answer:
+        told = {tracing.ENDPOINT: str(endpoint.id), tracing.COUNT: len(batch)}
+        with tracing.continued((each.trace for each in batch), "deliver webhook", attributes=told):
+            return await posting.post(
                 self._client,
                 endpoint.url,
                 message_id(batch),
@@ -112,11 +124,6 @@ class WebhookActivities:
                 secrets=endpoint.secrets,
                 private=self._private,
             )
-            noted = {**answer, "ms": round((time.monotonic() - began) * 1_000)}
-            attempted += [Attempted(each, noted) for each in batch]
-            if sending.refused(answer):
-                break
-        return attempted
 
 
 def batches(due: Sequence[Due], size: int) -> list[Sequence[Due]]:

@@ -102,7 +102,7 @@ from api.rest import (
 from api.tracking import choices, collect
 from api.tracking import forms as public_forms
 from api.tracking import routes as tracking
-from core import logging, memory
+from core import exporting, logging, memory
 from core.domains import DOMAINS, Domain
 from core.settings import Settings
 from core.settings import settings as process_settings
@@ -230,11 +230,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         memory.settle()
-        resources.temporal.start()
-        try:
-            yield
-        finally:
-            await resources.close()
+        async with exporting.traces("throughline-api"):
+            resources.temporal.start()
+            try:
+                yield
+            finally:
+                await resources.close()
 
     app = DocumentedApp(
         title="Throughline",

@@ -3,6 +3,8 @@
 Postgres isolates tenants by row-level security on `app.tenant_id`. An ORM session sets it in `after_begin`, for its
 transaction alone. A hot connection (single prepared statements on asyncpg) keeps it for as long as it serves one
 tenant, which saves two round trips a request; `Database.hot` is the only way to get one.
+
+Where this process traces, `app.trace` is set with it: rows that others go on from keep it (`models.base.Traced`).
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
 
+from core import tracing
 from core.hot import HotPool
 from core.wake import EVENT_CHANNEL, Waker
 
@@ -38,6 +41,8 @@ _OF_READERS = {
     "work_mem": "16MB",
     "TimeZone": "UTC",
 }
+_SET_TENANT = text("SELECT set_config('app.tenant_id', :tenant, true)")
+_SET_TENANT_AND_TRACE = text("SELECT set_config('app.tenant_id', :tenant, true), set_config('app.trace', :trace, true)")
 _BEGIN_READING = """
 SELECT set_config('app.tenant_id', $1, true), set_config('statement_timeout', $2, true),
        -- who runs the server decides whether the role may bound its temporary files
@@ -67,7 +72,11 @@ class TenantSession(AsyncSession):
 def _set_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     tenant_id = session.info.get("tenant_id")
     if tenant_id is not None and not transaction.nested:  # a savepoint keeps what its transaction set
-        connection.execute(text("SELECT set_config('app.tenant_id', :tenant, true)"), {"tenant": str(tenant_id)})
+        if tracing.on():
+            values = {"tenant": str(tenant_id), "trace": tracing.current() or ""}
+            connection.execute(_SET_TENANT_AND_TRACE, values)
+        else:
+            connection.execute(_SET_TENANT, {"tenant": str(tenant_id)})
 
 
 def driver_url(url: str, driver: str = "") -> str:

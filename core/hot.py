@@ -8,6 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
+from core import database_spans, tracing
+
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
@@ -23,6 +25,8 @@ class HotPool:
         self._pool: asyncpg.Pool[Any] | None = None
         self._opening = asyncio.Lock()
         self._tenants: dict[int, UUID] = {}
+        self._traced: set[int] = set()
+        """Connections whose `app.trace` is set."""
 
     @asynccontextmanager
     async def connection(self, tenant_id: UUID | None) -> AsyncGenerator["PoolConnectionProxy[Any]"]:
@@ -34,7 +38,22 @@ class HotPool:
                 self._tenants.pop(key, None)
                 await connection.execute("SELECT set_config('app.tenant_id', $1, false)", str(tenant_id))
                 self._tenants[key] = tenant_id
-            yield connection
+            trace = None if tenant_id is None else tracing.current()
+            if trace is None and key not in self._traced:
+                yield connection
+                return
+            await connection.execute("SELECT set_config('app.trace', $1, false)", trace or "")
+            if trace is None:
+                self._traced.discard(key)
+                yield connection
+                return
+            self._traced.add(key)
+            tell = database_spans.teller()
+            connection.add_query_logger(tell)
+            try:
+                yield connection
+            finally:
+                connection.remove_query_logger(tell)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -58,6 +77,7 @@ class HotPool:
     async def _forget(self, connection: "asyncpg.Connection[Any]") -> None:
         # A new connection may reuse a dead one's address.
         self._tenants.pop(id(connection), None)
+        self._traced.discard(id(connection))
 
     @staticmethod
     async def _keep(_connection: "asyncpg.Connection[Any]") -> None:

@@ -1,5 +1,7 @@
 """Structured logs: one JSON object a line on standard output, with what the current request bound to it.
 
+What is traced has `trace_id` and `span_id` in each of its lines.
+
 No personal data enters a log: bind ids, counts and codes, never names, addresses, bodies or query strings.
 """
 
@@ -8,11 +10,14 @@ import sys
 
 import structlog
 
+from core import tracing
+
 
 def configure(level: str = "INFO") -> None:
     """Send this process's logs, the standard library's included, to standard output as JSON lines."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -43,8 +48,17 @@ def configure(level: str = "INFO") -> None:
     # Both write addresses with their query strings, which may be personal; our own request log says more.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # What a collector that is down does not take is dropped, which each batch says once: that is enough.
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
     # aiosmtpd's: every line of a conversation, with its addresses.
     logging.getLogger("mail.log").disabled = True
+
+
+def _add_trace(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    ids = tracing.identifiers()
+    if ids is not None:
+        line["trace_id"], line["span_id"] = ids
+    return line
 
 
 def _writes_to_terminal(handler: logging.Handler) -> bool:

@@ -6,6 +6,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import TLSConfig
 
 from core.settings import Settings
+from core.workflow_spans import interceptors
 
 TENANT_ID = SearchAttributeKey.for_keyword("TenantId")
 DOMAIN = SearchAttributeKey.for_keyword("Domain")
@@ -39,4 +40,5 @@ async def connect(settings: Settings) -> Client:
         api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
         tls=tls,
         data_converter=pydantic_data_converter,
+        interceptors=interceptors(),
     )

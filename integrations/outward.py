@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from integrations.traced import TracedTransport
+
 TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 """Seconds for an answer, and for a connection."""
 
@@ -87,9 +89,13 @@ async def public_address(host: str, port: int) -> str:
 
 
 def client(*, private: bool) -> httpx.AsyncClient:
-    """Return a client for addresses that tenants name; with `private` it connects anywhere."""
-    transport = None if private else _PublicHosts()
-    return httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, transport=transport)
+    """Return a client for addresses that tenants name; with `private` it connects anywhere.
+
+    Receivers are told `traceparent` where the request is traced.
+    """
+    transport = httpx.AsyncHTTPTransport(trust_env=False) if private else _PublicHosts()
+    traced = TracedTransport(transport, telling=True)
+    return httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, transport=traced)
 
 
 class _PublicHosts(httpx.AsyncBaseTransport):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, MetaData, Text, Uuid, func
+from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, MetaData, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -52,6 +52,13 @@ class Created:
     """Adds the time the row was written, by the server's transaction clock."""
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Traced:
+    """Adds the span that wrote the row, where that was traced, for whoever goes on from the row (`core.tracing`)."""
+
+    trace: Mapped[str | None] = mapped_column(server_default=text("nullif(current_setting('app.trace', true), '')"))
+    """A `traceparent` of W3C; filled by its default, so no statement names it."""
 
 
 def belongs_to(table: str, column: str, *, ondelete: str | None = None) -> ForeignKeyConstraint:

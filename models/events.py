@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Boolean, Identity, Index, Integer, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
-from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, system
+from models.base import Base, Created, OfPerson, TenantRow, Traced, belongs_to, of_person, system
 
 
 class Xid8(UserDefinedType[int]):
@@ -31,7 +31,7 @@ class PgSnapshot(UserDefinedType[str]):
         return "pg_snapshot"
 
 
-class Event(TenantRow):
+class Event(Traced, TenantRow):
     """An immutable fact about a subject."""
 
     __tablename__ = "event"

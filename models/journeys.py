@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
+from models.base import Base, Created, OfPerson, TenantRow, Traced, belongs_to, of_person, of_tenant, system
 from models.identity import one_of
 
 JOURNEY_DOMAINS = ("marketing", "crm")
@@ -105,7 +105,7 @@ class JourneyListener(Base):
     """Whom an event must concern."""
 
 
-class Cohort(Created, TenantRow):
+class Cohort(Traced, Created, TenantRow):
     """1..N enrollments that one workflow walks together; committed before the workflow is started."""
 
     __tablename__ = "cohort"
@@ -372,7 +372,7 @@ class Waiter(Base):
     matched_event_id: Mapped[UUID | None]
 
 
-class CohortSignal(Created, TenantRow):
+class CohortSignal(Traced, Created, TenantRow):
     """A signal owed to a cohort's workflow, committed with its cause and deleted once delivered."""
 
     __tablename__ = "cohort_signal"

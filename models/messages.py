@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base, Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, system
+from models.base import Base, Created, OfPerson, TenantRow, Traced, belongs_to, of_person, of_tenant, system
 from models.identity import CHANNELS, one_of
 
 MESSAGE_STATUSES = ("queued", "excluded", "sent", "delivered", "bounced", "complained", "failed", "in_doubt")
@@ -203,7 +203,7 @@ class MessageClick(Created, Base):
     """By scanners; not in `clicks`."""
 
 
-class MessagePage(Created, TenantRow):
+class MessagePage(Traced, Created, TenantRow):
     """Messages claimed together: a sender leases the page, so a message itself is written once, with its result."""
 
     __tablename__ = "message_page"

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Boolean, Index, Integer, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Created, OfPerson, TenantRow, of_person, of_tenant, system
+from models.base import Created, OfPerson, TenantRow, Traced, of_person, of_tenant, system
 
 BY_USER = text("actor LIKE 'user:%'")
 """Says it of an entry word for word as the index does: so Postgres knows that it may use it."""
@@ -46,7 +46,7 @@ class Activity(TenantRow):
     at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class WorkflowStart(Created, TenantRow):
+class WorkflowStart(Traced, Created, TenantRow):
     """A workflow owed to Temporal: committed with its cause, started by its id, then deleted."""
 
     __tablename__ = "workflow_start"

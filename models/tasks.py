@@ -8,7 +8,7 @@ from sqlalchemy import CheckConstraint, Index, Integer, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Created, OfPerson, TenantRow, belongs_to, of_person, of_tenant, set_null, system
+from models.base import Created, OfPerson, TenantRow, Traced, belongs_to, of_person, of_tenant, set_null, system
 from models.identity import one_of
 
 TASK_KINDS = ("todo", "call", "email", "meeting")
@@ -98,7 +98,7 @@ class Notification(Created, TenantRow):
     """`journey:ENROLLMENT:NODE:VISIT:USER` where a journey made it."""
 
 
-class OutgoingCall(Created, TenantRow):
+class OutgoingCall(Traced, Created, TenantRow):
     """A POST to an address of somebody else's, owed by a journey's node; made until it is answered, or given up."""
 
     __tablename__ = "outgoing_call"

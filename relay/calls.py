@@ -8,6 +8,7 @@ from typing import Final
 
 import httpx
 
+from core import tracing
 from core.database import Database
 from core.logging import get_logger
 from core.settings import Settings
@@ -62,9 +63,10 @@ class CallMaker:
         return len(due)
 
     async def _make(self, client: httpx.AsyncClient, call: DueCall) -> None:
-        answer = await self._ask(client, call)
-        async with self._database.tenant(call.tenant_id) as session:
-            status = await calls.settle(session, call, answer)
+        with tracing.continued((call.trace,), "make call", attributes={tracing.TENANT: str(call.tenant_id)}):
+            answer = await self._ask(client, call)
+            async with self._database.tenant(call.tenant_id) as session:
+                status = await calls.settle(session, call, answer)
         if status == "failed":
             log.warning("call.failed", tenant=str(call.tenant_id), call=str(call.id), answer=answer.get("status"))
 

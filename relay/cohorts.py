@@ -19,6 +19,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from contracts.journeys import SIGNAL, WORKFLOWS, CohortGraph, CohortInput, CohortRef, Told
+from core import tracing
 from core.database import Database
 from core.logging import get_logger
 from core.temporal import CRM_QUEUE, DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
@@ -118,6 +119,7 @@ class CohortStarter:
                         Cohort.version_id,
                         Cohort.domain,
                         Cohort.rehomed,
+                        Cohort.trace,
                         JourneyVersion.definition,
                     )
                     .join(
@@ -151,7 +153,8 @@ class CohortStarter:
             definition=row.definition,
             queues={"marketing": MARKETING_QUEUE, "crm": CRM_QUEUE},
         )
-        await start(self._client, cohort, graph, eager=self._eager, rehomed=row.rehomed)
+        with tracing.attached(row.trace):
+            await start(self._client, cohort, graph, eager=self._eager, rehomed=row.rehomed)
 
     async def _deliver_page(self) -> int:
         async with self._database.system() as session:
@@ -193,9 +196,10 @@ class CohortStarter:
                 }
             )
             try:
-                await self._client.get_workflow_handle(cohort.workflow_id).signal(
-                    SIGNAL, Told.model_validate(signal.payload)
-                )
+                with tracing.attached(signal.trace):
+                    await self._client.get_workflow_handle(cohort.workflow_id).signal(
+                        SIGNAL, Told.model_validate(signal.payload)
+                    )
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:  # a workflow that is over needs no telling
                     raise

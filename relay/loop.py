@@ -6,18 +6,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core import tracing
 from core.database import Database
 from core.logging import get_logger
 from core.waiting import any_of
 from core.wake import EVENT_CHANNEL
 from relay import delta
-from relay.delivery import concerning, deliver
+from relay.delivery import Delivery, concerning, deliver
 from relay.peeking import Peeks
 from services.events import dead
-from services.events.bus import Consumer
+from services.events.bus import Consumer, EventRow
 
 PAGE_SIZE: Final = 2_000
 FEW: Final = 50
@@ -109,7 +111,7 @@ class Relay:
             standing = await delta.standing(session, consumer.name)
             replays = await dead.replays(session, consumer.name, self._page_size) if standing.replays else []
             for replay in replays:
-                result = await deliver(session, consumer, replay.tenant_id, [replay.event])
+                result = await self._deliver(session, consumer, replay.tenant_id, [replay.event])
                 wakes |= result.wakes
                 if result.failures:
                     await dead.park(session, consumer.name, replay.tenant_id, result.failures)
@@ -118,7 +120,7 @@ class Relay:
             page = await self._page(session, consumer, standing)
             parked = 0
             for tenant_id, events in page.events.items():
-                result = await deliver(session, consumer, tenant_id, events)
+                result = await self._deliver(session, consumer, tenant_id, events)
                 wakes |= result.wakes
                 if result.failures:
                     parked += len(result.failures)
@@ -141,6 +143,14 @@ class Relay:
             lag_seconds=page.oldest and round((datetime.now(UTC) - page.oldest).total_seconds(), 4),
         )
         return True
+
+    @staticmethod
+    async def _deliver(
+        session: AsyncSession, consumer: Consumer, tenant_id: UUID, events: Sequence[EventRow]
+    ) -> Delivery:
+        told = {tracing.TENANT: str(tenant_id), tracing.CONSUMER: consumer.name, tracing.COUNT: len(events)}
+        with tracing.continued((event.trace for event in events), f"consume {consumer.name}", attributes=told):
+            return await deliver(session, consumer, tenant_id, events)
 
     async def _page(self, session: AsyncSession, consumer: Consumer, standing: delta.Standing) -> delta.Page:
         if consumer.concerning is None:

@@ -12,6 +12,8 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from contracts import webhooks
+from core import tracing
 from core.database import Database
 from core.logging import get_logger
 from core.temporal import CAMPAIGN_ID, DOMAIN, TENANT_ID
@@ -25,6 +27,8 @@ log = get_logger(__name__)
 PAGE = 100
 SWEEP_SECONDS = 1.0
 """Without being woken, look this often for what a crash left undone."""
+ENDLESS = frozenset({webhooks.WORKFLOW})
+"""Workflows that go on for good: they are of no trace, which would never end."""
 
 
 class WorkflowStarter:
@@ -91,7 +95,7 @@ class WorkflowStarter:
         attributes = [SearchAttributePair(TENANT_ID, str(row.tenant_id)), SearchAttributePair(DOMAIN, row.domain)]
         if "campaign_id" in row.input:
             attributes.append(SearchAttributePair(CAMPAIGN_ID, str(row.input["campaign_id"])))
-        with suppress(WorkflowAlreadyStartedError):
+        with tracing.attached(None if row.workflow in ENDLESS else row.trace), suppress(WorkflowAlreadyStartedError):
             await self._client.start_workflow(
                 row.workflow,
                 row.input,

@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from core import tracing
 from core.database import Database
 from core.logging import get_logger
 from core.settings import Settings
@@ -169,6 +170,11 @@ class Sender:
         self._awake.set()
 
     async def _see_through(self, page: ClaimedPage, stop: asyncio.Event) -> None:
+        told = {tracing.TENANT: str(page.tenant_id), tracing.CHANNEL: page.channel, tracing.COUNT: page.size}
+        with tracing.continued((page.trace,), f"send {page.channel}", attributes=told):
+            await self._work_on(page, stop)
+
+    async def _work_on(self, page: ClaimedPage, stop: asyncio.Event) -> None:
         try:
             if page.previous_owner == self._journal.owner and self._working_on(page):
                 return  # so slow that its own lease ran out

@@ -39,6 +39,8 @@ class ClaimedPage:
     quiet_hours: Mapping[str, str] | None
     frequency_caps: Sequence[Mapping[str, Any]]
     send_limits: Sequence[Mapping[str, Any]]
+    trace: str | None
+    """The span that queued it, where that was traced."""
 
     @property
     def stream(self) -> str:
@@ -105,7 +107,8 @@ _CLAIM: Final = f"""
               page.local_at,
               (SELECT rate_per_minute FROM campaign_run WHERE tenant_id = page.tenant_id AND id = page.run_id)
                   AS rate_per_minute,
-              tenant.time_zone, tenant.quiet_hours, tenant.frequency_caps, tenant.send_limits, page.ready_at
+              tenant.time_zone, tenant.quiet_hours, tenant.frequency_caps, tenant.send_limits, page.ready_at,
+              page.trace
 """  # noqa: S608 - of constants
 _HELD: Final = """
     SELECT page.id

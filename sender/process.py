@@ -16,7 +16,7 @@ from typing import Final
 
 import uvloop
 
-from core import logging, memory
+from core import exporting, logging, memory
 from core.database import Database
 from core.settings import Settings, settings
 from sender.loop import Sender
@@ -38,7 +38,8 @@ async def run(configuration: Settings) -> None:
         configuration.database_url, pool_size=min(_CONNECTIONS, max(2, configuration.database_pool_size))
     )
     try:
-        await Sender(database, configuration).run(stop)
+        async with exporting.traces("throughline-sender"):
+            await Sender(database, configuration).run(stop)
     finally:
         await database.close()
 

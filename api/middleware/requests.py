@@ -1,21 +1,26 @@
-"""Around every request: its id, its line in the log, and an answer to whatever nothing below answered."""
+"""Around every request: its id, its span, its line in the log, and an answer to whatever nothing below answered."""
 
 import re
 import time
 from typing import Any, Protocol
 
 import structlog
+from opentelemetry.trace import Span, StatusCode
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import respond
+from core import tracing
 from core.ids import new_id
 from core.logging import get_logger
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _QUIET = frozenset({"/healthz", "/readyz"})
 """Probed every few seconds; logged only when they fail."""
+
+_UNTRACED = frozenset({"/v1/stream", "/graphql/stream"})
+"""What goes on for hours is no span."""
 
 _log = get_logger(__name__)
 
@@ -34,7 +39,17 @@ class RequestMiddleware:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
+        elif not tracing.on() or scope["path"] in _QUIET | _UNTRACED:
+            await self._serve(scope, receive, send)
+        else:
+            method: str = scope["method"]
+            headers = HTTPConnection(scope).headers
+            carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
+            told = {"http.request.method": method, "url.scheme": scope["scheme"]}
+            with tracing.entered(carrier, method, attributes=told) as span:
+                await self._serve(scope, receive, send, span)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, span: Span | None = None) -> None:
         offered = HTTPConnection(scope).headers.get("x-request-id", "")
         request_id = offered if _SANE_ID.fullmatch(offered) else str(new_id())
         state: dict[str, Any] = scope.setdefault("state", {})
@@ -58,6 +73,8 @@ class RequestMiddleware:
             if status == 0:
                 await response(scope, receive, tagged)
         finally:
+            if span is not None:
+                _tell(span, scope, status)
             if scope["path"] not in _QUIET or status >= 500:  # noqa: PLR2004 - server errors
                 self._log(scope, status, time.perf_counter() - started)
 
@@ -73,3 +90,20 @@ class RequestMiddleware:
             ms=round(seconds * 1000, 1),
             tenant=str(principal.tenant_id) if principal else None,
         )
+
+
+def _tell(span: Span, scope: Scope, status: int) -> None:
+    """Say of a request's span what is known at its end; the path itself may hold tokens and addresses."""
+    if not span.is_recording():
+        return
+    route: str | None = getattr(scope.get("route"), "path", None)
+    if route is not None:
+        span.update_name(f"{scope['method']} {route}")
+        span.set_attribute("http.route", route)
+    principal: _HasTenant | None = scope["state"].get("principal")
+    if principal is not None:
+        span.set_attribute(tracing.TENANT, str(principal.tenant_id))
+    span.set_attribute("http.response.status_code", status)
+    if status >= 500:  # noqa: PLR2004 - server errors
+        span.set_attribute("error.type", str(status))
+        span.set_status(StatusCode.ERROR)

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 from uuid import UUID
 
+from opentelemetry.trace import SpanKind
+
+from core import tracing
 from integrations.email.port import Mail, Report, UnreachableError
 from integrations.email.smtp_connection import Connection
 from integrations.email.smtp_server import SmtpServer
@@ -37,6 +40,7 @@ class SmtpChannel:
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[Connection] = []
         self._tls: ssl.SSLContext | None = None
+        self._server_told = {"network.protocol.name": "smtp", "server.address": server.host, "server.port": server.port}
 
     async def deliver(self, mails: Iterator[Mail], report: Report, *, expected: int) -> None:
         """Deliver mails over as many connections as there is use for. See `EmailChannel.deliver`."""
@@ -56,16 +60,25 @@ class SmtpChannel:
                 if mail is None:
                     return
                 try:
-                    connection = await self._lend(tls)
+                    with tracing.span("SMTP", kind=SpanKind.CLIENT, attributes=self._server_told):
+                        await self._converse(mail, left, report, tls)
                 except UnreachableError as error:
                     # Others may have a connection that works: the mail goes to them, if to anybody.
                     left.leave(mail, error)
                     return
-                try:
-                    await connection.send(mail, left, report)
-                finally:
-                    if connection.usable:
-                        self._idle.append(connection)
+
+    async def _converse(self, mail: Mail, left: "_Left", report: Report, tls: ssl.SSLContext) -> None:
+        """Send the mail, and those that follow, by one connection.
+
+        Raises:
+            UnreachableError: there is none to be had; nothing was sent.
+        """
+        connection = await self._lend(tls)
+        try:
+            await connection.send(mail, left, report)
+        finally:
+            if connection.usable:
+                self._idle.append(connection)
 
     async def _lend(self, tls: ssl.SSLContext) -> Connection:
         now = asyncio.get_running_loop().time()

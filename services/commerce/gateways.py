@@ -10,6 +10,7 @@ from core.settings import Settings
 from integrations.payments.local import LocalGateway
 from integrations.payments.port import Gateway
 from integrations.payments.stripe import StripeAccount, StripeGateway
+from integrations.traced import TracedTransport
 from models import Payment, PaymentAccount
 from services.commerce import payment_accounts
 from services.commerce.payment_accounts import StripeSecret
@@ -25,7 +26,12 @@ class Gateways:
     def __init__(self, settings: Settings) -> None:
         """Use accounts as this deployment keeps them; nothing connects yet."""
         self._stripe_url = settings.stripe_url
-        self._client = httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+        self._client = httpx.AsyncClient(
+            timeout=TIMEOUT,
+            follow_redirects=False,
+            trust_env=False,
+            transport=TracedTransport(httpx.AsyncHTTPTransport(trust_env=False)),
+        )
         self.seal = Seal(settings.secret_key.get_secret_value())
         """What the secrets of accounts are kept under."""
 

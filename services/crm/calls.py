@@ -43,7 +43,7 @@ _TAKE = text("""
     FROM (SELECT tenant_id, id FROM outgoing_call WHERE status = 'pending' AND next_at <= now()
           ORDER BY next_at LIMIT :limit FOR UPDATE SKIP LOCKED) due
     WHERE c.tenant_id = due.tenant_id AND c.id = due.id
-    RETURNING c.tenant_id, c.id, c.url, c.body, c.attempts
+    RETURNING c.tenant_id, c.id, c.url, c.body, c.attempts, c.trace
 """).bindparams(bindparam("lease", type_=Interval))
 # an answer that comes when another has taken the call meanwhile counts all the same, unless it is settled
 _SETTLE = text("""
@@ -76,6 +76,8 @@ class DueCall:
     body: Mapping[str, Any]
     attempts: int
     """With this one."""
+    trace: str | None = None
+    """The span that owes it, where that was traced."""
 
 
 async def owe(session: TenantSession, wanted: Sequence[NewCall]) -> int:
@@ -103,7 +105,7 @@ async def owe(session: TenantSession, wanted: Sequence[NewCall]) -> int:
 async def take(session: AsyncSession, *, limit: int) -> list[DueCall]:
     """Take calls that are due, of all tenants; nobody else does for the time of a lease."""
     rows = await session.execute(_TAKE, {"lease": LEASE, "limit": limit})
-    return [DueCall(row.tenant_id, row.id, row.url, row.body, row.attempts) for row in rows]
+    return [DueCall(row.tenant_id, row.id, row.url, row.body, row.attempts, row.trace) for row in rows]
 
 
 async def settle(session: TenantSession, call: DueCall, answer: Mapping[str, Any]) -> str:

@@ -25,6 +25,8 @@ class EventRow:
     """False for an old or backfilled event: it counts, but starts no journey, ends no wait and sends nothing."""
     position: int
     """Ascending in a batch; of two events of a subject, the one written after the other's commit has the higher."""
+    trace: str | None = None
+    """The span that wrote it, where that was traced."""
 
 
 Handler = Callable[[TenantSession, Sequence[EventRow]], Awaitable[None]]

@@ -97,6 +97,7 @@ def _row(event: Event) -> EventRow:
         received_at=event.received_at,
         live=event.live,
         position=event.position,
+        trace=event.trace,
     )
 
 

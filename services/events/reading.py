@@ -16,7 +16,7 @@ BEGINNING: Final = "1:1:"
 """The snapshot that shows nothing: a new reader reads the bus from its beginning."""
 
 COLUMNS: Final = """tenant_id, id, type, subject_type, subject_id, person_id, properties, occurred_at, received_at,
-       live, position"""
+       live, position, trace"""
 
 # One look for each transaction that was open, of which there are few, mostly none: joined or as a list, a large import
 # (one transaction, many events) would have Postgres read the whole table to find them.

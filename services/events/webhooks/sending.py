@@ -54,6 +54,8 @@ class Due:
     """Before this one."""
     message: str
     """JSON."""
+    trace: str | None = None
+    """The span that wrote the event, where that was traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ TOLD: Final = f"""
 """
 """What an endpoint is told by the deliveries `d`: the event, or of one that tries it out who asks."""
 _DUE: Final = f"""
-    SELECT d.id, d.subject_id, d.attempts, {TOLD}
+    SELECT d.id, d.subject_id, d.attempts, e.trace, {TOLD}
     WHERE d.tenant_id = :tenant AND d.endpoint_id = :endpoint AND d.status = 'pending'
 """
 _TAKE: Final = text(f"""
@@ -161,7 +163,7 @@ async def take(session: TenantSession, endpoint: Claimed, *, limit: int) -> list
         rows = await session.execute(_PROBE, keys)
     else:
         rows = await session.execute(_TAKE, {**keys, "blocked": waiting.subjects or [], "limit": limit})
-    return [Due(row.id, row.subject_id, row.attempts, row.message) for row in rows]
+    return [Due(row.id, row.subject_id, row.attempts, row.message, row.trace) for row in rows]
 
 
 async def _failing(session: TenantSession, endpoint_id: UUID) -> bool:
