@@ -19,6 +19,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _QUIET = frozenset({"/healthz", "/readyz"})
 """Probed every few seconds; logged only when they fail."""
 
+_PREFIX = "/v1/"
 _UNTRACED = frozenset({"/v1/stream", "/graphql/stream"})
 """What goes on for hours is no span."""
 
@@ -98,6 +99,8 @@ def _tell(span: Span, scope: Scope, status: int) -> None:
         return
     route: str | None = getattr(scope.get("route"), "path", None)
     if route is not None:
+        if scope["path"].startswith(_PREFIX) and not route.startswith(_PREFIX):
+            route = _PREFIX + route.removeprefix("/")  # a route names itself as its router has it
         span.update_name(f"{scope['method']} {route}")
         span.set_attribute("http.route", route)
     principal: _HasTenant | None = scope["state"].get("principal")

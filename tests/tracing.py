@@ -1,0 +1,60 @@
+"""Spans made by this process, for tests that look at them."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
+
+from core import database_spans, tracing
+from core.exporting import WordlessExporter
+
+
+class Spans:
+    """What was exported."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self._exporter = exporter
+
+    @property
+    def all(self) -> Sequence[ReadableSpan]:
+        """In the order they ended."""
+        return self._exporter.get_finished_spans()
+
+    @property
+    def names(self) -> list[str]:
+        """Of all."""
+        return [span.name for span in self.all]
+
+    def one(self, name: str) -> ReadableSpan:
+        """The only one of that name."""
+        (span,) = (span for span in self.all if span.name == name)
+        return span
+
+
+@contextmanager
+def traced(sampler: Sampler = DEFAULT_ON) -> Generator[Spans]:
+    """Have this process trace while the block runs."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(WordlessExporter(exporter)))
+    database_spans.install()
+    tracing.use(provider.get_tracer("tests"))
+    try:
+        yield Spans(exporter)
+    finally:
+        tracing.use(None)
+
+
+def parent_of(span: ReadableSpan) -> str:
+    """The `traceparent` of a span's parent."""
+    assert span.parent is not None
+    return f"00-{span.parent.trace_id:032x}-{span.parent.span_id:016x}-01"
+
+
+def traceparent(span: ReadableSpan) -> str:
+    """The `traceparent` of a span."""
+    assert span.context is not None
+    return f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01"

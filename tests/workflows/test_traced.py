@@ -1,0 +1,134 @@
+"""Workflows that are traced: replayed with every task, and their histories with and without tracing."""
+
+import re
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Final
+
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import Link
+from temporalio.client import Client, WorkflowHistory
+from temporalio.contrib.opentelemetry import TracingInterceptor
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from core import tracing
+from core.workflow_spans import interceptors
+from services.events.publish import NewEvent
+from tests.factories.marketing import walk
+from tests.factories.running import Platform
+from tests.histories import record
+from tests.tracing import parent_of, traced, traceparent
+from tests.workflows.test_journey import post
+from worker import COMMERCE_WORKFLOWS, CRM_WORKFLOWS, IDENTITY_WORKFLOWS, MARKETING_WORKFLOWS, WEBHOOK_WORKFLOWS
+
+ORDER: Final = {"total": "10.00", "currency": "EUR"}
+LISTEN = {"type": "wait_for_event", "event": "order.placed", "timeout": "P30D", "matched": "mark", "timed_out": "done"}
+MARK = {"type": "update_person", "set": {"attributes.seen": True}, "next": "done"}
+HISTORIES: Final = {
+    re.findall(r'"workflowType": \{\s*"name": "(\w+)"', path.read_text())[0]: path
+    for path in sorted(record.FOLDER.glob("*.1.json"))
+    if not path.name.startswith(record.CONTINUED)  # those need more interceptors than these
+}
+"""One of each workflow."""
+
+
+def replayer(*, traced: bool) -> Replayer:
+    return Replayer(
+        workflows=list(
+            dict.fromkeys(
+                [
+                    *IDENTITY_WORKFLOWS,
+                    *MARKETING_WORKFLOWS,
+                    *CRM_WORKFLOWS,
+                    *COMMERCE_WORKFLOWS,
+                    *WEBHOOK_WORKFLOWS,
+                ]
+            )
+        ),
+        workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
+        data_converter=pydantic_data_converter,
+        interceptors=[TracingInterceptor(tracing.Continuing())] if traced else [],
+    )
+
+
+async def test_people_of_two_traces_walk_as_one_cohort(running: Platform) -> None:
+    marketing = running.marketing
+    version = await marketing.journey(walk(entry={"event": "cart.left"}, listen=LISTEN, mark=MARK))
+    people = await marketing.people(2)
+    with traced() as spans:
+        following = replace(running, client=client_of(running))
+        for number, person_id in enumerate(people):
+            with tracing.entered({}, f"request {number}", attributes={}):
+                await post(marketing, NewEvent("cart.left", person_id))
+        await following.relay_only()
+        (cohort,) = await marketing.cohorts(version)
+        # each task replays the workflow from its beginning, in the sandbox
+        async with following.worker(cached=0):
+            await following.deliver()
+            await following.settled(cohort, listen={"waiting": 2})
+            with tracing.entered({}, "orders", attributes={}):
+                await post(marketing, *(NewEvent("order.placed", person, properties=ORDER) for person in people))
+            await following.relay()
+            await following.finished(cohort)
+        history = await following.handle(cohort).fetch_history()
+    first, second, orders = (traceparent(spans.one(name)) for name in ("request 0", "request 1", "orders"))
+    entering, ordering, *_ = (span for span in spans.all if span.name == "consume journeys")
+    assert parent_of(entering) == first
+    assert [linked(link) for link in entering.links] == [second]
+    assert parent_of(spans.one("StartWorkflow:journey")) == traceparent(entering)
+    assert parent_of(ordering) == orders
+    # a signal of another trace is linked, and both go on
+    assert parent_of(spans.one("SignalWorkflow:tell")) == traceparent(ordering)
+    told = spans.one("HandleSignal:tell")
+    assert traceparent(told)[:35] == first[:35]
+    assert [linked(link)[:35] for link in told.links] == [orders[:35]]
+    steps = [span for span in spans.all if span.name == "RunActivity:run_journey_step"]
+    assert {traceparent(span)[:35] for span in steps} == {first[:35]}
+    assert [step.attributes[tracing.NODE] for step in steps if step.attributes] == ["listen", "mark"]
+    assert spans.names.count("CompleteWorkflow:journey") == 1  # replays tell nothing again
+
+    assert b"_tracer-data" in history.to_json().encode()
+    for how in (True, False):
+        with traced() if how else nullcontext() as again:
+            result = await replayer(traced=how).replay_workflow(history)
+            assert result.replay_failure is None
+            assert again is None or again.names == []
+
+
+async def test_histories_recorded_without_traces_replay_with_them() -> None:
+    assert {"journey", "campaign", "checkout", "webhook"} <= set(HISTORIES)
+    with traced():
+        for path in HISTORIES.values():
+            history = WorkflowHistory.from_json(path.stem, path.read_text())
+            result = await replayer(traced=True).replay_workflow(history)
+            assert result.replay_failure is None, path.name
+
+
+async def test_what_is_not_traced_leaves_no_byte_in_a_history(running: Platform) -> None:
+    marketing = running.marketing
+    with traced(ALWAYS_OFF) as spans:
+        following = replace(running, client=client_of(running))
+        with tracing.entered({}, "request", attributes={}):
+            cohort = await marketing.walking(walk(mark=MARK), await marketing.people())
+        async with following.worker():
+            await following.deliver()
+            await following.finished(cohort)
+        history = await following.handle(cohort).fetch_history()
+    assert "_tracer-data" not in history.to_json()
+    assert spans.names == []
+
+
+def client_of(running: Platform) -> Client:
+    """Return the client as a process that traces has it."""
+    return Client(
+        running.client.service_client,
+        namespace=running.client.namespace,
+        data_converter=pydantic_data_converter,
+        interceptors=interceptors(),
+    )
+
+
+def linked(link: Link) -> str:
+    return f"00-{link.context.trace_id:032x}-{link.context.span_id:016x}-01"
