@@ -99,6 +99,8 @@ from api.rest import (
     webhooks,
     write_keys,
 )
+from api.stream import routes as stream
+from api.stream.ending import on_end
 from api.tracking import choices, collect
 from api.tracking import forms as public_forms
 from api.tracking import routes as tracking
@@ -139,6 +141,7 @@ IDENTITY: tuple[APIRouter, ...] = (
     events.router,
     dead_events.router,
     webhooks.router,
+    stream.router,
     write_keys.router,
     forms.router,
 )
@@ -233,7 +236,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with exporting.traces("throughline-api"):
             resources.temporal.start()
             try:
-                yield
+                with on_end(resources.part):
+                    yield
             finally:
                 await resources.close()
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from temporalio.client import Client
 
 from api.authentication import Authenticator
+from api.stream.progress import Progress
+from api.stream.streams import Streams
 from api.tracking.rates import Buckets
 from api.tracking.websites import Websites
 from core import temporal
@@ -73,6 +75,8 @@ class Resources:
     websites: Websites
     hub: Hub
     """Tells whoever listens what happens."""
+    streams: Streams
+    progress: Progress
     visits: Buckets
     """What an address may send with a write key."""
     submissions: Buckets
@@ -84,26 +88,37 @@ class Resources:
     def of(cls, settings: Settings) -> "Resources":
         """Return the resources that the settings name."""
         database = Database(settings.database_url, pool_size=settings.database_pool_size)
+        authenticator = Authenticator(database)
+        hub = Hub(
+            database,
+            Tokens(settings.secret_key.get_secret_value()),
+            per_tenant=settings.streams_per_tenant,
+            in_all=settings.streams,
+        )
         return cls(
             settings=settings,
             database=database,
-            authenticator=Authenticator(database),
+            authenticator=authenticator,
             temporal=TemporalLink(settings),
             gateways=Gateways(settings),
             websites=Websites(database),
-            hub=Hub(
-                database,
-                Tokens(settings.secret_key.get_secret_value()),
-                per_tenant=settings.streams_per_tenant,
-                in_all=settings.streams,
-            ),
+            hub=hub,
+            streams=Streams(hub, authenticator),
+            progress=Progress(database),
             visits=Buckets(rate=VISITS_PER_SECOND, burst=VISITS_AT_ONCE),
             submissions=Buckets(rate=SUBMISSIONS_PER_SECOND, burst=SUBMISSIONS_AT_ONCE),
             sign_ins=Buckets(rate=SIGN_INS_PER_SECOND, burst=SIGN_INS_AT_ONCE),
         )
 
+    def part(self) -> None:
+        """Send away who would stay for ever, as the process is about to end."""
+        self.progress.close()
+        self.streams.end()
+
     async def close(self) -> None:
         """Close all connections."""
+        self.progress.close()
+        await self.streams.close()
         await self.hub.close()
         await self.temporal.close()
         await self.gateways.close()

@@ -104,8 +104,20 @@ async def get(session: TenantSession, import_id: UUID, *, contents: Contents = O
     Raises:
         NotFoundError: no such import of such rows in this tenant.
     """
+    found = await any_of_kind(session, import_id)
+    if contents_of(found) != contents:
+        raise NotFoundError("No such import.")
+    return found
+
+
+async def any_of_kind(session: TenantSession, import_id: UUID) -> PeopleImport:
+    """Return the import, whatever its rows are.
+
+    Raises:
+        NotFoundError: no such import in this tenant.
+    """
     found = await session.get(PeopleImport, (session.tenant_id, import_id))
-    if found is None or contents_of(found) != contents:
+    if found is None:
         raise NotFoundError("No such import.")
     return found
 

@@ -1034,6 +1034,7 @@ QUERIES: Final[dict[str, str]] = {
     "GET /v1/inventory": "variant_id={variant_id}",
     "GET /v1/inventory/movements": "variant_id={variant_id}",
     "GET /v1/products": "category_id={category_id}",
+    "GET /v1/stream": "follow=false&subject=person:{person_id}",
     "GET /v1/associations": "type=person&id={person_id}",
 }
 """Parameters that a route cannot do without, or by which it could be made to show another's."""

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from core.database import Database
 from core.errors import InvalidError, TooManyRequestsError, UnavailableError
 from core.logging import get_logger
@@ -214,13 +216,19 @@ class Hub:
             at = Cursor(cursor.seen, target, cursor.position if cursor.target is not None else None)
             full = True
             while full:
-                async with self._reading, self._database.hot(tenant_id) as connection:
-                    found = await rows.of_tenant(connection, tenant_id, wanted, at, self._page_size)
+                found = await self._missed(tenant_id, wanted, at)
                 full = len(found) == self._page_size
                 if found:
                     at = Cursor(at.seen, target, found[-1][rows.POSITION])
                     yield [self._event(row, at.seen, target) for row in found]
             cursor = Cursor(target)
+
+    async def _missed(self, tenant_id: UUID, wanted: Wanted, at: Cursor) -> Sequence[Any]:
+        try:
+            async with self._reading, self._database.hot(tenant_id) as connection:
+                return await rows.of_tenant(connection, tenant_id, wanted, at, self._page_size)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise UnavailableError("The store does not answer; connect again in a moment.") from error
 
     def leave(self, listener: Listener) -> None:
         """Tell it no more; what it was offered already it keeps."""
