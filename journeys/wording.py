@@ -14,7 +14,7 @@ from journeys.conditions import (
     SegmentCondition,
     children,
 )
-from journeys.nodes import WaitNode
+from journeys.waits import DAYS, ConditionWay, EventWay, SegmentWay, TimeWindowNode, WaitNode, WaitUntilNode
 
 MAX_SEEN: Final = 40
 """Values kept of one decision; conditions with more are told without the rest."""
@@ -100,14 +100,49 @@ def condition_words(condition: Condition, seen: Mapping[str, Any] | None = None)
             assert_never(condition)
 
 
-def wait_words(node: WaitNode) -> str:
+def wait_words(node: WaitNode | TimeWindowNode | WaitUntilNode) -> str:
     """Return until when a wait lasts: `for P1D, then until 09:00 by the person's clock`."""
+    match node:
+        case WaitNode() if node.until is not None:
+            return _dated_words(node)
+        case WaitNode():
+            parts = [] if node.duration is None else [f"for {node.duration}"]
+            if node.until_time is not None:
+                parts.append(f"until {node.until_time:%H:%M} {_clock_words(node.clock_of)}")
+            return ", then ".join(parts)
+        case TimeWindowNode():
+            days = "any day" if len(node.days) == len(DAYS) else ", ".join(node.days)
+            since = "" if node.since is None else f" from {node.since:%H:%M} to {node.until:%H:%M}"
+            return f"for {days}{since} {_clock_words(node.clock_of)}"
+        case WaitUntilNode():
+            return f"until {' or '.join(map(way_words, node.ways))}, for {node.timeout} at most"
+
+
+def way_words(way: EventWay | ConditionWay | SegmentWay) -> str:
+    """Return what opens a way out of a wait until something is so, as a clause."""
+    match way:
+        case EventWay():
+            where = f" where {condition_words(way.where)}" if way.where else ""
+            return f"{way.event} comes{where}"
+        case ConditionWay():
+            return condition_words(way.when)
+        case SegmentWay():
+            return f"the person is in the segment {way.segment}"
+
+
+def _dated_words(node: WaitNode) -> str:
+    """Return `until 09:00 of the day P3D before person.attributes.renews_on, each year, by the person's clock`."""
+    moved = ""
+    if node.offset is not None:
+        moved = f"{node.offset.duration} {'before' if node.offset.before else 'after'} "
+    time = "" if node.until_time is None else f"{node.until_time:%H:%M} of the day "
+    yearly = ", each year" if node.yearly else ""
+    return f"until {time}{moved}{node.until}{yearly}, {_clock_words(node.clock_of)}"
+
+
+def _clock_words(clock: str) -> str:
     clocks = {"person": "the person's clock", "tenant": "the tenant's clock"}
-    parts = [] if node.duration is None else [f"for {node.duration}"]
-    if node.until_time is not None:
-        clock = clocks.get(node.clock_of, f"the clock of {node.clock_of}")
-        parts.append(f"until {node.until_time:%H:%M} by {clock}")
-    return ", then ".join(parts)
+    return f"by {clocks.get(clock, f'the clock of {clock}')}"
 
 
 def value_words(value: object) -> str:

@@ -12,8 +12,9 @@ from core.database import TenantSession
 from core.errors import NotFoundError
 from journeys.arms import ARM, SplitNode
 from journeys.evaluate import dig
-from journeys.nodes import SKIPPED, BranchNode, ExitNode, Node, SendNode, WaitForEventNode, WaitNode
-from journeys.wording import condition_words, value_words, wait_words
+from journeys.nodes import SKIPPED, BranchNode, ExitNode, Node, SendNode
+from journeys.waits import MET, TimeWindowNode, WaitForEventNode, WaitNode, WaitUntilNode
+from journeys.wording import condition_words, value_words, wait_words, way_words
 from models import Cohort, Enrollment, Event, Journey
 from services.journeys import passages, versions
 from services.journeys.passages import StepTaken
@@ -112,8 +113,11 @@ def standing(enrollment: Enrollment, journey: Journey, version: LoadedVersion) -
 def _stands(enrollment: Enrollment, node: Node | None, where: str) -> str:
     until = f" until {_time(enrollment.wake_at)}" if enrollment.wake_at else ""
     match node:
-        case WaitNode():
+        case WaitNode() | TimeWindowNode():
             return f"Waits at {where}{until} ({wait_words(node)})."
+        case WaitUntilNode():
+            again = until and f"; it is looked at again{until.replace(' until', ' at')} at the latest"
+            return f"Waits at {where} {wait_words(node)}{again}."
         case WaitForEventNode():
             return f"Waits at {where} for {_awaited(node, enrollment.entry)}{until and f', at most{until}'}."
         case _ if enrollment.status == "waiting" or until:
@@ -154,10 +158,28 @@ def _waited(node: Node, step: StepTaken, leads: str) -> str | None:
             return f"{node.event} came (event {detail.get('event_id')}){leads}."
         case WaitForEventNode():
             return f"No {node.event} came{_until(detail)} (for {node.timeout}){leads}."
-        case WaitNode() if step.outcome == "elapsed":
-            return f"Waited{_until(detail)} ({wait_words(node)})."
+        case WaitNode() | TimeWindowNode():
+            ended = {
+                "elapsed": f"Waited{_until(detail)}",
+                "past": f"Went on{leads}, as the moment had passed or there was no such date",
+                "inside": "Came within the hours",
+            }
+            said = ended.get(step.outcome or "")
+            return f"{said} ({wait_words(node)})." if said else None
+        case WaitUntilNode():
+            return _until_met(node, step, leads)
         case _:
             return None
+
+
+def _until_met(node: WaitUntilNode, step: StepTaken, leads: str) -> str:
+    outcome = step.outcome or ""
+    index = outcome.removeprefix(MET)
+    if index == outcome or not index.isdecimal() or int(index) >= len(node.ways):
+        return f"Nothing of it came to be so{_until(step.detail or {})} ({wait_words(node)}){leads}."
+    event_id = (step.detail or {}).get("event_id")
+    by = f" (event {event_id})" if event_id else ""
+    return f"It came to be so that {way_words(node.ways[int(index)])}{by}{leads}."
 
 
 def _chosen(node: Node, step: StepTaken, leads: str) -> str:

@@ -109,6 +109,8 @@ def nodes() -> st.SearchStrategy[dict[str, Any]]:
         ),
         st.fixed_dictionaries({"type": st.just("split"), "arms": arms(target)}),
         st.fixed_dictionaries({"type": st.just("send"), "channel": st.just("email"), "template": KEYS, "next": target}),
+        tested_sends(target),
+        *other_waits(target),
         st.fixed_dictionaries(
             {"type": st.just("update_person"), "set": st.dictionaries(KEYS, json_values(), min_size=1), "next": target},
         ),
@@ -116,6 +118,59 @@ def nodes() -> st.SearchStrategy[dict[str, Any]]:
         st.fixed_dictionaries({"type": st.just("exit"), "reason": st.sampled_from(["finished", "gave up"])}),
         commands(target),
     )
+
+
+def other_waits(target: st.SearchStrategy[str]) -> list[st.SearchStrategy[dict[str, Any]]]:
+    """Waits until a date, until certain hours, and until something is so."""
+    zone = st.sampled_from(["person", "tenant", "Europe/Berlin"])
+    event: dict[str, st.SearchStrategy[Any]] = {"event": EVENTS, "next": target}
+    way: st.SearchStrategy[dict[str, Any]] = st.one_of(
+        st.fixed_dictionaries(event, optional={"where": conditions()}),
+        st.fixed_dictionaries({"when": conditions(), "next": target}),
+        st.fixed_dictionaries({"segment": KEYS, "next": target}),
+    )
+    return [
+        st.fixed_dictionaries(
+            {
+                "type": st.just("wait"),
+                "until": st.sampled_from(["person.attributes.a", "entry.at"]),
+                "next": target,
+                "past": target,
+            },
+            optional={
+                "offset": DURATIONS | DURATIONS.map("-{}".format),
+                "yearly": st.booleans(),
+                "until_time": st.just("09:00"),
+                "zone": zone,
+            },
+        ),
+        st.fixed_dictionaries(
+            {"type": st.just("time_window"), "next": target, "from": st.just("09:00"), "to": st.just("08:00")},
+            optional={"days": st.lists(st.sampled_from(["mon", "sat"]), min_size=1, unique=True), "zone": zone},
+        ),
+        st.fixed_dictionaries(
+            {
+                "type": st.just("wait_until"),
+                "any": st.lists(way, min_size=1, max_size=3),
+                "timeout": DURATIONS,
+                "timed_out": target,
+            }
+        ),
+    ]
+
+
+@st.composite
+def tested_sends(draw: st.DrawFn, target: st.SearchStrategy[str]) -> dict[str, Any]:
+    """Sends that try several messages, with a winner or without."""
+    drawn = draw(arms(target).filter(lambda parts: len(parts) > 1))
+    variants: list[dict[str, Any]] = [
+        {"key": arm["key"], "share": arm["share"], "template": draw(KEYS)} for arm in drawn
+    ]
+    send: dict[str, Any] = {"type": "send", "channel": "email", "variants": variants, "next": draw(target)}
+    if sum(variant["share"] > 0 for variant in variants) > 1 and draw(st.booleans()):
+        metric = draw(st.sampled_from(["opens", "clicks", "goal"]))
+        send["winner"] = {"metric": metric, "window": draw(DURATIONS)}
+    return send
 
 
 @st.composite

@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from journeys import captions
 from journeys.conditions import Condition
-from journeys.nodes import WaitNode
+from journeys.nodes import Node
+from journeys.waits import TimeWindowNode, WaitNode, WaitUntilNode
 from journeys.wording import MAX_SEEN, condition_words, seen_by_key, wait_words
 
 _CONDITION = TypeAdapter[Condition](Condition)
+_NODE = TypeAdapter[Node](Node)
 PLAN = {"field": "person.attributes.plan", "op": "in", "value": ["pro", "team"]}
 THREE = {"event": "order.placed", "count": {"op": ">=", "value": 3}, "within": "P7D"}
 PLAN_WORDS = 'person.attributes.plan is one of "pro", "team"'
@@ -60,8 +63,66 @@ def test_values_are_kept_of_what_has_one_and_of_not_too_many() -> None:
     ]
 
 
-def test_a_wait_says_how_long_and_by_whose_clock() -> None:
-    wait = WaitNode.model_validate({"type": "wait", "for": "P1D", "until_time": "09:00", "next": "x"})
-    assert wait_words(wait) == "for P1D, then until 09:00 by the person's clock"
-    wait = WaitNode.model_validate({"type": "wait", "until_time": "09:00", "zone": "Asia/Tokyo", "next": "x"})
-    assert wait_words(wait) == "until 09:00 by the clock of Asia/Tokyo"
+@pytest.mark.parametrize(
+    ("wait", "words"),
+    [
+        ({"for": "P1D", "until_time": "09:00"}, "for P1D, then until 09:00 by the person's clock"),
+        ({"until_time": "09:00", "zone": "Asia/Tokyo"}, "until 09:00 by the clock of Asia/Tokyo"),
+        (
+            {"until": "person.attributes.renews_on", "offset": "-P3D", "until_time": "09:00", "past": "y"},
+            "until 09:00 of the day P3D before person.attributes.renews_on, by the person's clock",
+        ),
+        (
+            {"until": "deal.close_date", "yearly": True, "zone": "tenant", "past": "y"},
+            "until deal.close_date, each year, by the tenant's clock",
+        ),
+        (
+            {"type": "time_window", "days": ["mon", "fri"], "from": "09:00", "to": "17:00"},
+            "for mon, fri from 09:00 to 17:00 by the person's clock",
+        ),
+        ({"type": "time_window", "zone": "UTC"}, "for any day by the clock of UTC"),
+    ],
+)
+def test_a_wait_says_how_long_and_by_whose_clock(wait: dict[str, Any], words: str) -> None:
+    node = _NODE.validate_python({"type": "wait", "next": "x", **wait})
+    assert isinstance(node, WaitNode | TimeWindowNode)
+    assert wait_words(node) == words
+
+
+def test_a_wait_until_something_is_so_says_what() -> None:
+    ways = [
+        {"event": "order.placed", "where": {"field": "event.properties.total", "op": ">", "value": 9}, "next": "x"},
+        {"when": PLAN, "next": "x"},
+        {"segment": "loyal", "next": "x"},
+    ]
+    node = _NODE.validate_python({"type": "wait_until", "any": ways, "timeout": "P2D", "timed_out": "x"})
+    assert isinstance(node, WaitUntilNode)
+    assert wait_words(node) == (
+        f"until order.placed comes where event.properties.total is above 9 or {PLAN_WORDS}"
+        " or the person is in the segment loyal, for P2D at most"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome", "caption", "way"),
+    [
+        (
+            {"type": "wait", "until": "person.attributes.renews_on", "offset": "-P3D", "next": "x", "past": "y"},
+            "past",
+            "3 days before renews_on",
+            "past",
+        ),
+        ({"type": "time_window", "from": "09:00", "to": "17:00", "next": "x"}, "elapsed", "09:00 to 17:00", ""),
+        (
+            {"type": "wait_until", "any": [{"segment": "loyal", "next": "x"}], "timeout": "PT1H", "timed_out": "y"},
+            "met_0",
+            "in loyal, at most 1 hour",
+            "in loyal",
+        ),
+    ],
+)
+def test_a_picture_says_of_a_wait_what_it_waits_for(
+    given: dict[str, Any], outcome: str, caption: str, way: str
+) -> None:
+    node = _NODE.validate_python(given)
+    assert (captions.node(node), captions.outcome(node, outcome)) == (caption, way)
