@@ -29,6 +29,7 @@ class Member:
 
     id: UUID
     """Of the enrollment."""
+    slot: int
     person_id: UUID | None
     deal_id: UUID | None
     organization_id: UUID | None
@@ -54,6 +55,7 @@ async def passed(
     rows = await session.execute(
         select(
             ENROLLMENT.c.id,
+            ENROLLMENT.c.slot,
             around.person_id.label("person_id"),
             (none if deal is None else deal.c.id).label("deal_id"),
             (none if deal is None else deal.c.organization_id).label("organization_id"),
@@ -71,6 +73,7 @@ async def passed(
     return [
         Member(
             id=row.id,
+            slot=row.slot,
             person_id=row.person_id,
             deal_id=row.deal_id,
             organization_id=row.organization_id,

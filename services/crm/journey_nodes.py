@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from core.currency import from_minor
 from core.database import TenantSession
+from journeys import members as member_sets
 from journeys.command_nodes import (
     OWNER,
     AssignOwnerNode,
@@ -32,7 +33,7 @@ from services.crm.calls import NewCall
 from services.crm.journey_members import Detail, Member, actor, passed, teammates
 from services.crm.notifications import NewNotification
 from services.crm.tasks import NewTask
-from services.journeys import answering, steps
+from services.journeys import answering, steps, waiting
 from services.journeys.actions import COMMON
 from services.journeys.members import CohortMembers
 from services.journeys.steps import Actions, NodeAction, Step, StepOutcome
@@ -116,10 +117,17 @@ async def _call(session: TenantSession, step: Step, members: CohortMembers, node
     if not here.mask:
         return StepOutcome()
     meant = await passed(session, step, here, {})
+    called = here.only(member_sets.from_slots(member.slot for member in meant))
+    done = StepOutcome()
+    if gone := here.mask & ~called.mask:
+        # Their deal is no more, so there is nothing to tell of, and no call whose end they could wait for.
+        done.outcomes = await waiting.move_by(session, step.at, here.only(gone), "failed")
     if await _owe_calls(session, step, meant, node) == len(meant):
-        return StepOutcome(listening=here.mask)
-    # Some were owed before, by another workflow or an earlier attempt, and may have ended unheard.
-    return await steps.leave_call(session, step, here)
+        done.listening = called.mask
+    elif called.mask:
+        # Some were owed before, by another workflow or an earlier attempt, and may have ended unheard.
+        done.add(await steps.leave_call(session, step, called))
+    return done
 
 
 async def _webhook(

@@ -239,3 +239,18 @@ async def test_a_deal_that_is_gone_is_left_out(marketing: Marketing, selling: Se
         await deals.remove(session, deal_id, by=CLI)
     assert (await act(cohort, "task")).outcomes == {"done": 1}
     assert await rows(marketing, Task) == []
+
+
+async def test_a_webhook_about_a_deal_that_is_gone_has_failed(marketing: Marketing, selling: Selling) -> None:
+    stages = await selling.pipeline()
+    deal_ids = [await selling.deal(stages["new"]) for _ in range(2)]
+    hook = {"type": "webhook", "url": "https://example.com/hook", "next": "done", "failed": "sorry"}
+    sorry = {"type": "notify", "title": "It failed", "next": "done"}
+    cohort = await marketing.walking(deal_walk(hook=hook, sorry=sorry), deal_ids)
+    async with marketing.session() as session:
+        await deals.remove(session, deal_ids[0], by=CLI)
+    gone = StepOutcome(outcomes={"failed": 0b01}, listening=0b10)
+    assert await act(cohort, "hook") == gone
+    assert await act(cohort, "hook", attempt=2) == gone
+    assert [row.node for row in await cohort.rows()] == ["sorry", "hook"]
+    assert len(await rows(marketing, OutgoingCall)) == 1
