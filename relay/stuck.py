@@ -21,10 +21,13 @@ from services.journeys.stuck import Why
 log = get_logger(__name__)
 
 ROUND_SECONDS: Final = 30.0
+"""From the end of a round to the beginning of the next."""
+PAGE_SECONDS: Final = 10.0
+"""Between the pages of a round: each of 10,000 workflows is asked about within nine minutes."""
 PAGE: Final = 200
-"""Workflows asked about in a round."""
+"""Workflows asked about at once."""
 MEMBERS: Final = 50_000
-"""Members of cohorts looked at in a round, after whom it ends."""
+"""Members of cohorts looked at for a page, after whom it ends."""
 AT_ONCE: Final = 20
 """Questions that Temporal has at a time."""
 _Run = Row[*tuple[Any, ...]]
@@ -43,7 +46,7 @@ class StuckFinder:
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop` is set; an outage of Postgres or Temporal only delays."""
         while True:
-            await any_of(stop, seconds=ROUND_SECONDS)
+            await any_of(stop, seconds=ROUND_SECONDS if self._after is None else PAGE_SECONDS)
             if stop.is_set():
                 return
             try:
