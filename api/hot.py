@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.authentication import Principal
 from api.bodies import again, read
+from api.declared import DeclaredTypes
 from api.dependencies import get_actor, get_principal, get_resources, requires
 from api.routing import parse_json
 from core.actor import Actor
@@ -35,6 +36,7 @@ class Caller:
     tenant_id: UUID
     actor: Actor
     database: Database
+    declared: DeclaredTypes
     claimed: TenantSession | None
     """The transaction that holds the claim of an `Idempotency-Key`, where the request has one."""
 
@@ -76,6 +78,7 @@ def caller(scope: str) -> params.Depends:
             tenant_id=principal.tenant_id,
             actor=await get_actor(request, principal),
             database=resources.database,
+            declared=resources.declared,
             claimed=getattr(request.state, "claimed_session", None),
         )
 

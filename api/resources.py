@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from temporalio.client import Client
 
 from api.authentication import Authenticator
+from api.declared import DeclaredTypes
 from api.stream.progress import Progress
 from api.stream.streams import Streams
 from api.tracking.rates import Buckets
@@ -72,6 +73,7 @@ class Resources:
     authenticator: Authenticator
     temporal: TemporalLink
     gateways: Gateways
+    declared: DeclaredTypes
     websites: Websites
     hub: Hub
     """Tells whoever listens what happens."""
@@ -101,6 +103,7 @@ class Resources:
             authenticator=authenticator,
             temporal=TemporalLink(settings),
             gateways=Gateways(settings),
+            declared=DeclaredTypes(database),
             websites=Websites(database),
             hub=hub,
             streams=Streams(hub, authenticator),

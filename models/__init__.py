@@ -21,7 +21,7 @@ from models.crm import (
     PipelineStage,
     StageAutomation,
 )
-from models.events import ConsumerCursor, DeadEvent, Event
+from models.events import ConsumerCursor, DeadEvent, Event, EventTypeDay, EventTypeRow
 from models.forms import Form, WriteKey
 from models.identity import Person, PersonIdentifier, Suppression, SuppressionHash
 from models.imports import ImportChunk, ImportReject, PeopleImport
@@ -106,6 +106,8 @@ __all__ = [
     "EnrollmentStep",
     "Erasure",
     "Event",
+    "EventTypeDay",
+    "EventTypeRow",
     "ExchangeRate",
     "Form",
     "Fulfilment",

@@ -1,14 +1,18 @@
 """The bus: events written with the change they report, and how far each consumer has read."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, Identity, Index, Integer, func, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Identity, Index, Integer, PrimaryKeyConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
 from models.base import Base, Created, OfPerson, TenantRow, Traced, belongs_to, of_person, system
+from models.identity import one_of
+
+ON_MISMATCH = ("reject", "flag")
 
 
 class Xid8(UserDefinedType[int]):
@@ -124,3 +128,52 @@ class DeadEvent(Created, TenantRow):
     attempts: Mapped[int] = mapped_column(Integer, server_default=text("1"))
     replay_requested_at: Mapped[datetime | None]
     resolved_at: Mapped[datetime | None]
+
+
+class EventTypeRow(TenantRow):
+    """A type of event that the tenant has seen or declared."""
+
+    __tablename__ = "event_type"
+    __table_args__ = (
+        Index(None, "tenant_id", "type", unique=True),
+        # the few that events are held to, asked for again and again
+        Index("event_type_declared_idx", "tenant_id", postgresql_where=text("declared_at IS NOT NULL")),
+        CheckConstraint(one_of("on_mismatch", ON_MISMATCH), name="on_mismatch"),
+        CheckConstraint(
+            "(declared_at IS NULL) = (schema IS NULL) AND (declared_at IS NULL) = (on_mismatch IS NULL)",
+            name="declared_at",
+        ),
+        {"info": system("SELECT, INSERT, UPDATE")},
+    )
+
+    type: Mapped[str]
+    first_seen_at: Mapped[datetime | None]
+    """When the first event of the type was received; null for one that was only declared."""
+    last_seen_at: Mapped[datetime | None]
+    description: Mapped[str | None]
+    schema: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """What the properties of events that clients send are held to."""
+    on_mismatch: Mapped[str | None]
+    declared_at: Mapped[datetime | None]
+    flagged: Mapped[int] = mapped_column(server_default=text("0"))
+    """Events that did not fit and were taken, since it was declared as it is now."""
+    rejected: Mapped[int] = mapped_column(server_default=text("0"))
+    misfit_at: Mapped[datetime | None]
+    misfit: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """What was wrong with the last that did not fit, field by field."""
+
+
+class EventTypeDay(Base):
+    """How many events of a type a tenant had on a day, in UTC."""
+
+    __tablename__ = "event_type_day"
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "type", "day"),
+        Index(None, "day"),
+        {"info": system("SELECT, INSERT, UPDATE, DELETE")},
+    )
+
+    tenant_id: Mapped[UUID]
+    type: Mapped[str]
+    day: Mapped[date]
+    events: Mapped[int]

@@ -52,12 +52,14 @@ PEEK: Final = f"""
 _FOLLOWING: Final = {"seen": _SEEN, "target": _TARGET, "position": ":position", "size": ":size"}
 NEXT_PAGE: Final = text(next_page(wanted=_WANTED, **_FOLLOWING)).columns(properties=JSONB)
 
+_AHEAD_FIRST: Final = first_page(seen=_SEEN, target=_TARGET, wanted=_OF_TYPES, size=":size")
+_AHEAD_NEXT: Final = next_page(wanted=_OF_TYPES, **_FOLLOWING)
 _LOOK: Final = """
     SELECT tenant_id, array_agg(DISTINCT type) AS types, count(*) AS number, max(position) AS last
     FROM ({}) AS ahead GROUP BY tenant_id
 """
-LOOK_FIRST: Final = text(_LOOK.format(first_page(seen=_SEEN, target=_TARGET, wanted=_OF_TYPES, size=":size")))
-LOOK_NEXT: Final = text(_LOOK.format(next_page(wanted=_OF_TYPES, **_FOLLOWING)))
+LOOK_FIRST: Final = text(_LOOK.format(_AHEAD_FIRST))
+LOOK_NEXT: Final = text(_LOOK.format(_AHEAD_NEXT))
 
 _LOCK: Final = text("SELECT pg_try_advisory_xact_lock(:space, hashtext(:consumer))")
 
@@ -177,6 +179,14 @@ async def look(session: AsyncSession, consumer: Consumer, at: Standing) -> Ahead
     rows = (await session.execute(query, arguments)).all()
     full = sum(row.number for row in rows) == LOOKED
     return Ahead({row.tenant_id: frozenset(row.types) for row in rows}, max(row.last for row in rows) if full else None)
+
+
+def ahead(at: Standing) -> tuple[str, dict[str, Any]]:
+    """Return a query for the next events of all types, up to `LOOKED` of them, and its arguments."""
+    arguments = {"seen": at.cursor.seen, "target": at.cursor.target or at.now, "types": None, "size": LOOKED}
+    if at.cursor.target is None:
+        return _AHEAD_FIRST, arguments
+    return _AHEAD_NEXT, arguments | {"position": at.cursor.position}
 
 
 async def read(session: AsyncSession, consumer: Consumer, at: Standing, size: int, only: Wanted | None = None) -> Page:

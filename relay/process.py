@@ -21,7 +21,9 @@ from relay.schedules import ScheduleKeeper
 from relay.starts import WorkflowStarter
 from relay.stuck import StuckFinder
 from relay.turns import SegmentClock
+from relay.type_counts import TypeCounter
 from services.commerce import reserving
+from services.events import tally
 from services.events.webhooks import log as webhook_log
 from services.identity import imports, organization_people, scoring
 from services.journeys import refusals
@@ -60,6 +62,8 @@ async def run(
         walked = [each for each in WORKFLOWS if domain in {None, each}]
         if walked:
             group.create_task(StuckFinder(database, client, walked).run(stop), name="stuck")
+        if domain in {None, "identity"}:
+            group.create_task(TypeCounter(database).run(stop), name="event-types")
         if domain in {None, "marketing"}:
             group.create_task(SegmentClock(database).run(stop), name="segment-clock")
         if settings is not None and domain in {None, "crm"}:
@@ -75,6 +79,7 @@ def _chores(settings: Settings | None) -> Mapping[Domain, Sequence[Chore]]:
             forget_sessions,
             forget_imports,
             forget_deliveries,
+            forget_counts,
             once_a_day(organization_people.follow_dates),
             once_a_day(scoring.follow_time),
         ),
@@ -112,6 +117,14 @@ async def forget_sessions(database: Database) -> None:
             async with database.system() as session:
                 if await purge(session) < PURGE_PAGE:
                     break
+
+
+async def forget_counts(database: Database) -> None:
+    """Delete the counts of events of days long gone."""
+    while True:
+        async with database.system() as session:
+            if await tally.forget(session, PURGE_PAGE) < PURGE_PAGE:
+                return
 
 
 def once_a_day(chore: Callable[[Database], Awaitable[object]]) -> Callable[[Database], Awaitable[None]]:

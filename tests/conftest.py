@@ -20,7 +20,7 @@ from core.settings import Settings
 from core.temporal import connect
 from services.tenancy import tenants
 from stack.processes import StackError
-from tests import servers, statements
+from tests import servers, statements, written_events
 from tests.factories.marketing import Marketing
 
 # Speed is the benches' subject; on a busy machine a deadline only makes tests fail now and then.
@@ -50,6 +50,14 @@ def _every_statement_binds_its_tenant() -> Generator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+async def _every_event_fits_the_catalogue() -> AsyncGenerator[None]:
+    """Hold the catalogue of event types to all that the module's tests had written."""
+    yield
+    for reader in written_events.readers:
+        await reader.check()
+
+
 @pytest.fixture(scope="session")
 def template_url() -> str:
     """The migrated database that others are copied from; nobody connects to it."""
@@ -60,15 +68,21 @@ def template_url() -> str:
 async def database_url(template_url: str) -> str:
     """This test process's own database, as a superuser; shared by its tests, so each test makes tenants of its own."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    return await servers.create_database(template_url, f"{urlsplit(template_url).path[1:]}_{worker}")
+    url = await servers.create_database(template_url, f"{urlsplit(template_url).path[1:]}_{worker}")
+    written_events.readers.append(written_events.Reader(url))
+    return url
 
 
 @pytest.fixture
 async def empty_database_url(template_url: str) -> AsyncGenerator[str]:
     """A migrated database with nothing in it, for one test: where a cursor or a count spans tenants."""
     name = f"{urlsplit(template_url).path[1:]}_{uuid4().hex[:8]}"
-    yield await servers.create_database(template_url, name)
-    await servers.drop_databases(template_url, name)
+    url = await servers.create_database(template_url, name)
+    yield url
+    try:
+        await written_events.Reader(url).check()
+    finally:
+        await servers.drop_databases(template_url, name)
 
 
 @pytest.fixture(scope="session")

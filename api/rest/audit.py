@@ -53,6 +53,7 @@ _NOUNS: Final = {
     "outgoing_call": "journeys",
     "sender_domain": "channels",
     "webhook": "webhooks",
+    "event_type": "events",
 }
 """Whose scope also allows to read the history of such a thing."""
 

@@ -14,8 +14,9 @@ from api.routing import Router
 from contracts.events import TYPE_MAX_LENGTH, TYPE_PATTERN
 from core.errors import PlatformError
 from services.events import ingest
+from services.events.declared import Declarations, MisfitError
 from services.events.incoming import IncomingEvent, check
-from services.events.ingest import Outcome
+from services.events.ingest import Outcome, misfits_of
 
 MAX_BATCH = 1_000
 
@@ -57,8 +58,8 @@ class NewEvent(Strict):
     backfill: StrictBool = False
     """History: it counts in facts and totals, but starts and sends nothing."""
 
-    def checked(self) -> IncomingEvent:
-        """Return the event by the rules of the platform; InvalidError names the fields at fault."""
+    def checked(self, declared: Declarations) -> IncomingEvent:
+        """Return the event by the rules of the platform and of its tenant; InvalidError names the fields at fault."""
         return check(
             event_type=self.type,
             person_id=self.person.id,
@@ -72,6 +73,7 @@ class NewEvent(Strict):
             occurred_at=self.occurred_at,
             idempotency_key=self.idempotency_key,
             backfill=self.backfill,
+            declared=declared,
         )
 
 
@@ -122,9 +124,18 @@ CallerDep = Annotated[Caller, caller(SCOPE)]
 @router.post("", status_code=202, response_model=Recorded, openapi_extra=SECURITY)
 async def record(event: NewEvent, caller: CallerDep) -> Response:
     """Record one event."""
-    checked = event.checked()
+    declared = caller.declared.known(caller.tenant_id)
+    if declared is None:
+        declared = await caller.declared.of(caller.tenant_id)
+    try:
+        checked = event.checked(declared)
+    except MisfitError as error:
+        await caller.declared.note(caller.tenant_id, [error.misfit])
+        raise
     async with caller.connection() as connection:
         event_id = await ingest.accept(connection, caller.tenant_id, checked, by=caller.actor, unite=caller.unite)
+    if checked.misfit is not None:
+        await caller.declared.note(caller.tenant_id, [checked.misfit])
     # Written by hand: FastAPI would take longer over it than Postgres over the insert.
     return Response(f'{{"id":"{event_id}"}}', 202, media_type="application/json")
 
@@ -132,7 +143,8 @@ async def record(event: NewEvent, caller: CallerDep) -> Response:
 @router.post("/batch", status_code=202, response_model=BatchResult, openapi_extra=SECURITY)
 async def record_batch(batch: NewEvents, caller: CallerDep) -> Response:
     """Record many events; those refused are listed with the reasons, the others are recorded."""
-    read = [_read(item) for item in batch.events]
+    declared = await caller.declared.of(caller.tenant_id)
+    read = [_read(item, declared) for item in batch.events]
     events = [item for item in read if isinstance(item, IncomingEvent)]
     written: list[Outcome] = []
     if events:
@@ -140,6 +152,7 @@ async def record_batch(batch: NewEvents, caller: CallerDep) -> Response:
             written = await ingest.accept_batch(
                 connection, caller.tenant_id, events, by=caller.actor, unite=caller.unite
             )
+    await caller.declared.note(caller.tenant_id, misfits_of(read))
     outcomes = iter(written)
     result = BatchResult(accepted=0, duplicates=0, rejected=[])
     for index, item in enumerate(read):
@@ -160,9 +173,9 @@ HOT = (HotRoute("", NewEvent, record, SCOPE), HotRoute("/batch", NewEvents, reco
 _ONE = TypeAdapter(NewEvent)
 
 
-def _read(item: object) -> IncomingEvent | Outcome:
+def _read(item: object, declared: Declarations) -> IncomingEvent | Outcome:
     try:
-        return _ONE.validate_python(item).checked()
+        return _ONE.validate_python(item).checked(declared)
     except PlatformError as error:
         return Outcome(error=error)
     except ValidationError as error:

@@ -28,6 +28,7 @@ from core.actor import Actor
 from core.errors import FieldProblem, InvalidError, PlatformError, TooLargeError
 from core.logging import get_logger
 from services.events import ingest
+from services.events.declared import Declarations
 from services.events.incoming import IncomingEvent, check
 from services.events.ingest import Connection, Outcome
 from services.identity import visitors
@@ -195,9 +196,11 @@ async def _take_in(
 ) -> Response:
     actor = Actor(f"write_key:{website.key_id}", request_id)
     now = datetime.now(UTC)
-    read = [_event(item, visit, now) for item in visit.events]
+    declared = await resources.declared.of(website.tenant_id)
+    read = [_event(item, visit, now, declared) for item in visit.events]
     events = [item for item in read if isinstance(item, IncomingEvent)]
     outcomes = iter(await _write(resources, website, events, actor))
+    await resources.declared.note(website.tenant_id, ingest.misfits_of(read))
     accepted, rejected = 0, list[dict[str, Any]]()
     for index, item in enumerate(read):
         outcome = next(outcomes) if isinstance(item, IncomingEvent) else item
@@ -235,7 +238,7 @@ async def _write(resources: Resources, website: Website, events: list[IncomingEv
     return written
 
 
-def _event(item: object, visit: Visit, now: datetime) -> IncomingEvent | Outcome:
+def _event(item: object, visit: Visit, now: datetime, declared: Declarations) -> IncomingEvent | Outcome:
     try:
         event = _EVENT.validate_python(item)
         if event.type.startswith("order."):
@@ -250,6 +253,7 @@ def _event(item: object, visit: Visit, now: datetime) -> IncomingEvent | Outcome
             occurred_at=_occurred_at(event, visit, now),
             idempotency_key=None if key is None else f"web:{visit.anonymous_id}:{key}",
             now=now,
+            declared=declared,
         )
     except PlatformError as error:
         return Outcome(error=error)

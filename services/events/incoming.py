@@ -11,6 +11,7 @@ from uuid import UUID
 from contracts.events import ORDER_CANCELLED, ORDER_PLACED, ORDER_REFUNDED, problem_with_type
 from core import currency
 from core.errors import FieldProblem, InvalidError
+from services.events.declared import NOTHING_DECLARED, Declarations, Misfit, MisfitError, misfit
 from services.events.publish import PLATFORM_KEYS
 from services.identity.normalize import BY_KIND
 from services.identity.resolve import Identifier
@@ -39,6 +40,8 @@ class IncomingEvent:
     occurred_at: datetime
     live: bool
     idempotency_key: str | None
+    misfit: Misfit | None = None
+    """How it differs from what its tenant declares, where that does not keep it out."""
 
 
 def check(  # noqa: PLR0913 - the fields of an event
@@ -51,12 +54,14 @@ def check(  # noqa: PLR0913 - the fields of an event
     idempotency_key: str | None = None,
     backfill: bool = False,
     now: datetime | None = None,
+    declared: Declarations = NOTHING_DECLARED,
 ) -> IncomingEvent:
     """Return the event, its identifiers normalized.
 
     `identifiers` maps kinds to texts as the client wrote them; None is the same as absent.
 
     Raises:
+        MisfitError: it is otherwise well, but not as the tenant declares its type.
         InvalidError: with every field at fault, by its path in the event.
     """
     problems: list[FieldProblem] = []
@@ -78,6 +83,9 @@ def check(  # noqa: PLR0913 - the fields of an event
         _PROPERTY_CHECKS[event_type](properties, problems)
     if problems:
         raise InvalidError("; ".join(f"{p.field}: {p.reason}" for p in problems[:3]), errors=problems)
+    found = misfit(declared, event_type, properties) if event_type in declared else None
+    if found is not None and found.rejected:
+        raise MisfitError(found)
     return IncomingEvent(
         type=event_type,
         person_id=person_id,
@@ -86,6 +94,7 @@ def check(  # noqa: PLR0913 - the fields of an event
         occurred_at=occurred_at,
         live=not backfill and now - occurred_at <= OLD_AFTER,
         idempotency_key=idempotency_key,
+        misfit=found,
     )
 
 

@@ -7,7 +7,7 @@ done again on what is stored now.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -19,6 +19,7 @@ from contracts.events import PERSON_CREATED, PERSON_UPDATED
 from core.actor import Actor
 from core.errors import PlatformError, UnavailableError
 from core.ids import new_id, new_ids
+from services.events.declared import Misfit, MisfitError
 from services.events.incoming import IncomingEvent
 from services.identity.resolve import MAX_VISITORS, Directory, Identifier, SeveralPeopleError, primary
 
@@ -125,6 +126,17 @@ class Outcome:
     duplicate: bool = False
     """Its idempotency key was used before; `id` is the first one's."""
     error: PlatformError | None = None
+
+
+def misfits_of(events: Iterable[IncomingEvent | Outcome]) -> list[Misfit]:
+    """Return which of the events differ from what their tenant declares, taken or not."""
+    found: list[Misfit] = []
+    for event in events:
+        if isinstance(event, IncomingEvent):
+            found += [] if event.misfit is None else [event.misfit]
+        elif isinstance(event.error, MisfitError):
+            found.append(event.error.misfit)
+    return found
 
 
 async def accept(

@@ -88,8 +88,11 @@ def _compiled(schema: str) -> Validator:
     return Validator(schema)
 
 
-def problems_of(schema: Schema) -> list[FieldProblem]:
-    """Return what keeps a schema from being an object's, each by its place below `schema`."""
+def problems_of(schema: Schema, *, of_record: bool = True) -> list[FieldProblem]:
+    """Return what keeps a schema from being an object's, each by its place below `schema`.
+
+    Unless it is `of_record`, its properties may have any name.
+    """
     try:
         text = json.dumps(schema, ensure_ascii=False)
         size = len(text.encode())
@@ -102,7 +105,7 @@ def problems_of(schema: Schema) -> list[FieldProblem]:
         return [FieldProblem("schema", reason)]
     # Before it is compiled, which follows references.
     found = list(_graph_problems(schema))
-    return found or _compile_problems(text) or _name_problems(schema)
+    return found or _compile_problems(text) or (_name_problems(schema) if of_record else [])
 
 
 def _compile_problems(text: str) -> list[FieldProblem]:

@@ -693,6 +693,13 @@ async def _payment_account(world: World) -> str:
     return (await world.post("/v1/payment-accounts", body))["id"]
 
 
+async def _event_type(world: World) -> str:
+    body = {"schema": {"type": "object"}, "description": MARK}
+    made = await world.client.put("/v1/event-types/quiz.taken", json=body)
+    assert made.is_success, made.text
+    return made.json()["type"]
+
+
 async def _webhook(world: World) -> str:
     return (await world.post("/v1/webhooks", {"url": f"https://shop.example/{MARK}", "event_types": ["*"]}))["id"]
 
@@ -771,6 +778,7 @@ MAKERS: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
     "order_id": _order,
     "payment_id": _payment,
     "payment_account_id": _payment_account,
+    "event_type": _event_type,
     "webhook_id": _webhook,
     "delivery_id": _delivery,
     "cart_id": _cart,
@@ -803,6 +811,7 @@ STATES: Final[dict[str, Callable[[World], Awaitable[str]]]] = {
 not be called any more."""
 
 BODIES: Final[dict[str, Any]] = {
+    "PUT /v1/event-types/{event_type}": {"schema": {"type": "object"}, "on_mismatch": "flag"},
     "POST /v1/webhooks": {"url": "https://shop.example/hook", "event_types": ["order.*"]},
     "PATCH /v1/webhooks/{webhook_id}": {"batch_size": 10},
     "POST /v1/webhooks/{webhook_id}/resume": {"missed": True},
