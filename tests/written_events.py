@@ -1,8 +1,8 @@
 """Holds the catalogue of event types to what is written: each event of a test run fits what is said of its type.
 
 Looked at in the store, at the end of each test module, so that whoever wrote an event, in Python or SQL, in this
-process or another, is heard of. An event that a client may have sent is judged as the platform's where it has all that the
-platform's have, or is about something that clients cannot write about.
+process or another, is heard of. An event that a client may have sent is judged as the platform's where it has all that
+those of the platform have, or is about something that clients cannot write about.
 """
 
 import json
