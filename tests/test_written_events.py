@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import asyncpg
 import pytest
 
 from core.database import Database
@@ -46,6 +45,3 @@ async def test_the_store_is_looked_at_once(empty_database_url: str) -> None:
         await reader.check()
     await reader.check()
     await database.close()
-    connection = await asyncpg.connect(empty_database_url)
-    await connection.execute("DELETE FROM event")  # it would be found again
-    await connection.close()

@@ -2,7 +2,8 @@
 
 Looked at in the store, at the end of each test module, so that whoever wrote an event, in Python or SQL, in this
 process or another, is heard of. An event that a client may have sent is judged as the platform's where it has all that
-those of the platform have, or is about something that clients cannot write about.
+those of the platform have, or is about something that clients cannot write about. Databases of single tests are left alone: what is on the bus
+there is made up.
 """
 
 import json
