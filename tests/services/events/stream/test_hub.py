@@ -24,6 +24,8 @@ from services.events.stream.places import Places
 from tests.factories.marketing import Marketing
 from tests.services.events.stream.conftest import Stream
 
+pytestmark = pytest.mark.made_up_events
+
 
 async def test_what_is_committed_while_somebody_listens_is_told_at_once(stream: Stream) -> None:
     await stream.publish(1)
