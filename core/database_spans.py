@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _WRITES: Final = re.compile(
     r"\b(INSERT) INTO ([a-z_]+)|(?<!FOR )(?<!KEY )(?<!DO )\b(UPDATE) ([a-z_]+)|\b(DELETE) FROM ([a-z_]+)"
 )
-_READS: Final = re.compile(r"\bFROM\s+([a-z_]+)")
+_READS: Final = re.compile(r"\bFROM\s+(?!pg_|unnest\b)([a-z_]+)\b(?!\s*\()")
+"""Not functions, nor Postgres's own tables."""
 _HELD: Final = "throughline_span"
 _BILLION: Final = 1_000_000_000
 

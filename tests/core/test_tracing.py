@@ -157,6 +157,8 @@ async def test_receivers_are_told_and_providers_are_not(spans: Spans) -> None:
         ("INSERT INTO cohort (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET size = 1", ("INSERT", "cohort")),
         ("UPDATE message_page AS page SET size = 1 FROM x", ("UPDATE", "message_page")),
         ("DELETE FROM waiter d USING x", ("DELETE", "waiter")),
+        ("SELECT e.id FROM unnest($1::uuid[]) AS g(id) JOIN (SELECT id FROM event) e ON true", ("SELECT", "event")),
+        ("SELECT t.oid FROM pg_catalog.pg_type AS t", None),
         ("SAVEPOINT sa_savepoint_1", None),
         ("SELECT set_config('app.tenant_id', $1, true)", None),
     ],
