@@ -45,8 +45,13 @@ class Simulating(Strict):
     it; so it is unless given where an event lets people in."""
     entry: dict[str, Any] | None = None
     """What they enter by who enter at once, as for an enrollment."""
+    failing: Annotated[dict[str, Annotated[float, Field(ge=0, le=100)]], Field(max_length=100)] = Field(
+        default_factory=dict[str, float]
+    )
+    """By node: what percent of a webhook's calls fail, where it has a way for that; else as many as did in the last
+    four weeks."""
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0
-    """Chooses the sample passages."""
+    """Chooses the sample passages, and whose calls fail."""
     wait_seconds: Annotated[int, Field(ge=0, le=LONGEST_WAIT)] = 5
     """How long to wait for the report before the answer is 202."""
 
@@ -113,6 +118,15 @@ class PlayedEvents(Strict):
     """Where there are too many moments, events are put together at the end of so many seconds; else 0."""
 
 
+class AssumedFailing(Strict):
+    """What was taken of a webhook's calls."""
+
+    percent: float
+    """How many fail."""
+    by: Literal["given", "outcomes", "none"]
+    """`given` in the request, the `outcomes` of the four weeks before, or `none` known: then none fails."""
+
+
 class Report(Strict):
     """What would become of the audience."""
 
@@ -130,6 +144,8 @@ class Report(Strict):
     never_leaving: dict[str, int]
     """Who would be still a year later, if nothing happened any more, by node."""
     messages: AllMessages
+    failing: dict[str, AssumedFailing] = Field(default_factory=dict[str, AssumedFailing])
+    """Of the webhooks with a way for failures that were reached, by node."""
     events: PlayedEvents
 
 
@@ -188,6 +204,7 @@ async def _asked(session: TenantSession, body: Simulating) -> runs.Asked:
         played=body.events == "last_month",
         entry=body.entry,
         seed=body.seed,
+        failing=body.failing,
         active=body.version == "active",
     )
 

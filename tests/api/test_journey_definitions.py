@@ -92,6 +92,8 @@ async def test_a_simulation_is_asked_for_and_found_by_its_id(client: AsyncClient
         ({"person_ids": [person], "version": "active"}, "version"),
         ({"person_ids": [person], "enter": "by_events"}, "enter"),
         ({"person_ids": [person], "from": "2026-01-31"}, "from"),
+        ({"person_ids": [person], "failing": {"nap": 5}}, "failing.nap"),
+        ({"person_ids": [person], "failing": {"nap": 101}}, "failing.nap"),
     ):
         refused = await client.post("/v1/journeys/nap/simulate", json=wrong)
         assert refused.status_code == 422, (wrong, refused.text)

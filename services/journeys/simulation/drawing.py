@@ -49,14 +49,17 @@ async def variants(session: TenantSession, journey_id: UUID, name: str, node: Se
     return {row.outcome: member_sets.from_slots(row.slots) for row in rows}
 
 
-def _drawn(journey_id: UUID, name: str, parts: Sequence[Shared], prefix: str) -> ColumnElement[str]:
-    """Return the outcome that chance gives each passage at the node `name`."""
+def place(journey_id: UUID, name: str) -> ColumnElement[int]:
+    """Return where chance puts each passage's person at the node `name`, as `journeys.arms.place_of`."""
     named = func.concat(f"{journey_id}:", cast(PASSAGE.c.person_id, Text), f":{name}")
     digits = func.concat("x", func.left(func.md5(named), 8))
-    place = cast(cast(cast(digits, BIT(32)), BigInteger) % PLACES, Integer)
-    return case(
-        *((place < end, literal(prefix + part.key, Text)) for part, end in zip(parts, bounds(parts), strict=True))
-    )
+    return cast(cast(cast(digits, BIT(32)), BigInteger) % PLACES, Integer)
+
+
+def _drawn(journey_id: UUID, name: str, parts: Sequence[Shared], prefix: str) -> ColumnElement[str]:
+    """Return the outcome that chance gives each passage at the node `name`."""
+    at = place(journey_id, name)
+    return case(*((at < end, literal(prefix + part.key, Text)) for part, end in zip(parts, bounds(parts), strict=True)))
 
 
 def _before(tenant_id: UUID, journey_id: UUID, name: str, node: SplitNode) -> Any:  # noqa: ANN401 - a subquery

@@ -13,14 +13,16 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from contracts.events import SEGMENT_ENTERED, SEGMENT_LEFT
 from core.database import TenantSession
 from core.errors import InvalidError
-from journeys.conditions import Condition
+from journeys.conditions import Condition, events_of
 from journeys.definition import ExitRule, Goal, JourneyDefinition
 from journeys.durations import add
 from journeys.entries import Again, EventEntry, SegmentEntry
 from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, property_values
-from journeys.nodes import WaitForEventNode
+from journeys.members import from_slots, slots
 from journeys.virtual import Place, Walk
+from journeys.waits import EventWay, WaitForEventNode, WaitUntilNode
 from services.journeys.enrollments import key_of
+from services.journeys.meeting import conditions_of
 from services.journeys.simulation.asking import Asking, Happened, Window
 from services.journeys.simulation.passages import Passages
 from services.journeys.simulation.tally import Tally
@@ -65,7 +67,13 @@ class Playlist:
 
 def heard(definition: JourneyDefinition, *, entering: bool) -> set[str]:
     """Return the types of events that a journey of people listens to."""
-    types = {node.event for node in definition.nodes.values() if isinstance(node, WaitForEventNode)}
+    types: set[str] = set()
+    for node in definition.nodes.values():
+        if isinstance(node, WaitForEventNode):
+            types.add(node.event)
+        elif isinstance(node, WaitUntilNode):
+            types |= {way.event for way in node.ways if isinstance(way, EventWay)}
+            types |= {counted for _, when in conditions_of(node) for counted in events_of(when)}
     types |= {rule.event for rule in definition.exit_when}
     if definition.goal is not None:
         types.add(definition.goal.event)
@@ -153,6 +161,8 @@ class Player:
     asking: Asking
     tally: Tally
     begin: datetime
+    met: dict[int, int]
+    """Which way is opened for whom by what they hear, as the world looks at it."""
     entered_at: dict[int, datetime] = field(default_factory=dict[int, datetime])
     """Of those who entered by an event; the others did when the simulation began."""
     _inside: dict[tuple[int, str], list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -175,7 +185,8 @@ class Player:
             if (place := self.walk.place_of(slot)) is not None
         ]
         reasons = await self._ending([happened for happened, _ in heard], at)
-        matched = await self._matching(heard, at) - reasons.keys()
+        going_on = [(happened, place) for happened, place in heard if happened.slot not in reasons]
+        matched = await self._matching(going_on, at)
         for happened, place in heard:
             if happened.slot in reasons:
                 self.tally.taken_out(place.node, reasons[happened.slot], happened.slot, at)
@@ -196,8 +207,11 @@ class Player:
     async def _matching(self, heard: Sequence[tuple[Happened, Place]], at: datetime) -> set[int]:
         """Return who wait for what they heard."""
         waiting: dict[str, list[Happened]] = defaultdict(list)
+        opening: dict[str, list[Happened]] = defaultdict(list)
         for happened, place in heard:
             node = self.definition.nodes[place.node]
+            if place.phase == "listen" and isinstance(node, WaitUntilNode):
+                opening[place.node].append(happened)
             if place.phase != "listen" or not isinstance(node, WaitForEventNode) or node.event != happened.type:
                 continue
             wanted = match_values(node.match, self.passages.entry(happened.slot))
@@ -207,7 +221,32 @@ class Player:
         for name, concerned in waiting.items():
             node = self.definition.nodes[name]
             matched |= await self._holding(node.where if isinstance(node, WaitForEventNode) else None, concerned, at)
+        for name, concerned in opening.items():
+            matched |= await self._opened(self.definition.nodes[name], concerned, at)
         return matched
+
+    async def _opened(self, node: Any, heard: Sequence[Happened], at: datetime) -> set[int]:  # noqa: ANN401 - one kind
+        """Return for whom what they heard opens a way out of a wait until something is so, and note which."""
+        opened: dict[int, int] = {}
+        for index, way in enumerate(node.ways):
+            asked = [happened for happened in heard if happened.slot not in opened]
+            if isinstance(way, EventWay):
+                matching = [happened for happened in asked if self._means(way, happened)]
+                held = await self._holding(way.where, matching, at)
+            else:
+                when = dict(conditions_of(node))[index]
+                # Only what it counts changes its answer: all else was so on arrival, and a day's look finds the rest.
+                counting = from_slots(happened.slot for happened in asked if happened.type in events_of(when))
+                held = slots(await self.asking.holding(when, counting, at)) if counting else ()
+            opened.update(dict.fromkeys(held, index))
+        self.met.update(opened)
+        return set(opened)
+
+    def _means(self, way: EventWay, happened: Happened) -> bool:
+        wanted = match_values(way.match, self.passages.entry(happened.slot))
+        return (
+            way.event == happened.type and wanted is not None and property_values(wanted, happened.properties) == wanted
+        )
 
     def _rules(self) -> list[Goal | ExitRule]:
         """Return what ends passages; the last that holds names the reason."""

@@ -1,7 +1,7 @@
 """Simulations as rows: asked for, computed by a worker, read, and forgotten after some weeks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -18,6 +18,7 @@ from journeys.definition import JourneyDefinition
 from models import Journey, JourneySimulation, JourneySimulationSample
 from services.journeys import journeys
 from services.journeys.enrollments import key_of
+from services.journeys.simulation import failing
 from services.journeys.simulation.simulating import LONGEST, STRETCH, Request, enters_by_events, simulate
 from services.journeys.simulation.world import Answers
 from services.shared import activity, starts
@@ -39,6 +40,8 @@ class Asked:
     played: bool = True
     entry: Mapping[str, Any] | None = None
     seed: int = 0
+    failing: Mapping[str, float] = field(default_factory=dict[str, float])
+    """By node, the percent of a webhook's calls that fail."""
     active: bool = False
     """The version that people enter now, in place of the draft."""
 
@@ -47,7 +50,8 @@ async def ask(session: TenantSession, journey: Journey, asked: Asked, *, by: Act
     """Have a journey simulated once this transaction has committed.
 
     Raises:
-        InvalidError: the draft could not be published, deals walk the journey, or the time is none.
+        InvalidError: the draft could not be published, deals walk the journey, the time is none, or calls are to fail
+            of a node that is no webhook with a way for that.
     """
     raw, version_id = await _raw(session, journey, active=asked.active)
     definition = await journeys.checked(session, raw, key=journey.key)
@@ -57,6 +61,7 @@ async def ask(session: TenantSession, journey: Journey, asked: Asked, *, by: Act
     until = asked.until or begin + STRETCH
     if not timedelta() < until - begin <= LONGEST:
         raise InvalidError.of("until", f"must be after `from`, by {LONGEST.days} days at most")
+    failing.check(definition, asked.failing)
     by_events = _by_events(definition, asked)
     entrance = definition.by_api
     if not by_events and key_of(entrance, asked.entry or {}) is None:
@@ -76,6 +81,7 @@ async def ask(session: TenantSession, journey: Journey, asked: Asked, *, by: Act
             "events": "last_month" if asked.played else "none",
             "entry": dict(asked.entry or {}),
             "seed": asked.seed,
+            "failing": dict(asked.failing),
         },
         created_by=by.name,
     )
@@ -167,6 +173,7 @@ async def compute(session: TenantSession, simulation_id: UUID, answers: Callable
         played=asked["events"] != "none",
         entry=asked["entry"],
         seed=asked["seed"],
+        failing=asked.get("failing", {}),
     )
     definition = JourneyDefinition.model_validate(simulation.definition)
     try:

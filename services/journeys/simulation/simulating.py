@@ -19,6 +19,7 @@ from journeys.virtual import EndlessWalkError, Walk
 from models import Tenant
 from services.journeys.simulation import passages, playing
 from services.journeys.simulation.asking import Asking, Window
+from services.journeys.simulation.failing import Failing
 from services.journeys.simulation.playing import Player
 from services.journeys.simulation.tally import SAMPLES, Tally
 from services.journeys.simulation.world import ANSWERS, Answers, World
@@ -47,7 +48,9 @@ class Request:
     entry: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What they enter by who enter when the simulation begins."""
     seed: int = 0
-    """Chooses the sample passages."""
+    """Chooses the sample passages, and whose calls fail."""
+    failing: Mapping[str, float] = field(default_factory=dict[str, float])
+    """By node, the percent of a webhook's calls that fail; else as many as lately did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ async def simulate(
     chosen = Random(request.seed).sample(range(cast.size), shown)  # noqa: S311 - samples, no secrets
     tally = Tally(samples={slot: [] for slot in chosen})
     asking = Asking(session, cast, window)
+    failing = Failing(session, journey_id, window.since, request.failing, request.seed)
     world = World(
         session=session,
         journey_id=journey_id,
@@ -97,9 +101,10 @@ async def simulate(
         tenant_zone=tenant_zone,
         tally=tally,
         answers={**ANSWERS, **answers},
+        failing=failing,
     )
     walk = Walk(Plan(definition, tenant_zone), world)
-    player = Player(definition, walk, cast, asking, tally, request.begin)
+    player = Player(definition, walk, cast, asking, tally, request.begin, world.met)
     try:
         if not request.by_events and cast.size:
             tally.entered = cast.size
@@ -117,6 +122,7 @@ async def simulate(
         "until": request.until.isoformat(),
         "inside": inside,
         "never_leaving": await _never_leaving(walk, request.until + LONGEST),
+        "failing": failing.assumed,
         "events": {"played": len(playlist.events), "put_together_seconds": playlist.grain},
     }
     return Simulated(report, tally.passages(await passages.people_at(session, tally.walked())))

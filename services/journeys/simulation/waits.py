@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
+from journeys import members as member_sets
 from journeys.durations import add, zone_named
 from journeys.state import ActivityResult, Run
 from journeys.waits import MET, TimeWindowNode, WaitNode, WaitUntilNode
@@ -44,22 +45,27 @@ async def plan(world: "World", run: Run, node: WaitNode | TimeWindowNode, now: d
 async def look(world: "World", run: Run, node: WaitUntilNode, now: datetime) -> ActivityResult:
     """Let those pass for whom something is so, or whose time is out; look at the others again in a day.
 
+    Whoever was told of an event that opens a way goes that way.
     Whoever comes to the node while others wait there looks with them: the time of each counts from its own arrival.
     """
-    outcomes: dict[str, int] = {}
+    outcomes: dict[str, int] = defaultdict(int)
+    for slot in world.met.keys() & member_sets.slots(run.members):
+        outcomes[f"{MET}{world.met.pop(slot)}"] |= 1 << slot
     rest = run.members
+    for told in outcomes.values():
+        rest &= ~told
     for index, when in conditions_of(node):
         if rest and (held := await world.asking.holding(when, rest, now)):
-            outcomes[f"{MET}{index}"] = held
+            outcomes[f"{MET}{index}"] |= held
             rest &= ~held
     waits: dict[datetime, int] = defaultdict(int)
     for end, those in world.ends_of(run, add(now, node.timeout)):
         waiting = those & rest
         if waiting and end <= now:
-            outcomes["timed_out"] = outcomes.get("timed_out", 0) | waiting
+            outcomes["timed_out"] |= waiting
         elif waiting:
             waits[min(end, now + LOOKED_AGAIN)] |= waiting
-    return ActivityResult(run.id, outcomes=outcomes, waits=tuple(sorted(waits.items())))
+    return ActivityResult(run.id, outcomes=dict(outcomes), waits=tuple(sorted(waits.items())))
 
 
 def _by_clock(world: "World", run: Run, clock: str) -> Sequence[tuple[ZoneInfo, int]]:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from core.database import TenantSession
 from journeys.arms import SplitNode
+from journeys.command_nodes import WebhookNode
 from journeys.definition import JourneyDefinition
 from journeys.durations import zone_named
 from journeys.keeping_nodes import AddToSegmentNode, RemoveFromSegmentNode
@@ -23,6 +24,7 @@ from journeys.waits import TimeWindowNode, WaitNode, WaitUntilNode
 from services.journeys.simulation import drawing, waits
 from services.journeys.simulation.asking import Asking
 from services.journeys.simulation.changes import SEGMENT
+from services.journeys.simulation.failing import Failing
 from services.journeys.simulation.pace import Pace
 from services.journeys.simulation.passages import Passages
 from services.journeys.simulation.tally import Tally
@@ -42,12 +44,15 @@ class World:
     tenant_zone: str
     tally: Tally
     answers: "Answers"
+    failing: Failing
     moved_zones: dict[str, int] = field(default_factory=dict[str, int])
     """Who had their zone set, by its name."""
     ends: dict[tuple[str, int], dict[datetime, int]] = field(default_factory=dict[tuple[str, int], dict[datetime, int]])
     """By node and visit that wait until something is so: who waits there until when at most."""
     arms: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     """By the node that splits and the outcome: who goes that way."""
+    met: dict[int, int] = field(default_factory=dict[int, int])
+    """Who was just told of an event while they waited until something is so: which way that opens."""
     paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
     """By the node that limits."""
 
@@ -152,6 +157,12 @@ async def _rate_limit(world: World, run: Run, node: RateLimitNode, now: datetime
     return ActivityResult(run.id, outcomes={"done": going} if going else {}, waits=tuple(sorted(later.items())))
 
 
+async def _webhook(world: World, run: Run, node: WebhookNode, _now: datetime) -> ActivityResult:
+    failed = 0 if node.failed is None else await world.failing.among(run.node, run.members)
+    outcomes = {"done": run.members & ~failed, "failed": failed}
+    return ActivityResult(run.id, outcomes={outcome: those for outcome, those in outcomes.items() if those})
+
+
 async def _split(world: World, run: Run, node: SplitNode, _now: datetime) -> ActivityResult:
     if run.node not in world.arms:
         world.arms[run.node] = await drawing.arms(world.session, world.journey_id, run.node, node)
@@ -167,6 +178,7 @@ ANSWERS: Final[Answers] = MappingProxyType(
         BranchNode: _branch,
         SplitNode: _split,
         RateLimitNode: _rate_limit,
+        WebhookNode: _webhook,
         UpdatePersonNode: _update_person,
         AddToSegmentNode: _add_to_segment,
         RemoveFromSegmentNode: _remove_from_segment,

@@ -13,7 +13,7 @@ from core.ids import new_id
 from journeys.arms import SplitNode, chosen, place_of
 from journeys.members import from_slots
 from journeys.pacing import Rate
-from models import Event, Tenant
+from models import EnrollmentStep, Event, Tenant
 from services.journeys.simulation.pace import Pace
 from services.marketing.segments import definitions
 from tests.factories.marketing import Marketing, walk
@@ -302,3 +302,66 @@ async def test_dates_windows_and_what_is_so_are_waited_for_on_the_virtual_clock(
     assert nodes["hours"]["left"] == {"elapsed": 1}
     assert nodes["met"]["left"] == {"met_0": 1, "timed_out": 1}
     assert nodes["hours"]["hours"] == [{"at": "2026-03-04T15:00:00+00:00", "entered": 1}]
+
+
+async def test_events_open_ways_out_of_a_wait_until_something_is_so(marketing: Marketing) -> None:
+    buyer, small, regular, quiet = people = await marketing.people(4)
+    begun = BEGIN - timedelta(days=28)
+    for person_id, total in ((buyer, 50), (small, 5)):
+        await happen(marketing, person_id, begun + timedelta(hours=3), cart_id="c1", total=total)
+    await happen(marketing, buyer, begun + timedelta(hours=1), cart_id="other", total=50)
+    for hours in (5, 6):
+        await happen(marketing, regular, begun + timedelta(hours=hours), "page.viewed")
+    large = {"field": "event.properties.total", "op": ">", "value": 20}
+    ways = [
+        {
+            "event": "order.placed",
+            "match": {"event.properties.cart_id": "entry.cart_id"},
+            "where": large,
+            "next": "bought",
+        },
+        {"when": {"event": "page.viewed", "count": {"op": ">=", "value": 2}, "within": "P10D"}, "next": "done"},
+    ]
+    definition = walk(
+        until={"type": "wait_until", "any": ways, "timeout": "PT12H", "timed_out": "done"},
+        bought={"type": "goal", "name": "bought"},
+    )
+    found = await simulated(marketing, definition, people, begin=BEGIN, entry={"cart_id": "c1"})
+    assert found.report["nodes"]["until"]["left"] == {"met_0": 1, "met_1": 1, "timed_out": 2}
+    left = {who: (steps[0]["outcome"], steps[0]["left_at"]) for who, steps in found.samples}
+    assert left == {
+        buyer: ("met_0", "2026-03-02T15:00:00+00:00"),
+        small: ("timed_out", "2026-03-03T00:00:00+00:00"),
+        regular: ("met_1", "2026-03-02T18:00:00+00:00"),
+        quiet: ("timed_out", "2026-03-03T00:00:00+00:00"),
+    }
+
+
+async def test_calls_fail_as_often_as_it_is_said_or_as_they_lately_did(marketing: Marketing) -> None:
+    people = await marketing.people(40)
+    hook = {"type": "webhook", "url": "https://shop.example/hook", "next": "done", "failed": "sorry"}
+    definition = walk(hook=hook, sorry={"type": "wait", "for": "PT1H", "next": "done"})
+    version = await marketing.journey(definition)
+
+    async def ways(**options: Any) -> tuple[dict[str, int], dict[str, Any]]:  # noqa: ANN401 - the fields of a request
+        found = await simulated(marketing, definition, people, journey_id=version.journey_id, **options)
+        return found.report["nodes"]["hook"]["left"], found.report["failing"]["hook"]
+
+    assert await ways() == ({"done": 40}, {"percent": 0, "by": "none"})
+    assert await ways(failing={"hook": 100}) == ({"failed": 40}, {"percent": 100, "by": "given"})
+    half, _ = await ways(failing={"hook": 50})
+    other, _ = await ways(failing={"hook": 50}, seed=7)
+    assert sum(half.values()) == sum(other.values()) == 40
+    assert 5 < half["failed"] < 35
+    await marketing.enroll(version, people[:4])
+    (cohort,) = await marketing.cohorts(version)
+    rows = [
+        {"tenant_id": marketing.tenant_id, "enrollment_id": row.id, "node": "hook", "visit": 1, "attempt": 1}
+        | {"entered_at": datetime.now(UTC), "outcome": "done" if row.slot else "failed"}
+        for row in await cohort.rows()
+    ]
+    async with marketing.session() as session:
+        await session.execute(insert(EnrollmentStep), rows)
+    lately, assumed = await ways()
+    assert assumed == {"percent": 25, "by": "outcomes"}
+    assert 0 < lately["failed"] < 25
