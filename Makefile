@@ -16,7 +16,7 @@ ifeq ($(SSL_CERT_FILE),)
 unexport SSL_CERT_FILE
 endif
 
-.PHONY: help demo dev test check lint format bench chaos lock clean
+.PHONY: help demo dev test check lint format bench chaos schema lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -51,6 +51,9 @@ bench: .venv/synced  ## measure; NAME=journey for one, SCALE=full by hand
 chaos: .venv/synced  ## kill real processes in the middle of their work
 	$(BIN)/python -m stack.prepare
 	$(BIN)/pytest tests/chaos -m chaos
+
+schema: .venv/synced  ## write docs/schema.graphql anew
+	$(BIN)/python -m api.graphql > docs/schema.graphql
 
 lock: $(UV)  ## pin every dependency with its hashes
 	$(LOCK) pyproject.toml -o requirements/base.txt

@@ -7,6 +7,8 @@ from typing import Final
 from fastapi import APIRouter, FastAPI
 
 from api import errors, join
+from api.graphql import routes as graphql
+from api.graphql.execution import Engine
 from api.hot import HotRoutes
 from api.middleware.bodies import BodyLimitMiddleware
 from api.middleware.idempotency import IdempotencyMiddleware
@@ -215,12 +217,12 @@ V1: Final[Mapping[Domain, tuple[APIRouter, ...]]] = {
 """Routers below `/v1`."""
 
 ROOT: Final[Mapping[Domain, tuple[APIRouter, ...]]] = {
-    "identity": (collect.router, public_forms.router, join.router),
+    "identity": (collect.router, public_forms.router, join.router, graphql.router),
     "marketing": (tracking.router, choices.router, twilio_hooks.router, mail_hooks.router),
     "crm": (),
     "commerce": (payments.told,),
 }
-"""Routers that need no key; besides them each process tells its health."""
+"""Routers that need no key, but for GraphQL; besides them each process tells its health."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -253,6 +255,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.resources = resources
+    app.state.graphql = Engine(settings.graphql_max_depth, settings.graphql_max_cost)
     app.include_router(health.router)
     for domain in DOMAINS if settings.domain is None else (settings.domain,):
         for router in V1[domain]:

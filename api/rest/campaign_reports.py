@@ -164,7 +164,11 @@ async def show(
     campaign_id: UUID, session: SessionDep, occurrence: Annotated[str | None, Query(max_length=100)] = None
 ) -> ReportOut:
     """Return what came of a campaign, or of one occurrence, as it stands now."""
-    found = await report.of(session, campaign_id, occurrence=occurrence)
+    return answer(await report.of(session, campaign_id, occurrence=occurrence))
+
+
+def answer(found: report.Report) -> ReportOut:
+    """Return the answer for a report."""
     code, spent, budget = found.currency, found.spend_minor, found.campaign.budget_minor
     return ReportOut(
         **_figures(found.total, code),

@@ -128,7 +128,8 @@ class Suppression(Strict):
     created_at: datetime
 
 
-def _shape(listed: messages.Listed) -> Message:
+def shape(listed: messages.Listed) -> Message:
+    """Return the answer for a message."""
     message, template, version = listed.message, listed.template, listed.version
     used = UsedTemplate(
         id=template.id, key=template.key, version=version.number, purpose=version.purpose, topic=version.topic
@@ -165,7 +166,7 @@ async def index(
         rows = await messages.page_of_campaign(
             session, campaign_id, limit=limit + 1, after=after, person_id=person_id, status=status
         )
-    items = [_shape(row) for row in rows[:limit]]
+    items = [shape(row) for row in rows[:limit]]
     if len(rows) <= limit:
         return Page[Message](items=items)
     last = rows[limit - 1].message
@@ -175,7 +176,7 @@ async def index(
 @router.get("/messages/{message_id}", dependencies=READ)
 async def get(message_id: UUID, session: SessionDep) -> Message:
     """Return a message."""
-    return _shape(await messages.get(session, message_id))
+    return shape(await messages.get(session, message_id))
 
 
 @router.get("/messages/{message_id}/explain", dependencies=READ)
@@ -184,7 +185,7 @@ async def explain(message_id: UUID, session: SessionDep) -> Explanation:
     found = await messages.explain(session, message_id)
     passage, page = found.passage, found.page
     return Explanation(
-        message=_shape(found.listed),
+        message=shape(found.listed),
         summary=found.summary,
         consent_now=ConsentNow.model_validate(found.consent_now) if found.consent_now else None,
         suppression_now=SuppressionNow.model_validate(found.suppression_now) if found.suppression_now else None,

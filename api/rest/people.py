@@ -1,5 +1,6 @@
 """People: created and changed by whoever knows them, and read with all that is known of them."""
 
+from collections.abc import Mapping
 from typing import Annotated
 from uuid import UUID
 
@@ -63,27 +64,37 @@ async def find(  # noqa: PLR0913, PLR0917 - the filters of one list
     `q` is the beginning of an email address, a phone number, an external id, a first or a last name, or of both names.
     """
     given = {"email": email, "phone": phone, "external_id": external_id, "anonymous_id": anonymous_id}
-    wanted = directory.Filter(
+    wanted = filter_of(given, role=role, stage=stage, q=q)
+    if cursor is None and len(wanted.identifiers) == 1 and wanted == directory.Filter(identifiers=wanted.identifiers):
+        async with caller.reading() as connection:
+            one = await reading.by_identifier(connection, caller.tenant_id, *wanted.identifiers[0])
+        return as_json(Page[PersonOut](items=[] if one is None else [PersonOut.of(one)]))
+    async with caller.database.tenant(caller.tenant_id) as session:
+        return as_json(await page(session, wanted, limit=limit, cursor=cursor))
+
+
+def filter_of(
+    identifiers: Mapping[str, str | None], *, role: str | None, stage: str | None, q: str | None
+) -> directory.Filter:
+    """Return which people are asked for; identifiers by their kinds."""
+    return directory.Filter(
         identifiers=[
-            (kind, normalize.BY_KIND[kind](value, kind)) for kind, value in given.items() if value is not None
+            (kind, normalize.BY_KIND[kind](value, kind)) for kind, value in identifiers.items() if value is not None
         ],
         role=role,
         stage=stage,
         search=q,
     )
+
+
+async def page(session: TenantSession, wanted: directory.Filter, *, limit: int, cursor: str | None) -> Page[PersonOut]:
+    """Return a page of people, newest first."""
     before = None if cursor is None else decode_cursor(cursor, [UUID])[0]
-    if before is None and len(wanted.identifiers) == 1 and wanted == directory.Filter(identifiers=wanted.identifiers):
-        async with caller.reading() as connection:
-            one = await reading.by_identifier(connection, caller.tenant_id, *wanted.identifiers[0])
-        return as_json(Page[PersonOut](items=[] if one is None else [PersonOut.of(one)]))
-    async with caller.database.tenant(caller.tenant_id) as session:
-        found = await directory.page(session, wanted, limit=limit + 1, before=before)
-        shown = await directory.show(session, found[:limit])
-    return as_json(
-        Page[PersonOut](
-            items=[PersonOut.of(item) for item in shown],
-            next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
-        )
+    found = await directory.page(session, wanted, limit=limit + 1, before=before)
+    shown = await directory.show(session, found[:limit])
+    return Page[PersonOut](
+        items=[PersonOut.of(item) for item in shown],
+        next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
     )
 
 

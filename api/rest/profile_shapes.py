@@ -19,6 +19,18 @@ class CustomerOut(Strict):
     order_count: int
     last_order_at: datetime | None
 
+    @classmethod
+    def of(cls, bought: profile.Customer) -> Self:
+        """Return the answer for what somebody bought."""
+        return cls(
+            total_spent=Money.of(bought.spent_minor.get(bought.base_currency, 0), bought.base_currency),
+            total_spent_by_currency={
+                code: str(currency.from_minor(minor, code)) for code, minor in bought.spent_minor.items()
+            },
+            order_count=bought.order_count,
+            last_order_at=bought.last_order_at,
+        )
+
 
 class EmailEngagementOut(Strict):
     """Mail sent, and all openings and clicks of it."""
@@ -137,17 +149,9 @@ class ProfileOut(Strict):
     @classmethod
     def of(cls, loaded: profile.Profile) -> Self:
         """Return the answer for a profile."""
-        bought = loaded.customer
         return cls(
             identity=PersonOut.of(loaded.identity),
-            customer=CustomerOut(
-                total_spent=Money.of(bought.spent_minor.get(bought.base_currency, 0), bought.base_currency),
-                total_spent_by_currency={
-                    code: str(currency.from_minor(minor, code)) for code, minor in bought.spent_minor.items()
-                },
-                order_count=bought.order_count,
-                last_order_at=bought.last_order_at,
-            ),
+            customer=CustomerOut.of(loaded.customer),
             computed=ComputedOut.of(loaded),
             deals=[DealSeenOut.of(deal) for deal in loaded.deals],
             orders=[OrderSeenOut.of(order) for order in loaded.orders],

@@ -128,22 +128,31 @@ async def find(
     Records without the property that is sorted by come last, either way. Where a filter asks what no index answers, a
     page may hold fewer records than `limit`: go on while there is a `next_cursor`.
     """
-    start = listing.START if cursor is None else _place(cursor, sort)
     async with caller.reading() as connection:
-        found = await listing.page(
-            cast("Connection", connection),
-            caller.tenant_id,
-            object_key,
-            filter_text=filter,
-            sort=sort,
-            limit=limit,
-            start=start,
+        reader = cast("Connection", connection)
+        return as_json(
+            await page_of(
+                reader, caller.tenant_id, object_key, filter_text=filter, sort=sort, limit=limit, cursor=cursor
+            )
         )
-    return as_json(
-        Page[RecordOut](
-            items=[RecordOut.model_validate(record) for record in found.records],
-            next_cursor=None if found.next is None else _cursor(found.next, sort),
-        )
+
+
+async def page_of(
+    connection: Connection,
+    tenant_id: UUID,
+    key: str,
+    *,
+    filter_text: str | None,
+    sort: str,
+    limit: int,
+    cursor: str | None,
+) -> Page[RecordOut]:
+    """Return a page of an object's records."""
+    start = listing.START if cursor is None else _place(cursor, sort)
+    found = await listing.page(connection, tenant_id, key, filter_text=filter_text, sort=sort, limit=limit, start=start)
+    return Page[RecordOut](
+        items=[RecordOut.model_validate(record) for record in found.records],
+        next_cursor=None if found.next is None else _cursor(found.next, sort),
     )
 
 

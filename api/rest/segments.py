@@ -50,7 +50,7 @@ async def create(
     """Make a segment. A dynamic one is computed at once for everybody, which starts nothing."""
     await _try_sql(database, principal.tenant_id, body.sql)
     made = await definitions.create(session, body.model_dump(), by=actor)
-    return (await _shown(session, [made]))[0]
+    return (await shown(session, [made]))[0]
 
 
 @router.get("", dependencies=READ)
@@ -59,7 +59,7 @@ async def find(session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: C
     after: UUID | None = None if cursor is None else decode_cursor(cursor, [UUID])[0]
     found = await definitions.page(session, limit=limit + 1, after=after)
     return Page(
-        items=await _shown(session, found[:limit]),
+        items=await shown(session, found[:limit]),
         next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
     )
 
@@ -93,7 +93,7 @@ async def show_freshness(session: SessionDep) -> FreshnessOut:
 @router.get("/{segment}", dependencies=READ)
 async def get(segment: SegmentParam, session: SessionDep) -> SegmentOut:
     """Return a segment, how many are in it, and how fresh it is."""
-    return (await _shown(session, [await definitions.find(session, segment)]))[0]
+    return (await shown(session, [await definitions.find(session, segment)]))[0]
 
 
 @router.patch("/{segment}", dependencies=WRITE)
@@ -109,7 +109,7 @@ async def update(
     await _try_sql(database, principal.tenant_id, body.sql)
     found = await definitions.find(session, segment)
     changed = await definitions.update(session, found, body.model_dump(exclude_none=True), by=actor)
-    return (await _shown(session, [changed]))[0]
+    return (await shown(session, [changed]))[0]
 
 
 @router.delete("/{segment}", status_code=status.HTTP_204_NO_CONTENT, dependencies=WRITE)
@@ -176,7 +176,7 @@ async def snapshot(segment: SegmentParam, body: SnapshotIn, session: SessionDep,
     """Make a static segment of who is in this one now."""
     found = await definitions.find(session, segment)
     made = await definitions.snapshot(session, found, key=body.key, name=body.name, by=actor)
-    return (await _shown(session, [made]))[0]
+    return (await shown(session, [made]))[0]
 
 
 @router.get("/{segment}/explain/{person_id}", dependencies=READ)
@@ -200,7 +200,8 @@ async def _try_sql(database: Database, tenant_id: UUID, sql: str | None) -> None
         await criteria.check(database, tenant_id, criteria.parse(sql))
 
 
-async def _shown(session: TenantSession, segments: Sequence[Segment]) -> list[SegmentOut]:
+async def shown(session: TenantSession, segments: Sequence[Segment]) -> list[SegmentOut]:
+    """Return the answers for segments, in their order; as many statements for many as for one."""
     ids = [segment.id for segment in segments]
     sizes = await looking.sizes(session, ids)
     last = await runs.last(session, ids)

@@ -1,6 +1,6 @@
 """Finding orders, and what is shown of one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -49,13 +49,22 @@ async def whole(session: TenantSession, order_id: UUID) -> Whole:
         NotFoundError: no such order in this tenant.
     """
     order = await orders.get(session, order_id)
-    parcels = await session.scalars(
+    parcels = await parcels_of(session, [order_id])
+    return Whole(order, await orders.lines_of(session, order_id), parcels.get(order_id, []))
+
+
+async def parcels_of(session: TenantSession, order_ids: Collection[UUID]) -> dict[UUID, list[Fulfilment]]:
+    """Return by order its parcels, in the order they were sent; orders without are left out."""
+    rows = await session.scalars(
         select(Fulfilment)
-        .where(Fulfilment.tenant_id == session.tenant_id, Fulfilment.order_id == order_id)
+        .where(Fulfilment.tenant_id == session.tenant_id, Fulfilment.order_id.in_(sorted(set(order_ids))))
         .order_by(Fulfilment.id)
         .execution_options(populate_existing=True)
     )
-    return Whole(order, await orders.lines_of(session, order_id), parcels.all())
+    found: dict[UUID, list[Fulfilment]] = {}
+    for row in rows:
+        found.setdefault(row.order_id, []).append(row)
+    return found
 
 
 def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:

@@ -146,13 +146,21 @@ async def locked(session: TenantSession, order_id: UUID) -> Order:
 
 async def lines_of(session: TenantSession, order_id: UUID) -> list[OrderLine]:
     """Return an order's lines as they are now, in their order."""
+    return (await lines_of_many(session, [order_id])).get(order_id, [])
+
+
+async def lines_of_many(session: TenantSession, order_ids: Collection[UUID]) -> dict[UUID, list[OrderLine]]:
+    """Return by order its lines as they are now, in their order; orders without are left out."""
     rows = await session.scalars(
         select(OrderLine)
-        .where(OrderLine.tenant_id == session.tenant_id, OrderLine.order_id == order_id)
-        .order_by(OrderLine.number)
+        .where(OrderLine.tenant_id == session.tenant_id, OrderLine.order_id.in_(sorted(set(order_ids))))
+        .order_by(OrderLine.order_id, OrderLine.number)
         .execution_options(populate_existing=True)
     )
-    return list(rows)
+    found: dict[UUID, list[OrderLine]] = {}
+    for row in rows:
+        found.setdefault(row.order_id, []).append(row)
+    return found
 
 
 def touch(order: Order) -> None:

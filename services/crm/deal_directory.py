@@ -1,6 +1,6 @@
 """Finding deals, and what is shown of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -109,21 +109,61 @@ async def whole(session: TenantSession, deal_id: UUID) -> Whole:
     return Whole(found[0], lines.all(), await contacts(session, deal_id))
 
 
+async def of_many(session: TenantSession, deal_ids: Collection[UUID]) -> dict[UUID, Shown]:
+    """Return those of the deals that there are, by their ids."""
+    found = await _read(session, _shown(session).where(Deal.id.in_(sorted(set(deal_ids)))))
+    return {shown.deal.id: shown for shown in found}
+
+
 async def contacts(session: TenantSession, deal_id: UUID) -> list[ShownContact]:
     """Return who has a part in a deal beside the primary person, in the order they came."""
+    return (await contacts_of(session, [deal_id])).get(deal_id, [])
+
+
+async def lines_of(session: TenantSession, deal_ids: Collection[UUID]) -> dict[UUID, list[tuple[DealLine, str]]]:
+    """Return the products of deals, in their order, each with the deal's currency; deals without are left out."""
     rows = await session.execute(
-        select(DealContact.person_id, DealContact.role, Person.first_name, Person.last_name, Person.email)
+        select(DealLine, Deal.currency)
+        .join(Deal, and_(Deal.tenant_id == DealLine.tenant_id, Deal.id == DealLine.deal_id))
+        .where(
+            DealLine.tenant_id == session.tenant_id,
+            Deal.tenant_id == session.tenant_id,
+            DealLine.deal_id.in_(sorted(set(deal_ids))),
+        )
+        .order_by(DealLine.deal_id, DealLine.number)
+    )
+    found: dict[UUID, list[tuple[DealLine, str]]] = {}
+    for line, currency in rows:
+        found.setdefault(line.deal_id, []).append((line, currency))
+    return found
+
+
+async def contacts_of(session: TenantSession, deal_ids: Collection[UUID]) -> dict[UUID, list[ShownContact]]:
+    """Return by deal who has a part in it beside the primary person, in the order they came; deals without are not."""
+    rows = await session.execute(
+        select(
+            DealContact.deal_id,
+            DealContact.person_id,
+            DealContact.role,
+            Person.first_name,
+            Person.last_name,
+            Person.email,
+        )
         .join(Person, and_(Person.tenant_id == DealContact.tenant_id, Person.id == DealContact.person_id))
         .join(Deal, and_(Deal.tenant_id == DealContact.tenant_id, Deal.id == DealContact.deal_id))
         .where(
             DealContact.tenant_id == session.tenant_id,
-            DealContact.deal_id == deal_id,
+            DealContact.deal_id.in_(sorted(set(deal_ids))),
             # a merge can have made one of them the primary person
             DealContact.person_id.is_distinct_from(Deal.person_id),
         )
         .order_by(DealContact.id)
     )
-    return [ShownContact(row.person_id, row.role, row.first_name, row.last_name, row.email) for row in rows]
+    found: dict[UUID, list[ShownContact]] = {}
+    for row in rows:
+        contact = ShownContact(row.person_id, row.role, row.first_name, row.last_name, row.email)
+        found.setdefault(row.deal_id, []).append(contact)
+    return found
 
 
 def _shown(session: TenantSession) -> Select[Deal, str, str, int, bool, str]:

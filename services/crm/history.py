@@ -1,13 +1,16 @@
 """Where a deal was, and for how long."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import Row, Select, and_, func, select
 
 from core.database import TenantSession
 from models import DealStageEntry, Pipeline, PipelineStage
+from services.shared.many import newest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,30 @@ class Stay:
 async def page(session: TenantSession, deal_id: UUID, *, limit: int, after: int) -> list[Stay]:
     """Return up to `limit` stays of a deal, the first one first, those with a number above `after` only."""
     entry = DealStageEntry
+    wanted = _stays(session).where(entry.deal_id == deal_id, entry.number > after)
+    return [_stay(row) for row in await session.execute(wanted.order_by(entry.number).limit(limit))]
+
+
+async def of_deals(
+    session: TenantSession, deal_ids: Collection[UUID], limit: int, before: UUID | None
+) -> dict[UUID, list[tuple[UUID, Stay]]]:
+    """Return by deal up to `limit` stays of each with their ids, the last one first, those before `before` only."""
+    ids = await newest_of(session, DealStageEntry, DealStageEntry.deal_id, deal_ids, limit=limit, before=before)
+    wanted = sorted({stay_id for each in ids.values() for stay_id in each})
+    rows = await session.execute(_stays(session).where(DealStageEntry.id.in_(wanted)))
+    stays = {row.id: _stay(row) for row in rows}
+    return {
+        deal_id: [(stay_id, stays[stay_id]) for stay_id in each if stay_id in stays] for deal_id, each in ids.items()
+    }
+
+
+def _stays(session: TenantSession) -> Select[*tuple[Any, ...]]:
+    entry = DealStageEntry
     # By the clock, not the transaction's beginning: a stay may have begun since.
     lasted = func.extract("epoch", func.coalesce(entry.left_at, func.clock_timestamp()) - entry.entered_at)
-    rows = await session.execute(
+    return (
         select(
+            entry.id,
             entry.number,
             entry.pipeline_id,
             Pipeline.key.label("pipeline"),
@@ -51,23 +74,21 @@ async def page(session: TenantSession, deal_id: UUID, *, limit: int, after: int)
         )
         .join(PipelineStage, and_(PipelineStage.tenant_id == entry.tenant_id, PipelineStage.id == entry.stage_id))
         .join(Pipeline, and_(Pipeline.tenant_id == entry.tenant_id, Pipeline.id == entry.pipeline_id))
-        .where(entry.tenant_id == session.tenant_id, entry.deal_id == deal_id, entry.number > after)
-        .order_by(entry.number)
-        .limit(limit)
+        .where(entry.tenant_id == session.tenant_id)
     )
-    return [
-        Stay(
-            number=row.number,
-            pipeline_id=row.pipeline_id,
-            pipeline=row.pipeline,
-            stage_id=row.stage_id,
-            stage=row.stage,
-            name=row.name,
-            kind=row.kind,
-            entered_at=row.entered_at,
-            left_at=row.left_at,
-            seconds=float(row.seconds),
-            actor=row.actor,
-        )
-        for row in rows
-    ]
+
+
+def _stay(row: Row[Any]) -> Stay:
+    return Stay(
+        number=row.number,
+        pipeline_id=row.pipeline_id,
+        pipeline=row.pipeline,
+        stage_id=row.stage_id,
+        stage=row.stage,
+        name=row.name,
+        kind=row.kind,
+        entered_at=row.entered_at,
+        left_at=row.left_at,
+        seconds=float(row.seconds),
+        actor=row.actor,
+    )

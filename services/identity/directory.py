@@ -1,6 +1,6 @@
 """Finding people, and what is shown of each: the person with its identifiers and its consent."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,6 +12,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from core.database import TenantSession
 from models import Consent, Person, PersonIdentifier
+from services.identity import aliases
+from services.shared.many import by_ids
 
 _HIGHEST: Final = "\U0010ffff"
 """Sorts after every character in C collation, so `text <= x < text + highest` says that x begins with text."""
@@ -82,6 +84,17 @@ async def page(session: TenantSession, wanted: Filter, *, limit: int, before: UU
     if wanted.search is not None:
         statement = statement.where(Person.id.in_(_matches(session, wanted.search.strip())))
     return list(await session.scalars(statement.order_by(Person.id.desc()).limit(limit)))
+
+
+async def of_many(session: TenantSession, person_ids: Collection[UUID]) -> dict[UUID, Shown]:
+    """Return the people that the ids mean, with what belongs to them, by the ids asked for; those of nobody are not."""
+    people = await by_ids(session, Person, person_ids)
+    meant = {person_id: person_id for person_id in people}
+    if len(people) < len(set(person_ids)):
+        meant |= await aliases.among(session, [each for each in person_ids if each not in people])
+        people |= await by_ids(session, Person, set(meant.values()) - people.keys())
+    shown = {each.person.id: each for each in await show(session, list(people.values()))}
+    return {asked: shown[person_id] for asked, person_id in meant.items() if person_id in shown}
 
 
 async def show(session: TenantSession, people: Sequence[Person]) -> list[Shown]:

@@ -4,7 +4,7 @@ Whoever changes a link holds its organization against deletion first, then its p
 can wait for each other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Literal
@@ -21,6 +21,7 @@ from models import Organization, OrganizationPerson, Person, Tenant
 from services.events.publish import NewEvent, publish
 from services.identity import lifecycle, normalize, people
 from services.shared import activity
+from services.shared.many import newest_of
 
 LinkKind = Literal["contact", "employee", "vendor"]
 
@@ -164,6 +165,40 @@ async def of_person(
     )
 
 
+async def of_organizations(
+    session: TenantSession, organization_ids: Collection[UUID], *, limit: int, before: UUID | None, current: bool | None
+) -> dict[UUID, list[Linked]]:
+    """Return by organization up to `limit` links of each, as `of_organization` does."""
+    where = () if current is None else (_is_current(session) if current else not_(_is_current(session)),)
+    ids = await newest_of(
+        session,
+        OrganizationPerson,
+        OrganizationPerson.organization_id,
+        organization_ids,
+        limit=limit,
+        before=before,
+        where=where,
+    )
+    return await _shown(session, ids)
+
+
+async def of_people(
+    session: TenantSession, person_ids: Collection[UUID], *, limit: int, before: UUID | None, current: bool | None
+) -> dict[UUID, list[Linked]]:
+    """Return by person up to `limit` links of each, as `of_person` does."""
+    where = () if current is None else (_is_current(session) if current else not_(_is_current(session)),)
+    ids = await newest_of(
+        session,
+        OrganizationPerson,
+        OrganizationPerson.person_id,
+        person_ids,
+        limit=limit,
+        before=before,
+        where=where,
+    )
+    return await _shown(session, ids)
+
+
 async def show(session: TenantSession, link: OrganizationPerson) -> Linked:
     """Return the link with what it links."""
     (linked,) = await _page(
@@ -295,6 +330,13 @@ def _all(session: TenantSession) -> _Links:
             Person.tenant_id == session.tenant_id,
         )
     )
+
+
+async def _shown(session: TenantSession, ids: Mapping[UUID, Sequence[UUID]]) -> dict[UUID, list[Linked]]:
+    wanted = sorted({link_id for each in ids.values() for link_id in each})
+    rows = await session.execute(_all(session).where(OrganizationPerson.id.in_(wanted)))
+    links = {row[0].id: Linked(*row) for row in rows}
+    return {parent: [links[link_id] for link_id in each if link_id in links] for parent, each in ids.items()}
 
 
 async def _page(

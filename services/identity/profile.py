@@ -1,13 +1,17 @@
 """A person as the whole platform knows it; what other domains know is read from the views they publish."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from pydantic_core import from_json
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Uuid
 
+from core.database import TenantSession
 from core.errors import NotFoundError
 from services.identity import directory, reading, timeline
 
@@ -62,6 +66,24 @@ STATEMENT: Final = reading.numbered(
         "told": f"'{{{','.join(timeline.TOLD_BY_ACTIVITY)}}}'::text[]",
     },
 )
+
+
+_TOTALS: Final = text("""
+    SELECT p.id, tenant.base_currency,
+           ARRAY(SELECT ROW(t.currency, t.order_count, t.spent_minor, t.last_order_at)
+                 FROM commerce_customer_totals t WHERE t.tenant_id = :tenant AND t.person_id = p.id
+                 ORDER BY t.currency) AS totals
+    FROM unnest(:people) AS p(id) CROSS JOIN tenant WHERE tenant.id = :tenant
+""").bindparams(bindparam("people", type_=ARRAY(Uuid)))
+_ENGAGEMENT: Final = text("""
+    SELECT p.id, m.sent, m.opens, m.clicks
+    FROM unnest(:people) AS p(id)
+    CROSS JOIN LATERAL (
+      SELECT count(m.sent_at) AS sent, coalesce(sum(m.opens), 0)::bigint AS opens,
+             coalesce(sum(m.clicks), 0)::bigint AS clicks
+      FROM marketing_message_facts m
+      WHERE m.tenant_id = :tenant AND m.person_id = p.id AND m.channel = 'email') m
+""").bindparams(bindparam("people", type_=ARRAY(Uuid)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +190,20 @@ async def load(connection: reading.Connection, tenant_id: UUID, person_id: UUID)
             for entry_id, at, kind, type_, detail in row["activities"]
         ],
     )
+
+
+async def customers(session: TenantSession, person_ids: Collection[UUID]) -> dict[UUID, Customer]:
+    """Return what people bought, by person; one statement."""
+    values = {"tenant": session.tenant_id, "people": sorted(set(person_ids))}
+    rows = await session.execute(_TOTALS, values)
+    return {row.id: _customer(row.base_currency, row.totals) for row in rows}
+
+
+async def engagements(session: TenantSession, person_ids: Collection[UUID]) -> dict[UUID, Engagement]:
+    """Return how people take our mail, by person; one statement."""
+    values = {"tenant": session.tenant_id, "people": sorted(set(person_ids))}
+    rows = await session.execute(_ENGAGEMENT, values)
+    return {row.id: Engagement(row.sent, row.opens, row.clicks) for row in rows}
 
 
 def _customer(base_currency: str, totals: Sequence[tuple[Any, ...]]) -> Customer:

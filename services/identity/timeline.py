@@ -1,5 +1,6 @@
 """What happened to a person, newest first: events, changes, messages, communications and journeys, merged."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -95,6 +96,10 @@ PAGE: Final = """
 """
 """The entries older than `(:at, :id)` of whom `:person` names, `:limit` at most; see `page` for the rest."""
 
+_PAGES = text(
+    "SELECT about.id AS about, entry.* FROM unnest(:people) AS about(id)"  # noqa: S608 - our own statement
+    f" CROSS JOIN LATERAL ({PAGE.replace(':person', 'about.id')}) AS entry"
+).bindparams(bindparam("told", type_=ARRAY(Text)), bindparam("people", type_=ARRAY(Uuid)))
 _PAGE = text(PAGE).bindparams(bindparam("told", type_=ARRAY(Text)), bindparam("person", type_=Uuid))
 
 START: Final = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
@@ -118,20 +123,32 @@ async def page(
     session: TenantSession, person_id: UUID, *, limit: int, before: tuple[datetime, UUID] = START
 ) -> list[Entry]:
     """Return up to `limit` entries, newest first, older than the one whose time and id are `before`; one statement."""
-    at, entry_id = before
-    rows = await session.execute(
-        _PAGE,
-        {
-            "tenant": session.tenant_id,
-            "person": person_id,
-            "at": at,
-            "id": entry_id,
-            "message_bound": message_bound(at, entry_id),
-            "limit": limit,
-            "told": TOLD_BY_ACTIVITY,
-        },
-    )
+    values = _values(session, limit, before)
+    rows = await session.execute(_PAGE, {**values, "person": person_id})
     return [Entry(row.id, row.at, row.kind, row.type, row.detail) for row in rows]
+
+
+async def pages(
+    session: TenantSession, person_ids: Collection[UUID], limit: int, before: tuple[datetime, UUID] | None
+) -> dict[UUID, list[Entry]]:
+    """Return by person up to `limit` entries of each, as `page` does; people without any are left out."""
+    values = _values(session, limit, before or START)
+    found: dict[UUID, list[Entry]] = {}
+    for row in await session.execute(_PAGES, {**values, "people": sorted(set(person_ids))}):
+        found.setdefault(row.about, []).append(Entry(row.id, row.at, row.kind, row.type, row.detail))
+    return found
+
+
+def _values(session: TenantSession, limit: int, before: tuple[datetime, UUID]) -> dict[str, object]:
+    at, entry_id = before
+    return {
+        "tenant": session.tenant_id,
+        "at": at,
+        "id": entry_id,
+        "message_bound": message_bound(at, entry_id),
+        "limit": limit,
+        "told": TOLD_BY_ACTIVITY,
+    }
 
 
 def message_bound(at: datetime, entry_id: UUID) -> UUID:

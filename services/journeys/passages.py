@@ -1,6 +1,6 @@
 """Reading enrollments: where people are in a journey, how they came there, and the counts per node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -68,16 +68,29 @@ async def get(session: TenantSession, enrollment_id: UUID) -> Enrollment:
 
 async def steps_of(session: TenantSession, enrollment: Enrollment) -> list[StepTaken]:
     """Return the passage, oldest first; last comes the node where the person stands, or the exit that ended it."""
+    return (await steps_of_many(session, [enrollment]))[enrollment.id]
+
+
+async def steps_of_many(session: TenantSession, enrollments: Collection[Enrollment]) -> dict[UUID, list[StepTaken]]:
+    """Return the passages, by enrollment, each as `steps_of` does."""
     rows = await session.scalars(
         select(EnrollmentStep)
-        .where(EnrollmentStep.tenant_id == session.tenant_id, EnrollmentStep.enrollment_id == enrollment.id)
+        .where(
+            EnrollmentStep.tenant_id == session.tenant_id,
+            EnrollmentStep.enrollment_id.in_([enrollment.id for enrollment in enrollments]),
+        )
         .order_by(EnrollmentStep.left_at, EnrollmentStep.entered_at, EnrollmentStep.visit)
     )
-    passed = [
-        StepTaken(row.node, row.visit, row.outcome, row.entered_at, row.left_at, row.attempt, row.detail)
-        for row in rows
-    ]
-    last = StepTaken(
+    passed: dict[UUID, list[StepTaken]] = {enrollment.id: [] for enrollment in enrollments}
+    for row in rows:
+        passed[row.enrollment_id].append(
+            StepTaken(row.node, row.visit, row.outcome, row.entered_at, row.left_at, row.attempt, row.detail)
+        )
+    return {enrollment.id: [*passed[enrollment.id], _standing(enrollment)] for enrollment in enrollments}
+
+
+def _standing(enrollment: Enrollment) -> StepTaken:
+    return StepTaken(
         node=enrollment.node,
         visit=enrollment.visit,
         outcome=enrollment.reason if enrollment.ended_at else None,
@@ -85,7 +98,6 @@ async def steps_of(session: TenantSession, enrollment: Enrollment) -> list[StepT
         left_at=enrollment.ended_at,
         detail=enrollment.problem,
     )
-    return [*passed, last]
 
 
 async def page(  # noqa: PLR0913 - the filters of one list

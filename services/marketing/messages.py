@@ -1,10 +1,13 @@
 """Messages as they are looked up, and why each was sent or not."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Uuid
 
 from core.database import TenantSession
 from core.errors import NotFoundError
@@ -46,6 +49,19 @@ _STATUSES: Final = {
     "failed": "It was refused for good, or could not be written.",
     "in_doubt": "It may have been sent: the answer was lost. It is not sent again by itself.",
 }
+
+
+# By the key of a message, which names what sent it: no index has enrollments.
+_OF_ENROLLMENTS: Final = text("""
+    SELECT n.id AS enrollment_id, m.id
+    FROM unnest(:enrollments) AS n(id)
+    CROSS JOIN LATERAL (
+      SELECT m.id FROM message m
+      WHERE m.tenant_id = :tenant AND m.dedupe_key >= 'journey:' || n.id || ':'
+        AND m.dedupe_key < 'journey:' || n.id || ';' AND m.id < :before
+      ORDER BY m.id DESC LIMIT :limit) m
+    ORDER BY n.id, m.id DESC
+""").bindparams(bindparam("enrollments", type_=ARRAY(Uuid)), bindparam("before", type_=Uuid))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +175,23 @@ async def get(session: TenantSession, message_id: UUID) -> Listed:
     if row is None:
         raise NotFoundError("No such message.")
     return Listed(*row)
+
+
+async def of_many(session: TenantSession, message_ids: Collection[UUID]) -> dict[UUID, Listed]:
+    """Return those of the messages that there are, by their ids."""
+    rows = await session.execute(_listed(session).where(Message.id.in_(sorted(set(message_ids)))))
+    return {row[0].id: Listed(*row) for row in rows}
+
+
+async def of_enrollments(
+    session: TenantSession, enrollment_ids: Collection[UUID], limit: int, before: UUID | None
+) -> dict[UUID, list[UUID]]:
+    """Return by enrollment up to `limit` messages of each, the newest first, those older than `before` only."""
+    values = {"enrollments": sorted(set(enrollment_ids)), "limit": limit, "before": before or UUID(int=2**128 - 1)}
+    found: dict[UUID, list[UUID]] = {}
+    for row in await session.execute(_OF_ENROLLMENTS, {"tenant": session.tenant_id, **values}):
+        found.setdefault(row.enrollment_id, []).append(row.id)
+    return found
 
 
 async def explain(session: TenantSession, message_id: UUID) -> Explanation:

@@ -1,12 +1,12 @@
 """Associations: what something is linked to, and parting it again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import Row, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger, Text, Uuid
 
@@ -43,13 +43,21 @@ _OF: Final = text("""
 _SIDE: Final = """
     (SELECT a.id, a.label, a.from_end, a.to_end, a.created_at, '{this}' AS side, a.{other}_end AS other_end
      FROM association a
-     WHERE a.tenant_id = :tenant AND a.{this}_end = :end {narrowed}
+     WHERE a.tenant_id = :tenant AND a.{this}_end = {end} {narrowed}
      ORDER BY a.label, a.{other}_end LIMIT :limit)
 """
 _LISTED: Final = """
     SELECT f.*, d.inverse_label FROM ({sides}) AS f
     LEFT JOIN association_definition d ON d.tenant_id = :tenant AND d.label = f.label
     ORDER BY f.label, f.other_end, f.side LIMIT :limit
+"""
+_LISTED_OF: Final = """
+    SELECT asked.this_end, f.*, d.inverse_label
+    FROM unnest(:ends) AS asked(this_end)
+    CROSS JOIN LATERAL (
+      SELECT f.* FROM ({sides}) AS f ORDER BY f.label, f.other_end, f.side LIMIT :limit) AS f
+    LEFT JOIN association_definition d ON d.tenant_id = :tenant AND d.label = f.label
+    ORDER BY asked.this_end, f.label, f.other_end, f.side
 """
 _OTHER: Final[dict[Side, Side]] = {"from": "to", "to": "from"}
 
@@ -107,23 +115,55 @@ async def page(
         limit: how many at most.
         after: the `position` of the last one of the page before.
     """
-    parts = [_SIDE.format(this=side, other=_OTHER[side], narrowed=_narrowed(side, label, after)) for side in sides]
-    values: dict[str, object] = {"tenant": session.tenant_id, "end": str(end), "limit": limit}
+    statement = text(_LISTED.format(sides=_sides(":end", sides, label, after)))
+    values = _values(session, limit, label, after)
+    return [_listed(row) for row in await session.execute(statement, {**values, "end": str(end)})]
+
+
+async def pages(
+    session: TenantSession,
+    ends_of: Collection[str],
+    limit: int,
+    after: Position | None,
+    label: str | None,
+    sides: Sequence[Side] = ("from", "to"),
+) -> dict[str, list[Listed]]:
+    """Return by end, as `type:id`, up to `limit` associations of each, as `page` does; ends without any are left out.
+
+    Nothing is asked about whether there are such things.
+    """
+    statement = text(_LISTED_OF.format(sides=_sides("asked.this_end", sides, label, after)))
+    values = _values(session, limit, label, after)
+    found: dict[str, list[Listed]] = {}
+    typed = statement.bindparams(bindparam("ends", type_=ARRAY(Text)))
+    for row in await session.execute(typed, {**values, "ends": sorted(set(ends_of))}):
+        found.setdefault(row.this_end, []).append(_listed(row))
+    return found
+
+
+def _sides(end: str, sides: Sequence[Side], label: str | None, after: Position | None) -> str:
+    return " UNION ALL ".join(
+        _SIDE.format(this=side, other=_OTHER[side], end=end, narrowed=_narrowed(side, label, after)) for side in sides
+    )
+
+
+def _values(session: TenantSession, limit: int, label: str | None, after: Position | None) -> dict[str, object]:
+    values: dict[str, object] = {"tenant": session.tenant_id, "limit": limit}
     if label is not None:
         values["label"] = label
     if after is not None:
         values |= {"after_label": after.label, "after_end": after.other_end}
-    rows = await session.execute(text(_LISTED.format(sides=" UNION ALL ".join(parts))), values)
-    return [
-        Listed(
-            Link.of(row),
-            row.created_at,
-            row.side,
-            (row.inverse_label if row.side == "to" else None) or row.label,
-            Position(row.label, row.other_end, row.side),
-        )
-        for row in rows
-    ]
+    return values
+
+
+def _listed(row: Row[Any]) -> Listed:
+    return Listed(
+        Link.of(row),
+        row.created_at,
+        row.side,
+        (row.inverse_label if row.side == "to" else None) or row.label,
+        Position(row.label, row.other_end, row.side),
+    )
 
 
 def _narrowed(side: Side, label: str | None, after: Position | None) -> str:

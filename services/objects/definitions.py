@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from core.actor import Actor
@@ -25,6 +25,10 @@ MAX_OBJECTS: Final = 200
 MAX_CHECKED: Final = 250_000
 """Records that are looked at while others wait to write theirs: some seconds."""
 
+_STATE: Final = text("""
+    SELECT md5(string_agg(d.id || ':' || d.updated_at, ',' ORDER BY d.id))
+    FROM object_definition d WHERE d.tenant_id = :tenant
+""")
 _OF_RECORDS: Final = ("schema", "unique_properties", "indexed_properties")
 """A change of these is a new version."""
 
@@ -170,6 +174,16 @@ async def known(session: TenantSession) -> dict[str, ObjectShape]:
         )
     )
     return {key: shape_of(object_id, schema) for key, object_id, schema in rows}
+
+
+async def state(session: TenantSession) -> str:
+    """Return what is another text as soon as an object of the tenant is made, changed or dropped; "" without any."""
+    return await session.scalar(_STATE, {"tenant": session.tenant_id}) or ""
+
+
+async def all_of_tenant(session: TenantSession) -> Sequence[ObjectDefinition]:
+    """Return every object, oldest first; there are at most `MAX_OBJECTS`."""
+    return await page(session, limit=MAX_OBJECTS, after=None)
 
 
 def _kept(row: ObjectDefinition) -> tuple[Kept, ...]:

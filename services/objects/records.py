@@ -1,6 +1,6 @@
 """Records of a tenant's own objects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -11,7 +11,7 @@ from sqlalchemy import select
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
-from models import Record
+from models import ObjectDefinition, Record
 from services.objects import held as definitions
 from services.objects import removing, writing
 from services.objects.held import Held
@@ -126,6 +126,25 @@ async def get(session: TenantSession, key: str, record_id: UUID) -> Shown:
     """
     row = await definitions.find(session, key)
     return await _shown(session, row.id, row.key, record_id)
+
+
+async def of_many(session: TenantSession, record_ids: Collection[UUID]) -> dict[UUID, Shown]:
+    """Return those of the records that there are, of whatever object, by their ids."""
+    rows = await session.execute(
+        select(Record, ObjectDefinition.key)
+        .join(
+            ObjectDefinition,
+            (ObjectDefinition.tenant_id == Record.tenant_id) & (ObjectDefinition.id == Record.object_id),
+        )
+        .where(
+            Record.tenant_id == session.tenant_id,
+            ObjectDefinition.tenant_id == session.tenant_id,
+            Record.id.in_(sorted(set(record_ids))),
+        )
+    )
+    return {
+        row.id: Shown(row.id, key, row.properties, row.version, row.created_at, row.updated_at) for row, key in rows
+    }
 
 
 async def _write(session: TenantSession, key: str, item: Item, *, by: Actor) -> Shown:

@@ -42,26 +42,26 @@ def shape_of(object_id: UUID, schema: Schema) -> ObjectShape:
     return ObjectShape(
         object_id,
         shape_of_properties(schema),
-        frozenset(name for name, part in parts.items() if _may_be_object(_resolved(schema, part))),
+        frozenset(name for name, part in parts.items() if _may_be_object(resolved(schema, part))),
     )
 
 
 def shape_of_properties(schema: Schema) -> dict[str, Defined | None]:
     """Return the properties on the top level, each with what it holds where the schema says one thing."""
-    return {name: _defined(_resolved(schema, part)) for name, part in schema.get("properties", {}).items()}
+    return {name: _defined(resolved(schema, part)) for name, part in schema.get("properties", {}).items()}
 
 
 def kinds_of(schema: Schema, name: str) -> frozenset[str]:
     """Return the JSON types that a property on the top level may have; nothing where the schema leaves it open."""
-    return _kinds(_resolved(schema, schema.get("properties", {}).get(name, {})))
+    return json_types(resolved(schema, schema.get("properties", {}).get(name, {})))
 
 
 def _may_be_object(part: Schema) -> bool:
-    kinds = _kinds(part)
+    kinds = json_types(part)
     return not kinds or "object" in kinds
 
 
-def _resolved(schema: Schema, part: object) -> Schema:
+def resolved(schema: Schema, part: object) -> Schema:
     """Return a property's schema, references followed; what is said beside a reference counts too."""
     held: dict[str, Any] = {}
     for _ in range(_MAX_REFERENCES):
@@ -87,7 +87,8 @@ def _at(schema: Schema, pointer: str) -> object:
     return cast("object", here)
 
 
-def _kinds(part: Schema) -> frozenset[str]:
+def json_types(part: Schema) -> frozenset[str]:
+    """Return the JSON types that a part of a schema allows, references followed; nothing where it leaves them open."""
     given = part.get("type")
     if isinstance(given, str):
         return frozenset({given})
@@ -114,7 +115,7 @@ def _kind(value: object) -> str:
 
 
 def _defined(part: Schema) -> Defined | None:
-    kinds = set(_kinds(part)) - {"null"}
+    kinds = set(json_types(part)) - {"null"}
     if kinds and kinds <= {"number", "integer"}:
         return Defined("number")
     if kinds == {"boolean"}:
@@ -123,7 +124,7 @@ def _defined(part: Schema) -> Defined | None:
         return _text(part)
     if kinds == {"array"} and isinstance(part.get("items"), Mapping):
         items = cast("Schema", part["items"])
-        return Defined("list", _choices(items)) if set(_kinds(items)) == {"string"} else None
+        return Defined("list", _choices(items)) if set(json_types(items)) == {"string"} else None
     return None
 
 

@@ -1,0 +1,183 @@
+"""A query read, checked against its tenant's schema and the limits, and answered. What went wrong is told by field."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import graphql
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    FragmentDefinitionNode,
+    GraphQLError,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    OperationDefinitionNode,
+    OperationType,
+    get_operation_ast,
+    parse,
+    validate,
+)
+from pydantic_core import from_json
+from starlette.types import Scope
+
+from api.errors import respond
+from api.graphql.context import Context
+from api.graphql.limits import MAX_TOKENS, Measure, check
+from api.graphql.tenants import Schemas, TenantSchema
+from core.errors import UnavailableError
+
+KEPT: Final = 500
+"""Checked queries that a process keeps; the one unused longest goes first."""
+KEPT_LENGTH: Final = 10_000
+"""Longer texts are read anew each time."""
+MAX_LENGTH: Final = 100_000
+"""Characters of a query."""
+MAX_ERRORS: Final = 10
+"""What is wrong with a query is told up to so many times."""
+SECONDS: Final = 30.0
+"""How long a query may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks."""
+
+    query: str
+    variables: Mapping[str, Any]
+    operation_name: str | None
+
+
+class RefusedError(Exception):
+    """A query that is not carried out, and why."""
+
+    def __init__(self, errors: Sequence[GraphQLError]) -> None:
+        """Keep what is wrong with it."""
+        super().__init__("refused")
+        self.errors = errors
+
+
+@dataclass(slots=True)
+class Engine:
+    """Answers queries, and keeps what it made to do so."""
+
+    max_depth: int
+    max_cost: int
+    schemas: Schemas = field(default_factory=Schemas)
+    _kept: OrderedDict[tuple[int, str], tuple[GraphQLSchema, DocumentNode]] = field(
+        default_factory=OrderedDict[tuple[int, str], tuple[GraphQLSchema, DocumentNode]]
+    )
+
+    async def answer(self, context: Context, request: Request, scope: Scope) -> tuple[dict[str, Any], bool]:
+        """Return the answer, and whether the query was carried out, as far as it could be."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                schema = await context.read(self.schemas.of)
+                document, operation = self.checked(schema, request)
+                self._refuse_other(operation, OperationType.QUERY)
+                context.record_types = schema.records
+                result = await self._executed(schema, document, context, request)
+        except RefusedError as refused:
+            return {"errors": told(refused.errors, scope)}, False
+        except TimeoutError:
+            error = UnavailableError(f"The query took more than {SECONDS:.0f} seconds; ask for less at a time.")
+            return {"data": None, "errors": told([GraphQLError("", original_error=error)], scope)}, True
+        finally:
+            await context.close()
+        answer: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            answer["errors"] = told(result.errors, scope)
+        return answer, True
+
+    @staticmethod
+    def _refuse_other(operation: OperationDefinitionNode, kind: OperationType) -> None:
+        if operation.operation is not kind:
+            raise RefusedError([GraphQLError(f"A {operation.operation.value} cannot be asked for this way.")])
+
+    def checked(self, schema: TenantSchema, request: Request) -> tuple[DocumentNode, OperationDefinitionNode]:
+        """Return what a text asks, if it can be asked of this schema and is not too large.
+
+        Raises:
+            RefusedError: saying what is wrong with it.
+        """
+        document = self._document(schema.core, request.query)
+        operation = get_operation_ast(document, request.operation_name)
+        if operation is None:
+            name = request.operation_name
+            raise RefusedError(
+                [GraphQLError("Say by operationName which of the operations is meant.")]
+                if name is None
+                else [GraphQLError(f"There is no operation {name[:100]}.")]
+            )
+        fragments = {each.name.value: each for each in document.definitions if isinstance(each, FragmentDefinitionNode)}
+        size = Measure(schema.core, fragments, request.variables).of(operation)
+        try:
+            check(size, max_depth=self.max_depth, max_cost=self.max_cost)
+        except Exception as error:
+            raise RefusedError([GraphQLError(str(error), original_error=error)]) from error
+        return document, operation
+
+    def _document(self, schema: GraphQLSchema, text: str) -> DocumentNode:
+        key = (id(schema), text)
+        known = self._kept.get(key)
+        if known is not None and known[0] is schema:
+            self._kept.move_to_end(key)
+            return known[1]
+        if len(text) > MAX_LENGTH:
+            raise RefusedError([GraphQLError(f"The query is longer than {MAX_LENGTH} characters.")])
+        try:
+            document = parse(text, max_tokens=MAX_TOKENS)
+        except GraphQLSyntaxError as error:
+            raise RefusedError([error]) from error
+        except RecursionError as error:
+            raise RefusedError([GraphQLError("The query nests too deep.")]) from error
+        errors = validate(schema, document, max_errors=MAX_ERRORS)
+        if errors:
+            raise RefusedError(errors)
+        if len(text) <= KEPT_LENGTH:
+            self._kept[key] = (schema, document)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return document
+
+    @staticmethod
+    async def _executed(
+        schema: TenantSchema, document: DocumentNode, context: Context, request: Request
+    ) -> ExecutionResult:
+        result = graphql.execute(  # pyright: ignore[reportUnknownMemberType]  # a parameter nobody needs is of no type
+            schema.core,
+            document,
+            context_value=context,
+            variable_values=dict(request.variables),
+            operation_name=request.operation_name,
+        )
+        return result if isinstance(result, ExecutionResult) else await result
+
+
+def told(errors: Sequence[GraphQLError], scope: Scope) -> list[dict[str, Any]]:
+    """Return errors as they are told: our own refusals with what they say, all others without our inside."""
+    return [_told(error, scope) for error in errors]
+
+
+def _told(error: GraphQLError, scope: Scope) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    original = error.original_error
+    while isinstance(original, GraphQLError):
+        original = original.original_error
+    if original is None:
+        shown = {"message": error.message, "extensions": {"code": "invalid"}}
+    else:
+        problem = from_json(bytes(respond(scope, original).body))
+        code = problem.pop("type").rpartition("/")[2]
+        shown = {"message": problem.pop("detail"), "extensions": {"code": code, **_members(problem)}}
+    if error.locations:
+        shown["locations"] = [{"line": place.line, "column": place.column} for place in error.locations]
+    if error.path:
+        shown["path"] = list(error.path)
+    return shown
+
+
+def _members(problem: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in problem.items() if name != "title" and value not in (None, [])}

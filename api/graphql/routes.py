@@ -1,0 +1,67 @@
+"""`/graphql`: one query a request, by POST or GET, with the key and the scopes that REST asks for."""
+
+from json import JSONDecodeError
+from typing import Any, Final, cast
+
+from fastapi import Request, Response
+from pydantic_core import to_json
+
+from api.dependencies import PrincipalDep, ResourcesDep
+from api.graphql.context import Context
+from api.graphql.execution import Engine
+from api.graphql.execution import Request as Asked
+from api.routing import MalformedError, Router, parse_json
+from core.errors import FieldProblem, InvalidError
+
+router = Router(tags=["graphql"])
+
+MEDIA_TYPE: Final = "application/graphql-response+json"
+
+
+@router.post("/graphql", include_in_schema=False)
+async def post(request: Request, principal: PrincipalDep, resources: ResourcesDep) -> Response:
+    """Answer the query of a JSON body."""
+    body = _parsed("body", await request.body())
+    if isinstance(body, list):
+        raise InvalidError.of("body", "must be one request: several at once are not taken")
+    if not isinstance(body, dict):
+        raise InvalidError.of("body", "must be a JSON object")
+    return await _answered(request, principal, resources, _asked(cast("dict[str, Any]", body)))
+
+
+@router.get("/graphql", include_in_schema=False)
+async def get(request: Request, principal: PrincipalDep, resources: ResourcesDep) -> Response:
+    """Answer the query of the address's parameters."""
+    given: dict[str, Any] = dict(request.query_params)
+    for name in ("variables", "extensions"):
+        if name in given:
+            given[name] = _parsed(name, given[name].encode())
+    return await _answered(request, principal, resources, _asked(given))
+
+
+async def _answered(request: Request, principal: PrincipalDep, resources: ResourcesDep, asked: Asked) -> Response:
+    context = Context(resources.database, principal)
+    engine = cast("Engine", request.app.state.graphql)
+    answer, carried_out = await engine.answer(context, asked, request.scope)
+    wanted = MEDIA_TYPE if MEDIA_TYPE in request.headers.get("accept", "") else "application/json"
+    return Response(to_json(answer), 200 if carried_out else 400, media_type=wanted)
+
+
+def _parsed(name: str, text: bytes) -> object:
+    try:
+        return parse_json(text)
+    except JSONDecodeError as error:
+        reason = f"is not valid JSON: {error.msg} at character {error.pos}"
+        raise MalformedError(f"{name}: {reason}", errors=[FieldProblem(name, reason)]) from error
+
+
+def _asked(body: dict[str, Any]) -> Asked:
+    """Return what is asked; what others send beside it, as `extensions`, means nothing here."""
+    query, variables, name = (body.get(key) for key in ("query", "variables", "operationName"))
+    if not isinstance(query, str) or not query.strip():
+        raise InvalidError.of("query", "is required, as a text")
+    if variables is not None and not isinstance(variables, dict):
+        raise InvalidError.of("variables", "must be an object")
+    if name is not None and not isinstance(name, str):
+        raise InvalidError.of("operationName", "must be a text")
+    return Asked(query, cast("dict[str, Any]", variables or {}), name or None)
