@@ -144,7 +144,7 @@ async def record(event: NewEvent, caller: CallerDep) -> Response:
 async def record_batch(batch: NewEvents, caller: CallerDep) -> Response:
     """Record many events; those refused are listed with the reasons, the others are recorded."""
     declared = await caller.declared.of(caller.tenant_id)
-    read = [_read(item, declared) for item in batch.events]
+    read = _read_all(batch.events, declared)
     events = [item for item in read if isinstance(item, IncomingEvent)]
     written: list[Outcome] = []
     if events:
@@ -170,7 +170,15 @@ async def record_batch(batch: NewEvents, caller: CallerDep) -> Response:
 HOT = (HotRoute("", NewEvent, record, SCOPE), HotRoute("/batch", NewEvents, record_batch, SCOPE))
 
 
+_ALL = TypeAdapter(list[NewEvent])
 _ONE = TypeAdapter(NewEvent)
+
+
+def _read_all(items: list[Any], declared: Declarations) -> list[IncomingEvent | Outcome]:
+    try:
+        return [event.checked(declared) for event in _ALL.validate_python(items)]
+    except (PlatformError, ValidationError):
+        return [_read(item, declared) for item in items]  # some are at fault: each is judged alone
 
 
 def _read(item: object, declared: Declarations) -> IncomingEvent | Outcome:

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, cast
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from contracts.events import ORDER_CANCELLED, ORDER_PLACED, ORDER_REFUNDED, problem_with_type
@@ -27,8 +27,7 @@ CLOCK_TOLERANCE: Final = timedelta(hours=1)
 """How far ahead of ours a client's clock may be."""
 
 
-@dataclass(frozen=True, slots=True)
-class IncomingEvent:
+class IncomingEvent(NamedTuple):
     """An event that passed `check`."""
 
     type: str
@@ -65,7 +64,7 @@ def check(  # noqa: PLR0913 - the fields of an event
         InvalidError: with every field at fault, by its path in the event.
     """
     problems: list[FieldProblem] = []
-    if (reason := problem_with_type(event_type)) is not None:
+    if (reason := _problem_with_type(event_type)) is not None:
         problems.append(FieldProblem("type", reason))
     given = {kind: text for kind, text in identifiers.items() if text is not None}
     if person_id is None and not given:
@@ -96,6 +95,10 @@ def check(  # noqa: PLR0913 - the fields of an event
         idempotency_key=idempotency_key,
         misfit=found,
     )
+
+
+_problem_with_type: Final = lru_cache(maxsize=1_024)(problem_with_type)
+"""Of types there are few."""
 
 
 def _normalized(given: Mapping[str, str], problems: list[FieldProblem]) -> tuple[Identifier, ...]:

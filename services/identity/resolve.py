@@ -65,6 +65,8 @@ class Directory:
             InvalidError: there is no such person (`person.id`), or it would have too many identifiers of a kind.
             SeveralPeopleError: they point to two people.
         """
+        if person_id is None and len(identifiers) == 1 and identifiers[0] in self.known:
+            return self.known[identifiers[0]]  # as nearly all are
         if person_id is not None:
             person_id = self.aliases.get(person_id, person_id)
         if person_id is not None and person_id not in self.people:
