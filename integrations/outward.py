@@ -7,16 +7,19 @@ and the connection changes nothing. Redirects are never followed.
 import asyncio
 import ipaddress
 import socket
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from integrations.traced import TracedTransport
-
 TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 """Seconds for an answer, and for a connection."""
 
+
+KEPT: Final = 20
+"""Connections to one host that are kept open, at most."""
 
 _LOOKUP_SECONDS: Final = 3.0
 
@@ -89,21 +92,32 @@ async def public_address(host: str, port: int) -> str:
 
 
 def client(*, private: bool) -> httpx.AsyncClient:
-    """Return a client for addresses that tenants name; with `private` it connects anywhere.
-
-    Receivers are told `traceparent` where the request is traced.
-    """
-    transport = httpx.AsyncHTTPTransport(trust_env=False) if private else _PublicHosts()
-    traced = TracedTransport(transport, telling=True)
-    return httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, transport=traced)
+    """Return a client for addresses that tenants name; with `private` it connects anywhere."""
+    transport = _Hosts() if private else _PublicHosts()
+    return httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, transport=transport)
 
 
-class _PublicHosts(httpx.AsyncBaseTransport):
-    """Connects to the address that was checked, under the name that was asked for."""
+class _Hosts(httpx.AsyncBaseTransport):
+    """Keeps the connections of each host apart."""
 
     def __init__(self) -> None:
         # One each: two hosts of one address must not share a connection, whose certificate is the first one's.
-        self._hosts: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._hosts: dict[tuple[str, str, int | None], _Connections] = {}
+        self._verify = httpx.create_ssl_context(trust_env=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._of(request.url).handle_async_request(request)
+
+    def _of(self, url: httpx.URL) -> "_Connections":
+        return self._hosts.setdefault((url.scheme, url.host, url.port), _Connections(self._verify))
+
+    async def aclose(self) -> None:
+        for connections in self._hosts.values():
+            await connections.aclose()
+
+
+class _PublicHosts(_Hosts):
+    """Connects to the address that was checked, under the name that was asked for."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         host = request.url.host
@@ -111,8 +125,7 @@ class _PublicHosts(httpx.AsyncBaseTransport):
             address = await public_address(host, request.url.port or 443)
         except (OSError, ForbiddenHostError) as error:
             raise httpx.ConnectError(str(error), request=request) from error
-        transport = self._hosts.setdefault(host, httpx.AsyncHTTPTransport(trust_env=False))
-        return await transport.handle_async_request(
+        return await self._of(request.url).handle_async_request(
             httpx.Request(
                 request.method,
                 request.url.copy_with(host=address),
@@ -122,9 +135,61 @@ class _PublicHosts(httpx.AsyncBaseTransport):
             )
         )
 
+
+class _Connections(httpx.AsyncBaseTransport):
+    """Connections to one host, each in a pool of its own.
+
+    httpx's pool looks through all of its connections, pair by pair, for each request: with twenty that is most of the
+    request.
+    """
+
+    def __init__(self, verify: ssl.SSLContext) -> None:
+        self._verify = verify
+        self._free: list[httpx.AsyncHTTPTransport] = []
+        self._all: set[httpx.AsyncHTTPTransport] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        one = self._free.pop() if self._free else httpx.AsyncHTTPTransport(verify=self._verify, trust_env=False)
+        self._all.add(one)
+        try:
+            response = await one.handle_async_request(request)
+        except BaseException:
+            await self._done(one)
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - a transport that awaits has no other
+        response.stream = _Lent(response.stream, lambda: self._done(one))
+        return response
+
+    async def _done(self, one: httpx.AsyncHTTPTransport) -> None:
+        if len(self._free) < KEPT:
+            self._free.append(one)
+        else:
+            self._all.discard(one)
+            await one.aclose()
+
     async def aclose(self) -> None:
-        for transport in self._hosts.values():
-            await transport.aclose()
+        for one in self._all:
+            await one.aclose()
+
+
+class _Lent(httpx.AsyncByteStream):
+    """An answer's body, whose connection is free for another request once it is closed."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, done: Callable[[], Awaitable[None]]) -> None:
+        self._stream = stream
+        self._done: Callable[[], Awaitable[None]] | None = done
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        async for part in self._stream:
+            yield part
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            done, self._done = self._done, None
+            if done is not None:
+                await done()
 
 
 def _is_literal(host: str) -> bool:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import Interval, Text, Uuid
+from sqlalchemy.types import Integer, Interval, Text, Uuid
 
 from core.actor import SYSTEM
 from core.database import TenantSession
@@ -21,7 +21,7 @@ from core.sealing import Seal
 from models import WebhookEndpoint
 from services.events.telling import AT, EVENT
 from services.events.webhooks import pausing
-from services.shared.retrying import GONE, PAUSES, verdict
+from services.shared.retrying import GONE, PAUSES, Verdict, verdict
 
 DOWN_AT: Final = 5
 """So many events wait for a retry, and nothing was delivered since the first of them failed: the endpoint is down."""
@@ -92,13 +92,14 @@ _PROBE: Final = text(f"""
 """)
 _SETTLE: Final = text("""
     UPDATE webhook_delivery d
-    SET status = s.status, attempts = d.attempts + 1, answer = s.answer, attempted_at = now(),
+    SET status = s.status, attempts = d.attempts + 1, answer = (:answers)[s.place], attempted_at = now(),
         next_at = now() + s.pause, finished_at = CASE WHEN s.status <> 'pending' THEN now() END
-    FROM unnest(:ids, :statuses, :answers, :pauses) AS s(id, status, answer, pause)
+    FROM unnest(:ids, :statuses, :places, :pauses) AS s(id, status, place, pause)
     WHERE d.tenant_id = :tenant AND d.id = s.id AND d.status = 'pending'
 """).bindparams(
     bindparam("ids", type_=ARRAY(Uuid)),
     bindparam("statuses", type_=ARRAY(Text)),
+    bindparam("places", type_=ARRAY(Integer)),
     bindparam("answers", type_=ARRAY(JSONB)),
     bindparam("pauses", type_=ARRAY(Interval)),
 )
@@ -179,19 +180,21 @@ async def settle(session: TenantSession, endpoint: Claimed, attempted: Sequence[
     Raises:
         SupersededError: somebody else has taken over; nothing is noted.
     """
-    judged = [verdict(each.answer, each.due.attempts + 1) for each in attempted]
+    judged = _judged(attempted)
     through = any(each.status == "delivered" for each in judged)
     row = (
         await session.execute(
             select(WebhookEndpoint)
             .where(WebhookEndpoint.tenant_id == session.tenant_id, WebhookEndpoint.id == endpoint.id)
-            .with_for_update()
+            .with_for_update(read=True)  # whoever takes over, pauses or goes to sleep waits for this
             .execution_options(populate_existing=True)
         )
     ).scalar_one_or_none()
     if row is None or row.fence != endpoint.fence:
         raise SupersededError
-    gone = any(each.answer.get("status") == GONE for each in attempted)
+    answers = {id(each.answer): each.answer for each in attempted}  # one request has one, whatever it told of
+    places = {key: place for place, key in enumerate(answers, start=1)}
+    gone = any(answer.get("status") == GONE for answer in answers.values())
     keys = {"tenant": session.tenant_id, "endpoint": endpoint.id}
     await session.execute(
         _SETTLE,
@@ -200,7 +203,8 @@ async def settle(session: TenantSession, endpoint: Claimed, attempted: Sequence[
             "ids": [each.due.id for each in attempted],
             # an endpoint that is gone is paused: what it was not told it may be told when somebody resumes it
             "statuses": ["pending" if gone and each.status == "failed" else each.status for each in judged],
-            "answers": [dict(each.answer) for each in attempted],
+            "places": [places[id(each.answer)] for each in attempted],
+            "answers": [dict(answer) for answer in answers.values()],
             "pauses": [each.pause for each in judged],
         },
     )
@@ -219,6 +223,17 @@ async def settle(session: TenantSession, endpoint: Claimed, attempted: Sequence[
         await pausing.pause(session, row, because="gone" if gone else "failing", by=SYSTEM)
     await session.flush()
     return row.status == "active"
+
+
+def _judged(attempted: Sequence[Attempted]) -> list[Verdict]:
+    known: dict[tuple[int, int], Verdict] = {}
+    judged: list[Verdict] = []
+    for each in attempted:
+        key = (id(each.answer), each.due.attempts)
+        if key not in known:
+            known[key] = verdict(each.answer, each.due.attempts + 1)
+        judged.append(known[key])
+    return judged
 
 
 async def _long_down(session: TenantSession, endpoint_id: UUID) -> bool:

@@ -299,7 +299,7 @@ async def test_an_event_written_while_it_goes_to_sleep_wakes_it(hook: Hooking) -
 
     async with hook.database.tenant(hook.tenant_id) as session:
         await session.execute(
-            select(WebhookEndpoint.id).where(WebhookEndpoint.tenant_id == hook.tenant_id).with_for_update()
+            select(WebhookEndpoint.id).where(WebhookEndpoint.tenant_id == hook.tenant_id).with_for_update(read=True)
         )
         pid = await session.scalar(text("SELECT pg_backend_pid()"))
         waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND :pid = ANY(pg_blocking_pids(pid))")
@@ -316,6 +316,19 @@ async def test_an_event_written_while_it_goes_to_sleep_wakes_it(hook: Hooking) -
         )
     assert await sleeping is False
     assert (await hook.endpoint()).idle is False
+
+
+async def test_what_is_noted_and_what_is_written_do_not_wait_for_each_other(hook: Hooking) -> None:
+    await hook.happened((new_id(), 1))
+    seal = Seal(hook.settings.secret_key.get_secret_value())
+    async with hook.database.tenant(hook.tenant_id) as session:
+        claimed = await sending.claim(session, hook.endpoint_id, seal)
+        assert claimed is not None
+        due = await sending.take(session, claimed, limit=10)
+    async with hook.database.tenant(hook.tenant_id) as session:
+        assert await sending.settle(session, claimed, [sending.Attempted(each, {"status": 200}) for each in due])
+        await asyncio.wait_for(hook.happened((new_id(), 2)), 5)
+    assert [each.status for each in await hook.deliveries()] == ["delivered", "pending"]
 
 
 async def test_its_workflow_is_woken_once_for_many_events(hook: Hooking) -> None:

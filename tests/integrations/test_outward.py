@@ -1,0 +1,67 @@
+"""Connections to others' hosts: kept, one request at a time on each, and not for ever."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from integrations import outward
+from tests.eventually import eventually
+
+
+class Host:
+    """Answers each request, and counts who is connected."""
+
+    def __init__(self) -> None:
+        self.connected = 0
+        self.ever = 0
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer on one connection until it ends."""
+        self.connected += 1
+        self.ever += 1
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                await asyncio.sleep(0)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + b"x" * 10_000)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.connected -= 1
+            writer.close()
+
+
+@asynccontextmanager
+async def hosting() -> AsyncGenerator[Host]:
+    host = Host()
+    server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
+    host.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    yield host
+    server.close()
+
+
+async def test_a_connection_is_kept_for_the_next_request_unless_its_answer_was_left_unread() -> None:
+    async with hosting() as host, outward.client(private=True) as client:
+        for _ in range(3):
+            assert (await client.get(host.url)).status_code == 200
+        assert host.ever == 1
+        async with client.stream("GET", host.url) as response:
+            async for _ in response.aiter_raw(1_000):
+                break
+        assert (await client.get(host.url)).status_code == 200
+        assert host.ever == 2
+
+
+async def test_of_many_connections_so_many_are_kept_and_none_outlives_the_client() -> None:
+    async with hosting() as host, outward.client(private=True) as client:
+        answers = await asyncio.gather(*(client.get(host.url) for _ in range(outward.KEPT + 15)))
+        assert {answer.status_code for answer in answers} == {200}
+
+        async def kept() -> bool:
+            return host.connected == outward.KEPT
+
+        await eventually(kept)
+        await client.aclose()
+
+        async def none() -> bool:
+            return host.connected == 0
+
+        await eventually(none)
