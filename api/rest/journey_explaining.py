@@ -12,9 +12,10 @@ from api.fields import Strict
 from api.rest.enrollments import Enrollment
 from api.rest.journeys import JourneyPath
 from api.routing import Router
+from core.errors import InvalidError
 from services.journeys import explaining, holding, journeys, reasons
 from services.journeys.explaining import Explained
-from services.journeys.reasons import Answer, Sending
+from services.journeys.reasons import Answer, Sending, Subject
 from services.marketing import messages
 
 router = Router(tags=["journeys"])
@@ -124,8 +125,10 @@ class WhyPassage(Strict):
 class Why(Strict):
     """Why somebody did not get what a journey sends."""
 
-    person_id: UUID
-    """Who the person is now, if merged."""
+    person_id: UUID | None
+    """Who the person is now, if merged; null where a deal was asked about."""
+    deal_id: UUID | None
+    """The deal that was asked about."""
     journey_key: str
     summary: str
     """The answer in short."""
@@ -175,14 +178,15 @@ async def explain(enrollment_id: UUID, session: SessionDep) -> EnrollmentExplana
 async def why(
     journey: JourneyPath,
     session: SessionDep,
-    person_id: UUID,
+    person_id: UUID | None = None,
+    deal_id: Annotated[UUID | None, Query(description="Instead of a person, of a journey that deals walk")] = None,
     node: Annotated[str | None, Query(min_length=1, max_length=100, description="Only this node that sends")] = None,
 ) -> Why:
-    """Say why a person did not get what a journey sends: kept out by what, waiting where, gone which other way."""
+    """Say why a person or deal did not get what a journey sends: kept out by what, waiting where, gone which way."""
     found = await journeys.find(session, journey)
     if node is not None:
         await holding.known_node(session, found.id, node)
-    answer = await reasons.why(session, found, person_id, node=node)
+    answer = await reasons.why(session, found, _subject(person_id, deal_id), node=node)
     passages: list[WhyPassage] = []
     for passage in answer.passages:
         explained = passage.explained
@@ -199,7 +203,8 @@ async def why(
             )
         )
     return Why(
-        person_id=answer.person_id,
+        person_id=answer.subject.id if answer.subject.type == "person" else None,
+        deal_id=answer.subject.id if answer.subject.type == "deal" else None,
         journey_key=found.key,
         summary=_in_short(answer, passages),
         reasons=[WhyReason.model_validate(reason) for reason in answer.reasons],
@@ -207,12 +212,20 @@ async def why(
     )
 
 
+def _subject(person_id: UUID | None, deal_id: UUID | None) -> Subject:
+    if person_id is not None and deal_id is None:
+        return Subject(person_id)
+    if deal_id is not None and person_id is None:
+        return Subject(deal_id, "deal")
+    raise InvalidError.of("person_id", "give one of person_id and deal_id")
+
+
 def _in_short(answer: Answer, passages: list[WhyPassage]) -> str:
     if passages:
         # what was not sent is what is asked about
         unsent = [each.summary for each in passages[0].sendings if each.code != "sent"]
         return unsent[0] if unsent else passages[0].summary
-    return answer.reasons[0].summary if answer.reasons else "The person has not entered the journey."
+    return answer.reasons[0].summary if answer.reasons else f"The {answer.subject.type} has not entered the journey."
 
 
 def _sending(sending: Sending, sent: Mapping[tuple[str, int], list[StepMessage]]) -> WhySending:

@@ -1,12 +1,12 @@
 """Why somebody did not get what a journey sends: never let in, and why; or where each passage went instead."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
-from sqlalchemy import and_, select
+from sqlalchemy import ColumnElement, and_, select
 
 from contracts.events import SEGMENT_ENTERED, SEGMENT_LEFT
 from core.database import TenantSession
@@ -22,6 +22,7 @@ from services.journeys import explaining, seeing, versions
 from services.journeys.enrollments import key_of
 from services.journeys.explaining import Decision, Explained
 from services.shared.conditions_sql import Scope, compile_condition
+from services.shared.related import DEALS
 
 PASSAGES: Final = 5
 """The newest passages that are told of."""
@@ -36,6 +37,27 @@ _REFUSED: Final = {
     "repeated": "was named twice at once",
     "no_key": "came with an event that lacks the entry's `key`",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who is asked about."""
+
+    id: UUID
+    """Of a person, who they are now, where they were merged."""
+    type: Literal["person", "deal"] = "person"
+
+    @property
+    def of_event(self) -> ColumnElement[bool]:
+        """The predicate of their events."""
+        if self.type == "person":
+            return Event.person_id == self.id
+        return and_(Event.subject_type == "deal", Event.subject_id == self.id)
+
+    @property
+    def plural(self) -> str:
+        """What they are called together."""
+        return "people" if self.type == "person" else "deals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +95,7 @@ class Passage:
 class Answer:
     """Why, as far as Postgres knows."""
 
-    person_id: UUID
-    """Who the person is now, where they were merged."""
+    subject: Subject
     journey: Journey
     reasons: Sequence[Reason]
     """What kept them out: of a journey they never entered, or last."""
@@ -82,22 +103,21 @@ class Answer:
     """Newest first."""
 
 
-async def why(session: TenantSession, journey: Journey, person_id: UUID, *, node: str | None = None) -> Answer:
-    """Say why somebody did not get what the journey sends, at `node` or anywhere.
+async def why(session: TenantSession, journey: Journey, subject: Subject, *, node: str | None = None) -> Answer:
+    """Say why a person, or a deal, did not get what the journey sends, at `node` or anywhere.
 
     Raises:
-        NotFoundError: there is no such person.
+        NotFoundError: there is none.
     """
-    living = await aliases.living(session, person_id)
-    if await session.get(Person, {"tenant_id": session.tenant_id, "id": living}) is None:
-        raise NotFoundError(f"there is no person {person_id}")
+    subject = await _found(session, subject)
+    own = (
+        (Enrollment.person_id == subject.id,)
+        if subject.type == "person"
+        else (Enrollment.subject_type == "deal", Enrollment.subject_id == subject.id)
+    )
     ids = await session.scalars(
         select(Enrollment.id)
-        .where(
-            Enrollment.tenant_id == session.tenant_id,
-            Enrollment.person_id == living,
-            Enrollment.journey_id == journey.id,
-        )
+        .where(Enrollment.tenant_id == session.tenant_id, Enrollment.journey_id == journey.id, *own)
         .order_by(Enrollment.entered_at.desc())
         .limit(PASSAGES)
     )
@@ -105,11 +125,24 @@ async def why(session: TenantSession, journey: Journey, person_id: UUID, *, node
     for enrollment_id in ids.all():
         explained = await explaining.explain(session, enrollment_id)
         passages.append(Passage(explained, _sendings(explained, node)))
-    reasons = [*_switched(journey), *await _refused(session, journey, living)]
+    reasons = [*_switched(journey), *await _refused(session, journey, subject.id)]
     if not passages:
         told = {reason.event_id for reason in reasons if reason.event_id is not None}
-        reasons += [each for each in await _never_in(session, journey, living) if each.event_id not in told]
-    return Answer(living, journey, reasons, passages)
+        reasons += [each for each in await _never_in(session, journey, subject) if each.event_id not in told]
+    return Answer(subject, journey, reasons, passages)
+
+
+async def _found(session: TenantSession, subject: Subject) -> Subject:
+    if subject.type == "person":
+        living = await aliases.living(session, subject.id)
+        known = await session.get(Person, {"tenant_id": session.tenant_id, "id": living})
+        subject = replace(subject, id=living) if known is not None else subject
+    else:
+        of_tenant = DEALS.c.tenant_id == session.tenant_id
+        known = await session.scalar(select(DEALS.c.id).where(of_tenant, DEALS.c.id == subject.id))
+    if known is None:
+        raise NotFoundError(f"there is no {subject.type} {subject.id}")
+    return subject
 
 
 def _sendings(explained: Explained, only: str | None) -> list[Sending]:
@@ -161,12 +194,12 @@ def _switched(journey: Journey) -> list[Reason]:
     return []
 
 
-async def _refused(session: TenantSession, journey: Journey, person_id: UUID) -> list[Reason]:
+async def _refused(session: TenantSession, journey: Journey, subject_id: UUID) -> list[Reason]:
     rows = await session.scalars(
         select(JourneyRefusal)
         .where(
             JourneyRefusal.tenant_id == session.tenant_id,
-            JourneyRefusal.subject_id == person_id,
+            JourneyRefusal.subject_id == subject_id,
             JourneyRefusal.journey_id == journey.id,
         )
         .order_by(JourneyRefusal.at.desc())
@@ -183,45 +216,51 @@ async def _refused(session: TenantSession, journey: Journey, person_id: UUID) ->
     ]
 
 
-async def _never_in(session: TenantSession, journey: Journey, person_id: UUID) -> list[Reason]:
+async def _never_in(session: TenantSession, journey: Journey, subject: Subject) -> list[Reason]:
     """Return what kept somebody from each way in, judged again by what is known now."""
     if journey.active_version_id is None:
         return []
     version = await versions.load(session, journey.active_version_id)
-    if version.definition.subject == "deal":
+    if version.definition.subject != subject.type:
+        if subject.type == "deal":
+            return [Reason("of_people", "People walk this journey, not deals.")]
         return [Reason("of_deals", "Deals walk this journey, and no deal of this person's has entered it.")]
     published = await session.get_one(JourneyVersion, {"tenant_id": session.tenant_id, "id": version.id})
     found: list[Reason] = []
     for entry in version.definition.entries:
-        found += await _not_by(session, entry, person_id, published.created_at)
+        found += await _not_by(session, entry, subject, published.created_at)
     return found
 
 
-async def _not_by(session: TenantSession, entry: Entry, person_id: UUID, since: datetime) -> list[Reason]:
+async def _not_by(session: TenantSession, entry: Entry, subject: Subject, since: datetime) -> list[Reason]:
     match entry:
         case EventEntry():
-            return await _not_by_event(session, entry, person_id, since)
+            return await _not_by_event(session, entry, subject, since)
         case SegmentEntry():
-            return [await _not_by_segment(session, entry, person_id, since)]
+            return [await _not_by_segment(session, entry, subject.id, since)]
         case ApiEntry() | ManualEntry():
-            return [Reason("not_named", "No request let this person in, and people enter by requests.")]
+            return [
+                Reason("not_named", f"No request let this {subject.type} in, and {subject.plural} enter by requests.")
+            ]
         case _:
             kind = next(iter(entry.model_dump(by_alias=True, exclude_unset=True)), "other")
-            return [Reason("not_by_schedule", f"The journey's entry by {kind} has not let this person in.")]
+            return [Reason("not_by_schedule", f"The journey's entry by {kind} has not let this {subject.type} in.")]
 
 
-async def _not_by_event(session: TenantSession, entry: EventEntry, person_id: UUID, since: datetime) -> list[Reason]:
+async def _not_by_event(session: TenantSession, entry: EventEntry, subject: Subject, since: datetime) -> list[Reason]:
     events = await session.scalars(
         select(Event)
-        .where(Event.tenant_id == session.tenant_id, Event.type == entry.event, Event.person_id == person_id)
+        .where(Event.tenant_id == session.tenant_id, Event.type == entry.event, subject.of_event)
         .order_by(Event.occurred_at.desc())
         .limit(EVENTS)
     )
-    found = [await _not_by_this(session, entry, event, since) for event in events.all()]
-    return found or [Reason("no_event", f"No {entry.event} of this person is known.")]
+    found = [await _not_by_this(session, entry, event, subject, since) for event in events.all()]
+    return found or [Reason("no_event", f"No {entry.event} of this {subject.type} is known.")]
 
 
-async def _not_by_this(session: TenantSession, entry: EventEntry, event: Event, since: datetime) -> Reason:
+async def _not_by_this(
+    session: TenantSession, entry: EventEntry, event: Event, subject: Subject, since: datetime
+) -> Reason:
     came = f"{entry.event} came at {event.received_at:%Y-%m-%d %H:%M:%S} UTC"
     at, of = event.received_at, event.id
     if event.received_at < since:
@@ -229,7 +268,7 @@ async def _not_by_this(session: TenantSession, entry: EventEntry, event: Event, 
     if not event.live:
         return Reason("old_event", f"{came}, but told of something long past: it lets nobody in.", at, of)
     if entry.where is not None:
-        holds, seen = await _judged(session, entry.where, event)
+        holds, seen = await _judged(session, entry.where, event, subject)
         if not holds:
             words = condition_words(entry.where, seen)
             return Reason("condition", f"{came}, and the entry's condition does not hold: {words}.", at, of)
@@ -237,25 +276,29 @@ async def _not_by_this(session: TenantSession, entry: EventEntry, event: Event, 
         return Reason("no_key", f"{came}, without a value for the entry's key {entry.key}.", at, of)
     return Reason(
         "unknown",
-        f"{came}, and would let the person in now: the journey took nobody in then, or things differed.",
+        f"{came}, and would let the {subject.type} in now: the journey took nobody in then, or things differed.",
         at,
         of,
     )
 
 
-async def _judged(session: TenantSession, condition: Condition, event: Event) -> tuple[bool, dict[str, Any]]:
+async def _judged(
+    session: TenantSession, condition: Condition, event: Event, subject: Subject
+) -> tuple[bool, dict[str, Any]]:
     person = Person.__table__.alias("p")
     happened = Event.__table__.alias("happened")
     scope = Scope(tenant_id=session.tenant_id, person=person, subject_id=person.c.id, event=happened)
+    whose = and_(person.c.tenant_id == session.tenant_id, person.c.id == happened.c.person_id)
+    source = happened.join(person, whose, isouter=subject.type == "deal")
+    if subject.type == "deal":
+        deal = DEALS.alias("d")
+        scope = replace(scope, person_may_lack=True, rows={"deal": deal})
+        source = source.join(deal, and_(deal.c.tenant_id == session.tenant_id, deal.c.id == happened.c.subject_id))
     saw = seeing.seen([condition], scope)
     row = (
         await session.execute(
             select(compile_condition(condition, scope), seeing.as_detail(saw))
-            .select_from(
-                happened.join(
-                    person, and_(person.c.tenant_id == session.tenant_id, person.c.id == happened.c.person_id)
-                )
-            )
+            .select_from(source)
             .where(happened.c.tenant_id == session.tenant_id, happened.c.id == event.id)
         )
     ).one()
@@ -276,7 +319,7 @@ async def _not_by_segment(session: TenantSession, entry: SegmentEntry, person_id
         .limit(1)
     )
     if told is not None:
-        return await _not_by_this(session, EventEntry(event=kind), told, since)
+        return await _not_by_this(session, EventEntry(event=kind), told, Subject(person_id), since)
     person = Person.__table__.alias("p")
     scope = Scope(tenant_id=session.tenant_id, person=person, subject_id=person.c.id)
     own = person.c.tenant_id == session.tenant_id, person.c.id == person_id

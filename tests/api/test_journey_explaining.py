@@ -14,6 +14,7 @@ from services.identity import people as people_service
 from services.identity.people import PersonChange
 from services.journeys import enrollments, steps, triggers
 from tests.factories.marketing import Marketing, Walking, event, walk
+from tests.factories.selling import Selling
 
 ENTRY = {
     "event": "cart.updated",
@@ -224,3 +225,27 @@ async def test_why_tells_who_was_refused_and_of_whom_nothing_is_known(client: As
     assert other.status_code == 404
     wrong = await client.get(f"/v1/journeys/journey/why?person_id={person}&node=nowhere")
     assert [error["field"] for error in wrong.json()["errors"]] == ["node"]
+
+
+async def test_why_is_asked_of_deals_too(client: AsyncClient, mailer: Marketing) -> None:
+    large = {"field": "deal.amount", "op": ">", "value": 1000}
+    wait = {"type": "wait", "for": "P1D", "next": "remind"}
+    entry = {"event": "deal.created", "where": large}
+    version = await mailer.journey(
+        {**walk(entry=entry, wait=wait, remind=REMIND | {"next": "done"}), "subject": "deal"}
+    )
+    selling = Selling(mailer.database, mailer.tenant_id)
+    stage = (await selling.pipeline())["new"]
+    small, walking = [await selling.deal(stage, amount_minor=50_000) for _ in range(2)]
+    told = await got(client, f"/journeys/journey/why?deal_id={small}")
+    assert (told["person_id"], told["deal_id"], told["passages"]) == (None, str(small), [])
+    assert [reason["code"] for reason in told["reasons"]] == ["condition"]
+    assert told["summary"].endswith("the entry's condition does not hold: deal.amount is above 1000 (it was 500.0).")
+    await mailer.enroll(version, [walking])
+    assert (await got(client, f"/journeys/journey/why?deal_id={walking}"))["summary"].startswith("Is still to come.")
+    [person] = await mailer.people(1)
+    assert [reason["code"] for reason in (await why(client, person))["reasons"]] == ["of_deals"]
+    assert (await client.get(f"/v1/journeys/journey/why?deal_id={person}")).status_code == 404
+    for wrong in ("", f"?deal_id={small}&person_id={person}"):
+        refused = await client.get(f"/v1/journeys/journey/why{wrong}")
+        assert [error["field"] for error in refused.json()["errors"]] == ["person_id"]
