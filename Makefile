@@ -16,7 +16,7 @@ ifeq ($(SSL_CERT_FILE),)
 unexport SSL_CERT_FILE
 endif
 
-.PHONY: help demo dev test check lint format bench chaos schema lock clean
+.PHONY: help demo dev test check lint format bench chaos clients schema lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -54,6 +54,11 @@ chaos: .venv/synced  ## kill real processes in the middle of their work
 
 schema: .venv/synced  ## write docs/schema.graphql anew
 	$(BIN)/python -m api.graphql > docs/schema.graphql
+
+clients: .venv/synced  ## typed clients for Python and TypeScript, packed in .cache/clients
+	$(BIN)/python -m stack.clients
+	$(UV) build --quiet --wheel --build-constraints requirements/build.txt --out-dir .cache/clients .cache/clients/python
+	@ls .cache/clients/*.whl .cache/clients/*.tgz
 
 lock: $(UV)  ## pin every dependency with its hashes
 	$(LOCK) pyproject.toml -o requirements/base.txt
