@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
+from starlette.types import Receive, Scope, Send
 
 from api import errors, join
 from api.graphql import routes as graphql
@@ -103,6 +104,7 @@ from api.rest import (
     write_keys,
 )
 from api.stream import routes as stream
+from api.stream.direct import SERVERS
 from api.stream.ending import on_end
 from api.tracking import choices, collect
 from api.tracking import forms as public_forms
@@ -225,6 +227,16 @@ ROOT: Final[Mapping[Domain, tuple[APIRouter, ...]]] = {
 """Routers that need no key, but for GraphQL; besides them each process tells its health."""
 
 
+class App(DocumentedApp):
+    """The application, which lets an answer without end write to its connection itself."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            scope.setdefault("state", {})[SERVERS] = send
+        await super().__call__(scope, receive, send)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the API for these settings, the process's own where none are given; run its lifespan to open it.
 
@@ -245,7 +257,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             finally:
                 await resources.close()
 
-    app = DocumentedApp(
+    app = App(
         title="Throughline",
         version="1",
         summary="One record per person; CRM, marketing, commerce and automation on it.",

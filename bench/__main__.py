@@ -25,6 +25,7 @@ from bench import (
     simulate,
     stages,
     stock,
+    stream,
     trigger,
     waiter,
     webhooks,
@@ -57,6 +58,7 @@ BENCHES: dict[str, Bench] = {
     "forecast": forecast.run,
     "board": board.run,
     "webhooks": webhooks.run,
+    "stream": stream.run,
     "ingest": ingest.run,
 }
 ALIASES = {"journeys": "journey"}

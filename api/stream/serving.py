@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.stream.direct import Direct
+from api.stream.direct import SERVERS, Direct
 from api.stream.progress import Figures, Progress, Thing
 from core.errors import UnavailableError
 from services.events.reading import Cursor
@@ -76,7 +76,7 @@ class EventStream(Response):
         self.authorization: Final = authorization
         """The header that opened it."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI has it
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve until the client goes, or the stream is ended."""
         with ExitStack() as leaving:
             self._listener = leaving.enter_context(self._hub.listening(self._tenant_id, self._wanted, self._after))
@@ -85,8 +85,8 @@ class EventStream(Response):
             for thing in self._watched if self._follow else ():
                 leaving.enter_context(self._progress.watching(self._tenant_id, thing, self._note))
             await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
-            direct = self._direct = Direct(send)
-            self._listener.write_by(self._write)
+            direct = self._direct = Direct(send, scope["state"].get(SERVERS))
+            self._listener.write_by(direct.tell)
             leaving.enter_context(self._keeping(self))
             waiting = asyncio.create_task(_gone(receive, self._listener), name="stream-gone")
             leaving.callback(waiting.cancel)
@@ -137,9 +137,6 @@ class EventStream(Response):
         place = "" if listener.cursor is None else f"id: {self._hub.token_of(listener.cursor)}\n"
         return f"retry: {random.randint(*RETRY_MS)}\n{place}\n".encode()  # noqa: S311 - not a secret
 
-    def _write(self, event: StreamEvent) -> bool:
-        return self._direct is not None and self._direct.write(event.message)
-
     def _note(self, thing: Thing, figures: Figures) -> None:
         """Tell how far something has come: at once, or of a slow client's the newest when it has time."""
         self._news[thing] = frame("progress", figures)
@@ -156,9 +153,14 @@ class EventStream(Response):
             return
         token = self._hub.token()
         body = b":\n\n" if token is None else f":\nid: {token}\n\n".encode()
-        if not direct.write({"type": "http.response.body", "body": body, "more_body": True}):
+        if not direct.write(body):
             listener.wake()
         direct.told = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether its events are written without a coroutine."""
+        return self._direct is not None and self._direct.plain
 
     def end(self, reason: str) -> None:
         """Have it end, saying why."""

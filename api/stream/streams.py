@@ -29,7 +29,8 @@ class Streams:
         self._hub = hub
         self._authenticator = authenticator
         self.use_clock(time.monotonic)
-        self._open: dict[EventStream, None] = {}
+        self.open: dict[EventStream, None] = {}
+        """Those that are served now."""
         self._task: asyncio.Task[None] | None = None
 
     def use_clock(self, clock: Callable[[], float]) -> None:
@@ -40,26 +41,26 @@ class Streams:
     @contextmanager
     def keeping(self, stream: EventStream) -> Generator[None]:
         """Look after a stream while the block runs."""
-        self._open[stream] = None
+        self.open[stream] = None
         if self._task is None:
             self._task = asyncio.create_task(self._look_after(), name="streams")
         try:
             yield
         finally:
-            del self._open[stream]
+            del self.open[stream]
 
     async def look(self) -> None:
         """Do what is due by the clock."""
         now = self._clock()
         if now - self._beaten >= HEARTBEAT_SECONDS:
             self._beaten = now
-            for stream in tuple(self._open):
+            for stream in tuple(self.open):
                 stream.beat()
         if now - self._checked >= CHECK_SECONDS:
             self._checked = now
-            for authorization in {stream.authorization for stream in self._open}:
+            for authorization in {stream.authorization for stream in self.open}:
                 if not await self._holds(authorization):
-                    for stream in tuple(self._open):
+                    for stream in tuple(self.open):
                         if stream.authorization == authorization:
                             stream.end("unauthorized")
 
@@ -80,7 +81,7 @@ class Streams:
     def end(self) -> None:
         """End all streams, as the process is about to end: their clients come back elsewhere. From the event loop."""
         self._hub.end("shutdown")
-        for stream in tuple(self._open):
+        for stream in tuple(self.open):
             stream.end("shutdown")
 
     async def close(self) -> None:

@@ -22,9 +22,9 @@ class Shop:
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
-        self.tenant_id, secret = deployment.run(_new_tenant(deployment.database_url))
+        self.tenant_id, self.secret = deployment.run(_new_tenant(deployment.database_url))
         self._api = httpx.Client(
-            base_url=f"{deployment.base_url}/v1", headers={"Authorization": f"Bearer {secret}"}, timeout=30
+            base_url=f"{deployment.base_url}/v1", headers={"Authorization": f"Bearer {self.secret}"}, timeout=30
         )
         self.call("PATCH", "/tenant", {"postal_address": "Weg 1, Bonn"})  # marketing mail names one
 

@@ -42,7 +42,7 @@ class Wanted:
 class StreamEvent:
     """An event as listeners are told of it, encoded once for all of them."""
 
-    __slots__ = ("_event", "_row", "cursor", "frame", "message", "token")
+    __slots__ = ("_event", "_row", "chunk", "cursor", "frame", "token")
 
     def __init__(self, row: Sequence[Any], cursor: Cursor, token: str) -> None:
         """Take a row as `services.events.stream.rows` has it, the place behind it and that place's token."""
@@ -53,8 +53,8 @@ class StreamEvent:
         """Listening `after` it goes on with the next event."""
         self.frame: Final = f"id: {token}\nevent: {row[2]}\ndata: {row[10]}\n\n".encode()
         """As server-sent events have it."""
-        self.message: Final[dict[str, Any]] = {"type": "http.response.body", "body": self.frame, "more_body": True}
-        """The frame as ASGI sends it."""
+        self.chunk: Final = b"%x\r\n%b\r\n" % (len(self.frame), self.frame)
+        """The frame as a chunk of an HTTP/1.1 answer (RFC 9112, section 7.1)."""
 
     @property
     def told(self) -> str:

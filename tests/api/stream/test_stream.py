@@ -27,6 +27,7 @@ from tests.factories.marketing import Marketing
 async def test_what_is_posted_is_told_as_webhooks_tell_it(served: Served, client: AsyncClient) -> None:
     async with served.listening("?types=order.*") as stream:
         assert stream.frames[0].id, "a stream has a place before its first event"
+        assert all(each.plain for each in served.resources.streams.open), "uvicorn is written to without a coroutine"
         order = {
             "type": "order.placed",
             "person": {"email": "ann@shop.example"},
