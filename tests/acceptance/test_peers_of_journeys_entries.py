@@ -181,7 +181,7 @@ async def test_23_a_journey_that_brings_itself_about_is_stopped_and_seen(
 
     async with running.worker(), running.relaying():
         async with marketing.session() as session:
-            await publish(session, [NewEvent("person.updated", person)])
+            await publish(session, [NewEvent("person.updated", person, properties={"fields": ["first_name"]})])
         await eventually(stopped)
     assert len(await marketing.enrollments(version)) == 4
     assert await refused(marketing, version) == {"looping": 5}
