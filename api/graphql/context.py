@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Final, TypeVar
 
@@ -11,8 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from strawberry.dataloader import DataLoader
 
 from api.authentication import Principal
+from api.stream.progress import Progress
 from core.database import Database, TenantSession
 from core.errors import ForbiddenError
+from services.events.stream.hub import Hub
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -27,16 +30,26 @@ BATCH: Final = 1_000
 _READ_ONLY: Final = text("SET TRANSACTION READ ONLY")
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What tells of things as they happen."""
+
+    hub: Hub
+    progress: Progress
+
+
 class Context:
     """Reads for one request, one statement at a time, in one transaction that is begun with the first.
 
     Fields are resolved side by side, while a connection runs one statement at a time: so they take turns.
     """
 
-    def __init__(self, database: Database, principal: Principal, request_id: str | None = None) -> None:
-        """Take the store, and who asks."""
+    def __init__(self, database: Database, principal: Principal, live: Live) -> None:
+        """Take the store, who asks, and what can be listened to."""
         self.principal = principal
-        self.request_id = request_id
+        self.live = live
+        self.ready = asyncio.Event()
+        """Set once nothing of what is listened to can be missed any more."""
         self.record_types: Mapping[str, str] = {}
         """The types of records in the schema that is asked, by the keys of their objects."""
         self._database = database
@@ -46,7 +59,9 @@ class Context:
         self._loaders: dict[tuple[Any, ...], DataLoader[Any, Any]] = {}
 
     async def close(self) -> None:
-        """End the transaction."""
+        """End the transaction, and forget what was read in it; another is begun with the next read."""
+        self._session = None
+        self._loaders = {}
         await self._open.aclose()
 
     def require(self, *scopes: str) -> None:

@@ -41,8 +41,15 @@ SECONDS: Final = 30.0
 """How long a query may take."""
 
 
+_OTHERWISE: Final = {
+    OperationType.QUERY: "A query is not answered as an event stream.",
+    OperationType.SUBSCRIPTION: "A subscription is answered as an event stream: send Accept: text/event-stream.",
+    OperationType.MUTATION: "Nothing is changed by GraphQL.",
+}
+
+
 @dataclass(frozen=True, slots=True)
-class Request:
+class Asked:
     """What somebody asks."""
 
     query: str
@@ -70,13 +77,12 @@ class Engine:
         default_factory=OrderedDict[tuple[int, str], tuple[GraphQLSchema, DocumentNode]]
     )
 
-    async def answer(self, context: Context, request: Request, scope: Scope) -> tuple[dict[str, Any], bool]:
+    async def answer(self, context: Context, request: Asked, scope: Scope) -> tuple[dict[str, Any], bool]:
         """Return the answer, and whether the query was carried out, as far as it could be."""
         try:
             async with asyncio.timeout(SECONDS):
                 schema = await context.read(self.schemas.of)
-                document, operation = self.checked(schema, request)
-                self._refuse_other(operation, OperationType.QUERY)
+                document, _ = self.checked(schema, request, OperationType.QUERY)
                 context.record_types = schema.records
                 result = await self._executed(schema, document, context, request)
         except RefusedError as refused:
@@ -91,12 +97,9 @@ class Engine:
             answer["errors"] = told(result.errors, scope)
         return answer, True
 
-    @staticmethod
-    def _refuse_other(operation: OperationDefinitionNode, kind: OperationType) -> None:
-        if operation.operation is not kind:
-            raise RefusedError([GraphQLError(f"A {operation.operation.value} cannot be asked for this way.")])
-
-    def checked(self, schema: TenantSchema, request: Request) -> tuple[DocumentNode, OperationDefinitionNode]:
+    def checked(
+        self, schema: TenantSchema, request: Asked, kind: OperationType
+    ) -> tuple[DocumentNode, OperationDefinitionNode]:
         """Return what a text asks, if it can be asked of this schema and is not too large.
 
         Raises:
@@ -111,6 +114,8 @@ class Engine:
                 if name is None
                 else [GraphQLError(f"There is no operation {name[:100]}.")]
             )
+        if operation.operation is not kind:
+            raise RefusedError([GraphQLError(_OTHERWISE[operation.operation])])
         fragments = {each.name.value: each for each in document.definitions if isinstance(each, FragmentDefinitionNode)}
         size = Measure(schema.core, fragments, request.variables).of(operation)
         try:
@@ -144,7 +149,7 @@ class Engine:
 
     @staticmethod
     async def _executed(
-        schema: TenantSchema, document: DocumentNode, context: Context, request: Request
+        schema: TenantSchema, document: DocumentNode, context: Context, request: Asked
     ) -> ExecutionResult:
         result = graphql.execute(  # pyright: ignore[reportUnknownMemberType]  # a parameter nobody needs is of no type
             schema.core,

@@ -7,15 +7,16 @@ from fastapi import Request, Response
 from pydantic_core import to_json
 
 from api.dependencies import PrincipalDep, ResourcesDep
-from api.graphql.context import Context
-from api.graphql.execution import Engine
-from api.graphql.execution import Request as Asked
+from api.graphql import streaming
+from api.graphql.context import Context, Live
+from api.graphql.execution import Asked, Engine, RefusedError, told
+from api.graphql.streaming import Streaming
 from api.routing import MalformedError, Router, parse_json
 from core.errors import FieldProblem, InvalidError
 
 router = Router(tags=["graphql"])
 
-MEDIA_TYPE: Final = "application/graphql-response+json"
+_MEDIA_TYPE: Final = "application/graphql-response+json"
 
 
 @router.post("/graphql", include_in_schema=False)
@@ -40,10 +41,17 @@ async def get(request: Request, principal: PrincipalDep, resources: ResourcesDep
 
 
 async def _answered(request: Request, principal: PrincipalDep, resources: ResourcesDep, asked: Asked) -> Response:
-    context = Context(resources.database, principal)
+    context = Context(resources.database, principal, Live(resources.hub, resources.progress))
     engine = cast("Engine", request.app.state.graphql)
+    if streaming.MEDIA_TYPE in request.headers.get("accept", ""):
+        try:
+            return await Streaming(request, context, engine, resources.authenticator).answer(asked)
+        except RefusedError as refused:
+            return Response(
+                to_json({"errors": told(refused.errors, request.scope)}), 400, media_type="application/json"
+            )
     answer, carried_out = await engine.answer(context, asked, request.scope)
-    wanted = MEDIA_TYPE if MEDIA_TYPE in request.headers.get("accept", "") else "application/json"
+    wanted = _MEDIA_TYPE if _MEDIA_TYPE in request.headers.get("accept", "") else "application/json"
     return Response(to_json(answer), 200 if carried_out else 400, media_type=wanted)
 
 

@@ -8,6 +8,7 @@ from graphql import GraphQLResolveInfo, GraphQLSchema
 
 from api.graphql.context import Context
 from api.graphql.query import Query
+from api.graphql.subscriptions import Subscription
 from core.errors import UnavailableError
 
 
@@ -23,7 +24,7 @@ class Platform(strawberry.Schema):
 @cache
 def platform() -> Platform:
     """Return the schema without what tenants define."""
-    made = Platform(query=Query)
+    made = Platform(query=Query, subscription=Subscription)
     records: Any = made.core.type_map["Record"]
     records.resolve_type = _type_of_record
     return made

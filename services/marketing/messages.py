@@ -51,14 +51,17 @@ _STATUSES: Final = {
 }
 
 
-# By the key of a message, which names what sent it: no index has enrollments.
+# By the key of a message, which names what sent it: no index has enrollments. All of an enrollment's are read, and then
+# put in order (OFFSET 0): read in the order of their ids, those of others would be looked at too.
 _OF_ENROLLMENTS: Final = text("""
     SELECT n.id AS enrollment_id, m.id
     FROM unnest(:enrollments) AS n(id)
     CROSS JOIN LATERAL (
-      SELECT m.id FROM message m
-      WHERE m.tenant_id = :tenant AND m.dedupe_key >= 'journey:' || n.id || ':'
-        AND m.dedupe_key < 'journey:' || n.id || ';' AND m.id < :before
+      SELECT m.id FROM (
+        SELECT m.id FROM message m
+        WHERE m.tenant_id = :tenant AND m.dedupe_key >= 'journey:' || n.id || ':'
+          AND m.dedupe_key < 'journey:' || n.id || ';' AND m.id < :before
+        OFFSET 0) m
       ORDER BY m.id DESC LIMIT :limit) m
     ORDER BY n.id, m.id DESC
 """).bindparams(bindparam("enrollments", type_=ARRAY(Uuid)), bindparam("before", type_=Uuid))

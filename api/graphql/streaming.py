@@ -1,0 +1,109 @@
+"""Subscriptions as server-sent events: the mode of distinct connections of the protocol "GraphQL over SSE"."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any, Final, cast
+
+import graphql
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from graphql import ExecutionResult, GraphQLError, OperationType
+from pydantic_core import to_json
+
+from api.authentication import Authenticator
+from api.graphql.context import Context
+from api.graphql.execution import Asked, Engine, told
+
+MEDIA_TYPE: Final = "text/event-stream"
+LISTENING: Final = b": listening\n\n"
+"""Sent once no event that is committed from then on can be missed."""
+BEAT_SECONDS: Final = 15.0
+"""After so long without an event a sign of life is sent, and the key is looked at again."""
+
+
+class Streaming:
+    """Answers one subscription for as long as whoever asked listens."""
+
+    def __init__(self, request: Request, context: Context, engine: Engine, authenticator: Authenticator) -> None:
+        """Take who asks, and who answers."""
+        self._scope = request.scope
+        self._authorization = request.headers.get("authorization")
+        self._context = context
+        self._engine = engine
+        self._authenticator = authenticator
+
+    async def answer(self, asked: Asked) -> StreamingResponse:
+        """Return the stream of what is asked.
+
+        Raises:
+            RefusedError: it is no subscription of this schema, or too large.
+        """
+        try:
+            schema = await self._context.read(self._engine.schemas.of)
+            document, _ = self._engine.checked(schema, asked, OperationType.SUBSCRIPTION)
+        finally:
+            await self._context.close()
+        self._context.record_types = schema.records
+        begun = graphql.subscribe(  # pyright: ignore[reportUnknownMemberType]  # a parameter nobody needs is of no type
+            schema.core,
+            document,
+            context_value=self._context,
+            variable_values=dict(asked.variables),
+            operation_name=asked.operation_name,
+        )
+        results = begun if isinstance(begun, ExecutionResult | AsyncIterator) else await begun
+        headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+        return StreamingResponse(self._frames(results), media_type=MEDIA_TYPE, headers=headers)
+
+    async def _frames(self, results: ExecutionResult | AsyncIterator[ExecutionResult]) -> AsyncGenerator[bytes]:
+        try:
+            if isinstance(results, ExecutionResult):
+                yield self._next(results)
+            else:
+                async with aclosing(self._told(cast("AsyncGenerator[ExecutionResult]", results))) as frames:
+                    async for frame in frames:
+                        yield frame
+        except Exception as error:  # noqa: BLE001 - the answer has begun: what went wrong is its last word
+            original = error.original_error if isinstance(error, GraphQLError) else error
+            yield self._frame({"errors": told([GraphQLError("", original_error=original or error)], self._scope)})
+        finally:
+            await self._context.close()
+        yield b"event: complete\ndata:\n\n"
+
+    async def _told(self, results: AsyncGenerator[ExecutionResult]) -> AsyncGenerator[bytes]:
+        ready = asyncio.ensure_future(self._context.ready.wait())
+        async with aclosing(results):
+            waiting = asyncio.ensure_future(anext(results, None))
+            try:
+                while True:
+                    both = {waiting} if ready.done() else {waiting, ready}
+                    done, _ = await asyncio.wait(both, timeout=BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                    if ready in done:
+                        yield LISTENING
+                    if not done:
+                        await self._authenticator.authenticate(self._authorization)
+                        yield b":\n\n"
+                    if waiting not in done:
+                        continue
+                    result = waiting.result()
+                    if result is None:
+                        return
+                    frame = self._next(result)
+                    await self._context.close()  # what comes next is read anew
+                    waiting = asyncio.ensure_future(anext(results, None))
+                    yield frame
+            finally:
+                waiting.cancel()
+                ready.cancel()
+                await asyncio.gather(waiting, ready, return_exceptions=True)
+
+    def _next(self, result: ExecutionResult) -> bytes:
+        answer: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            answer["errors"] = told(result.errors, self._scope)
+        return self._frame(answer)
+
+    @staticmethod
+    def _frame(answer: Mapping[str, Any]) -> bytes:
+        return b"event: next\ndata: " + to_json(answer) + b"\n\n"
