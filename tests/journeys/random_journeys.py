@@ -38,6 +38,10 @@ _HEARD: list[dict[str, Any]] = [
     {"match": {"event.properties.cart": "entry.cart"}},
     {"where": {"field": "event.properties.total", "op": ">", "value": 10}},
 ]
+_OPENING: list[dict[str, Any]] = [
+    *({"when": condition} for condition in _CONDITIONS),
+    *({"event": "order.placed", **meant} for meant in _HEARD),
+]
 _WAITS: list[dict[str, str]] = [
     {"for": "PT1H"},
     {"for": "P1D"},
@@ -77,7 +81,7 @@ _TYPES = [
     "wait_until",
     "exit",
 ]
-_RUNNING = [kind for kind in _TYPES if kind not in {"command", "test", "time_window", "wait_until"}] + ["branch"]
+_RUNNING = [kind for kind in _TYPES if kind not in {"command", "test"}] + ["branch"]
 """What needs nothing else to be there but the template `t`."""
 
 
@@ -115,7 +119,7 @@ def _waits(
             return {**hours, "next": draw(forward)}
         case "wait_until":
             ways = draw(st.lists(anywhere, min_size=1, max_size=2))
-            met = [{"when": draw(st.sampled_from(_CONDITIONS)), "next": way} for way in ways]
+            met = [{**draw(st.sampled_from(_OPENING)), "next": way} for way in ways]
             return {"any": met, "timeout": "PT3H", "timed_out": draw(forward)}
         case _:
             ways = {"matched": draw(anywhere), "timed_out": draw(forward)}
@@ -173,7 +177,6 @@ def publishable(draw: st.DrawFn) -> dict[str, Any]:
     edges = edges_of(JourneyDefinition.model_validate(raw))
     reached = reachable(edges, [raw["start"]])
     raw["nodes"] = {name: node for name, node in raw["nodes"].items() if name in reached}
-    assume(not any("until" in node for node in raw["nodes"].values()))  # nobody has such a date
     if draw(st.booleans()):
         raw["goal"] = {"event": "signed", "within": "PT12H"}
     if draw(st.booleans()):

@@ -1,17 +1,18 @@
 """Random journeys take people the same ways three times: with the real steps, in a simulation, and in the model.
 
-The real steps run in Postgres, asked for by the planner as a cohort's workflow asks for them, some of them twice. What
-they write is set back to the virtual clock after each.
+The real steps run in Postgres, asked for by the planner as a cohort's workflow asks for them, some of them twice. The
+store's `now()` is the virtual clock; what defaults write is set back to it after each.
 """
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -22,20 +23,24 @@ from pydantic import TypeAdapter
 from sqlalchemy import insert, select
 
 from contracts.journeys import Told
+from core.database import Database
 from core.ids import new_id
 from journeys.arms import ARM, SplitNode, chosen, place_of
 from journeys.definition import ExitRule, Goal, JourneyDefinition
 from journeys.durations import add, zone_named
 from journeys.evaluate import Facts, evaluate, match_values, property_values
 from journeys.members import decode, everyone, slots
-from journeys.nodes import BranchNode, ExitNode, GoalNode, UpdatePersonNode, WaitForEventNode, WaitNode
+from journeys.nodes import BranchNode, ExitNode, GoalNode, UpdatePersonNode
 from journeys.plan import Plan
 from journeys.planner import step
-from journeys.simulator import ModelWorld, simulate
+from journeys.simulator import Answer, Enrollment, ModelWorld, leave, simulate
 from journeys.state import ActivityResult, Enrolled, Input, Leave, Matched, Run, State, TimerFired, WakeAt
+from journeys.waits import MET, EventWay, TimeWindowNode, WaitForEventNode, WaitNode, WaitUntilNode
 from models import EnrollmentStep, Event
 from services.events.bus import EventRow
+from services.journeys.meeting import conditions_of
 from services.journeys.simulation.simulating import STRETCH, Simulated
+from services.tenancy import tenants
 from tests.factories.marketing import Marketing, Walking, at, event, walk
 from tests.journeys.random_journeys import START, publishable
 from tests.services.journeys.simulations import simulated
@@ -53,6 +58,14 @@ SET_BACK = """
       node_entered_at = CASE WHEN node_entered_at > $3 THEN $2 ELSE node_entered_at END,
       ended_at = CASE WHEN ended_at > $3 THEN $2 ELSE ended_at END
     WHERE cohort_id = $1
+"""
+VIRTUAL = """
+    CREATE SCHEMA virtual;
+    CREATE TABLE virtual.clock AS SELECT NULL::timestamptz AS at;
+    CREATE FUNCTION virtual.now() RETURNS timestamptz LANGUAGE sql STABLE AS
+      $$ SELECT coalesce(at, pg_catalog.now()) FROM virtual.clock $$;
+    GRANT USAGE ON SCHEMA virtual TO PUBLIC;
+    GRANT SELECT ON virtual.clock TO PUBLIC;
 """
 _positions = itertools.count(1_000_000_000)
 
@@ -81,7 +94,9 @@ TRAITS = st.fixed_dictionaries(
     {
         "time_zone": st.sampled_from([None, "Asia/Tokyo", "America/New_York"]),
         "locale": st.sampled_from([None, "de", "en"]),
-        "attributes": st.sampled_from([{}, {"x": 1}, {"x": 2}]),
+        "attributes": st.sampled_from(
+            [{}, {"x": 1}, {"x": 2}, {"x": 1, "renews_on": "2026-03-30"}, {"renews_on": "2026-03-31"}]
+        ),
         "consent": st.booleans(),
     }
 )
@@ -141,12 +156,17 @@ class Cohort:
         heard = [
             _event(happening.type, people[slot], happening.at, happening.properties) for slot in sorted(happening.slots)
         ]
+        await self.set_clock(happening.at)
         await self.walking.marketing.hear(*heard)
         await self.set_back(happening.at)
         owed = await self.walking.marketing.told(self.walking)
         news, self.told = owed[self.told :], len(owed)
         for told in news:
             await self.feed(self._input(told), happening.at)
+
+    async def set_clock(self, now: datetime | None) -> None:
+        """Have the store take it for this moment; None for the real one."""
+        await self.connection.execute("UPDATE virtual.clock SET at = $1", now)
 
     async def set_back(self, now: datetime) -> None:
         """Have what was just written be of this moment."""
@@ -160,6 +180,7 @@ class Cohort:
         return Matched(told.node, told.visit, members)
 
     async def _run(self, run: Run, now: datetime) -> ActivityResult:
+        await self.set_clock(now)
         done = await self.walking.run(run.kind, run.node, run.visit, slots=slots(run.members), timed_out=run.timed_out)
         await self.set_back(now)
         if self.repeats.random() < 0.2:
@@ -185,6 +206,7 @@ async def really(
         await cohort.advance(happening.at)
         await cohort.hear(happening, people)
     await cohort.advance(START + LASTING)
+    await cohort.set_clock(None)
     marketing = cohort.walking.marketing
     rows = await cohort.walking.rows()
     messages = {each.dedupe_key: each.reason or each.status for each in await marketing.messages()}
@@ -255,10 +277,11 @@ class Model:
     traits: list[dict[str, Any]]
     tenant_zone: str
     ended: dict[int, datetime] = field(default_factory=dict[int, datetime])  # by an event
+    opened: dict[int, int] = field(default_factory=dict[int, int])  # a way, by an event
 
     def walked(self, events: Sequence[Happening]) -> list[list[Passed]]:
         """Return everybody's way."""
-        world = ModelWorld(self.plan, self._choose, self._due)
+        world = ModelWorld(self.plan, self._choose, self._due, self._look)
         world.enroll(everyone(SIZE), START)
         agenda = [
             (happening.at, lambda happening=happening, slot=slot: self._hear(world, happening, slot))
@@ -294,11 +317,34 @@ class Model:
             case _:
                 return "done"
 
-    def _due(self, slot: int, name: str, entered: datetime) -> datetime:
+    def _due(self, slot: int, name: str, entered: datetime) -> datetime | str:
         node = self.plan.nodes[name]
-        assert isinstance(node, WaitNode)
+        if isinstance(node, WaitUntilNode):
+            return self._held(slot, node, entered) or add(entered, node.timeout)
+        assert isinstance(node, WaitNode | TimeWindowNode)
         own = self.traits[slot]["time_zone"] if node.clock_of == "person" else None
-        return node.due(entered, zone_named(own or self.tenant_zone))
+        zone = zone_named(own or self.tenant_zone)
+        if isinstance(node, TimeWindowNode):
+            opens = node.opens(entered, zone)
+            return opens if opens > entered else "inside"
+        if node.until is None:
+            return node.due(entered, zone)
+        due = node.due_by(self.traits[slot]["attributes"].get("renews_on"), entered, zone)
+        return due if due is not None and due >= entered else "past"
+
+    def _look(self, slot: int, person: Enrollment, run: Run, now: datetime) -> Answer:
+        node = self.plan.nodes[run.node]
+        if not isinstance(node, WaitUntilNode):
+            return leave(slot, person, run, now)
+        if slot in self.opened:
+            return f"{MET}{self.opened.pop(slot)}"
+        end = add(person.entered, node.timeout)
+        return self._held(slot, node, now) or ("timed_out" if end <= now else end)
+
+    def _held(self, slot: int, node: WaitUntilNode, now: datetime) -> str | None:
+        facts = Facts(now=now, person=self.traits[slot], entry=ENTRY)
+        held = (f"{MET}{index}" for index, when in conditions_of(node) if evaluate(when, facts))
+        return next(held, None)
 
     def _hear(self, world: ModelWorld, happening: Happening, slot: int) -> Input:
         person = world.people[slot]
@@ -316,9 +362,16 @@ class Model:
             passage = world.match(slot)
             assert passage is not None
             return Matched(*passage, 1 << slot)
+        if isinstance(node, WaitUntilNode):
+            ways = enumerate(node.ways)
+            for index in (index for index, way in ways if isinstance(way, EventWay) and self._concerns(way, happening)):
+                passage = world.match(slot)
+                assert passage is not None
+                self.opened[slot] = index
+                return Matched(*passage, 1 << slot)
         return TimerFired()
 
-    def _concerns(self, rule: Goal | ExitRule | WaitForEventNode, happening: Happening) -> bool:
+    def _concerns(self, rule: Goal | ExitRule | WaitForEventNode | EventWay, happening: Happening) -> bool:
         if isinstance(rule, Goal) and rule.within is not None and happening.at > add(START, rule.within):
             return False
         wanted = match_values(rule.match, ENTRY)
@@ -332,10 +385,20 @@ class Model:
 
 
 @pytest.fixture
-async def sending(marketing: Marketing) -> Marketing:
-    """The tenant, with the template that random journeys send."""
+async def sending(empty_database_url: str) -> AsyncGenerator[Marketing]:
+    """A tenant with the template that random journeys send, in a store whose clock can be set."""
+    connection = await asyncpg.connect(empty_database_url)
+    name = urlsplit(empty_database_url).path[1:]
+    await connection.execute(VIRTUAL)
+    await connection.execute(f'ALTER DATABASE "{name}" SET search_path = virtual, public, pg_catalog')
+    await connection.close()
+    database = Database(empty_database_url)
+    async with database.system() as session:
+        tenant = await tenants.create(session, "test", "Test")
+    marketing = Marketing(database, tenant.id, empty_database_url)
     await marketing.template("t", purpose="marketing")
-    return marketing
+    yield marketing
+    await database.close()
 
 
 @given(
@@ -356,6 +419,43 @@ async def sending(marketing: Marketing) -> Marketing:
     events=[],
     tenant_zone="Europe/Berlin",
     kept=False,
+    seed=0,
+)
+@example(
+    definition=walk(
+        date={
+            "type": "wait",
+            "until": "person.attributes.renews_on",
+            "offset": "-P2D",
+            "next": "hours",
+            "past": "hours",
+        },
+        hours={"type": "time_window", "from": "09:00", "to": "17:00", "next": "either"},
+        either={
+            "type": "wait_until",
+            "any": [
+                {"when": {"field": "person.attributes.x", "op": "=", "value": 2}, "next": "done"},
+                {"event": "order.placed", "match": {"event.properties.cart": "entry.cart"}, "next": "done"},
+            ],
+            "timeout": "PT3H",
+            "timed_out": "done",
+        },
+    ),
+    traits=[
+        {"time_zone": zone, "locale": None, "attributes": attributes, "consent": True}
+        for zone, attributes in (
+            (None, {"renews_on": "2026-03-31"}),
+            (None, {"x": 2}),
+            (None, {"x": 1}),
+            ("Asia/Tokyo", {}),
+        )
+    ],
+    events=[
+        Happening(START + timedelta(hours=hours), frozenset({slot}), "order.placed", {"cart": cart, "total": 5})
+        for hours, slot, cart in ((1, 2, "a"), (21.5, 0, "b"), (22, 0, "a"))
+    ],
+    tenant_zone="UTC",
+    kept=True,
     seed=0,
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
