@@ -18,13 +18,15 @@ from core.database import Database, TenantSession
 from core.domains import Domain
 from core.errors import NotFoundError, PlatformError
 from core.settings import settings
-from migrations.run import upgrade
+from migrations.run import prepare_roles, upgrade
 from receiver import process as receiver
+from relay import restoring
 from services.identity import normalize
 from services.identity.import_upload import Upload, parsed_object
 from services.tenancy import api_keys, passwords, tenants, throttle, users
-from stack import demo_access, dev, journey_tools, people_files
+from stack import demo_access, dev, journey_tools, people_files, worker_versions
 from stack.demo import Demo
+from stack.doctor import command as doctor_command
 from stack.processes import StackError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -35,6 +37,7 @@ app.add_typer(tenant_app, name="tenant")
 app.add_typer(key_app, name="api-key")
 app.add_typer(user_app, name="user")
 app.add_typer(journey_tools.app, name="journeys")
+app.add_typer(worker_versions.app, name="workers")
 
 
 @app.command("dev")
@@ -71,9 +74,29 @@ def down() -> None:
 
 
 @app.command()
-def migrate() -> None:
+def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Look at everything this deployment needs, and say what is wrong and what to do. See docs/doctor.md."""
+    text, code = doctor_command.run(as_json=as_json)
+    typer.echo(text)
+    raise typer.Exit(code)
+
+
+@app.command()
+def migrate(
+    *, roles: Annotated[bool, typer.Option("--roles", help="Only make the roles, before a dump is restored.")] = False
+) -> None:
     """Bring the database that DATABASE_URL names to the newest schema."""
-    asyncio.run(upgrade(settings().database_url))
+    asyncio.run((prepare_roles if roles else upgrade)(settings().database_url))
+
+
+@app.command()
+def restored() -> None:
+    """After a restore from a logical dump, before a process starts: have the bus go on. See docs/backup.md."""
+    try:
+        found = asyncio.run(restoring.restored(settings().database_url))
+    except restoring.StillRunningError as error:
+        raise _failure(error) from error
+    typer.echo(f"{found.events} events, {found.unread} of them to be read by some of {found.consumers} consumers.")
 
 
 DomainOption = Annotated[

@@ -14,7 +14,8 @@ from typing import Any
 
 import uvloop
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.attribution import AttributionActivities
@@ -34,13 +35,15 @@ from activities.webhooks import WebhookActivities
 from core import exporting, logging, memory
 from core.database import Database
 from core.domains import DOMAINS, Domain
+from core.presence import present
 from core.settings import Settings, settings
-from core.temporal import COMMERCE_QUEUE, CRM_QUEUE, IDENTITY_QUEUE, MARKETING_QUEUE, WEBHOOK_QUEUE, connect
+from core.temporal import COMMERCE_QUEUE, CRM_QUEUE, DEPLOYMENT, IDENTITY_QUEUE, MARKETING_QUEUE, WEBHOOK_QUEUE, connect
 from integrations import outward
 from integrations.geocoding.nominatim import NominatimGeocoder
 from integrations.geocoding.offline import OfflineGeocoder
 from integrations.geocoding.port import Geocoder
 from relay import process as relay
+from relay.figures import Figures
 from sender.loop import Sender
 from services.commerce import product_import
 from services.commerce.gateways import Gateways
@@ -127,11 +130,24 @@ def identity_activities(database: Database, configuration: Settings) -> list[Cal
     ]
 
 
+def versioned(version: str) -> WorkerDeploymentConfig:
+    """Return what says to Temporal that a worker is of this version, so that it decides which workflows go there.
+
+    All workflows go on with the version that is current, docs/decisions/worker-versions.md says why.
+    """
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(deployment_name=DEPLOYMENT, build_id=version),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
+    )
+
+
 def _worker(
     client: Client,
     queue: str,
     workflows: list[type],
     activities: Sequence[Callable[..., Any]],
+    version: str | None,
     *,
     at_once: int = STEPS_AT_ONCE,
 ) -> Worker:
@@ -145,17 +161,18 @@ def _worker(
         max_concurrent_activities=at_once,
         max_concurrent_local_activities=8,
         graceful_shutdown_timeout=GRACE,
+        deployment_config=None if version is None else versioned(version),
     )
 
 
-def identity_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+def identity_worker(client: Client, activities: Sequence[Callable[..., Any]], version: str | None = None) -> Worker:
     """Return the Temporal worker of the identity domain."""
-    return _worker(client, IDENTITY_QUEUE, IDENTITY_WORKFLOWS, activities)
+    return _worker(client, IDENTITY_QUEUE, IDENTITY_WORKFLOWS, activities, version)
 
 
-def webhook_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+def webhook_worker(client: Client, activities: Sequence[Callable[..., Any]], version: str | None = None) -> Worker:
     """Return the Temporal worker that posts to others' addresses; of the identity domain, as events are."""
-    return _worker(client, WEBHOOK_QUEUE, WEBHOOK_WORKFLOWS, activities, at_once=ENDPOINTS_AT_ONCE)
+    return _worker(client, WEBHOOK_QUEUE, WEBHOOK_WORKFLOWS, activities, version, at_once=ENDPOINTS_AT_ONCE)
 
 
 def marketing_activities(
@@ -182,9 +199,9 @@ def crm_activities(database: Database, wake_sender: Callable[[], None]) -> list[
     ]
 
 
-def crm_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+def crm_worker(client: Client, activities: Sequence[Callable[..., Any]], version: str | None = None) -> Worker:
     """Return the Temporal worker of the sales domain."""
-    return _worker(client, CRM_QUEUE, CRM_WORKFLOWS, activities)
+    return _worker(client, CRM_QUEUE, CRM_WORKFLOWS, activities, version)
 
 
 def commerce_activities(database: Database, gateways: Gateways) -> list[Callable[..., Any]]:
@@ -192,14 +209,14 @@ def commerce_activities(database: Database, gateways: Gateways) -> list[Callable
     return [*CheckoutActivities(database, gateways).all(), *ImportActivities(database, product_import.KINDS).all()]
 
 
-def commerce_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+def commerce_worker(client: Client, activities: Sequence[Callable[..., Any]], version: str | None = None) -> Worker:
     """Return the Temporal worker of the commerce domain."""
-    return _worker(client, COMMERCE_QUEUE, COMMERCE_WORKFLOWS, activities, at_once=CHECKOUTS_AT_ONCE)
+    return _worker(client, COMMERCE_QUEUE, COMMERCE_WORKFLOWS, activities, version, at_once=CHECKOUTS_AT_ONCE)
 
 
-def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]], version: str | None = None) -> Worker:
     """Return the Temporal worker of the marketing domain."""
-    return _worker(client, MARKETING_QUEUE, MARKETING_WORKFLOWS, activities)
+    return _worker(client, MARKETING_QUEUE, MARKETING_WORKFLOWS, activities, version)
 
 
 async def run(configuration: Settings, stop: asyncio.Event) -> None:
@@ -208,22 +225,30 @@ async def run(configuration: Settings, stop: asyncio.Event) -> None:
     client = await connect(configuration)
     sender = Sender(database, configuration)
     gateways = Gateways(configuration)
+    version = configuration.worker_version
     outside = outward.client(private=configuration.allow_private_hosts)
     workers: list[tuple[Domain, Callable[[], Worker]]] = [
         (
             "marketing",
             lambda: marketing_worker(
-                client, marketing_activities(database, sender, verified_senders=configuration.require_verified_domain)
+                client,
+                marketing_activities(database, sender, verified_senders=configuration.require_verified_domain),
+                version,
             ),
         ),
-        ("identity", lambda: identity_worker(client, identity_activities(database, configuration))),
-        ("identity", lambda: webhook_worker(client, WebhookActivities(database, configuration, outside).all())),
-        ("crm", lambda: crm_worker(client, crm_activities(database, sender.wake))),
-        ("commerce", lambda: commerce_worker(client, commerce_activities(database, gateways))),
+        ("identity", lambda: identity_worker(client, identity_activities(database, configuration), version)),
+        (
+            "identity",
+            lambda: webhook_worker(client, WebhookActivities(database, configuration, outside).all(), version),
+        ),
+        ("crm", lambda: crm_worker(client, crm_activities(database, sender.wake), version)),
+        ("commerce", lambda: commerce_worker(client, commerce_activities(database, gateways), version)),
     ]
     own = [make() for domain, make in workers if configuration.domain in {None, domain}]
+    figures = Figures(database)
+    here = present("worker", database, configuration, collectors=[figures], refresh=figures.refresh, temporals=True)
     try:
-        async with AsyncExitStack() as running, asyncio.TaskGroup() as group:
+        async with here, AsyncExitStack() as running, asyncio.TaskGroup() as group:
             for worker in own:
                 await running.enter_async_context(worker)
             group.create_task(relay.run(database, client, stop, eager=True, settings=configuration), name="relay")
@@ -254,8 +279,12 @@ async def stopping_on_signals() -> AsyncGenerator[asyncio.Event]:
 async def run_relay(configuration: Settings, stop: asyncio.Event) -> None:
     """Run the relay alone until `stop` is set: for deployments that keep it apart from the workers."""
     database = Database(configuration.database_url, pool_size=configuration.database_pool_size)
+    figures = Figures(database)
+    here = present("relay", database, configuration, collectors=[figures], refresh=figures.refresh, temporals=True)
     try:
-        await relay.run(database, await connect(configuration), stop, eager=False, settings=configuration)
+        client = await connect(configuration)
+        async with here:
+            await relay.run(database, client, stop, eager=False, settings=configuration)
     finally:
         await database.close()
 

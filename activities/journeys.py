@@ -22,6 +22,7 @@ from contracts.journeys import (
 from core import tracing
 from core.database import Database, TenantSession
 from core.errors import NotFoundError
+from core.metrics import MEMBERS_PARKED
 from journeys.members import decode, encode
 from services.journeys import standing, steps, versions
 from services.journeys.members import CohortMembers
@@ -53,7 +54,7 @@ class JourneyActivities:
             raise ApplicationError(error.detail, type="NotFound", non_retryable=True) from error
         if request.kind == "act":
             self._wake_sender()
-        return _result(done, request.size)
+        return _result(done, request)
 
     async def _run(self, request: StepRequest, members: CohortMembers) -> steps.StepOutcome:
         tenant_id = request.cohort.tenant_id
@@ -73,7 +74,7 @@ class JourneyActivities:
         members = _members(request.step)
         async with alive(), self._database.tenant(request.step.cohort.tenant_id) as session:
             step = await self._step(session, request.step)
-            return _result(await steps.park_all(session, step, members, request.error), request.step.size)
+            return _result(await steps.park_all(session, step, members, request.error), request.step)
 
     @activity.defn(name=STAND)
     async def stand(self, request: StandRequest) -> Stood:
@@ -116,7 +117,10 @@ def _members(request: StepRequest) -> CohortMembers:
     return CohortMembers(cohort.tenant_id, cohort.cohort_id, request.size, decode(request.members, request.size))
 
 
-def _result(done: steps.StepOutcome, size: int) -> StepResult:
+def _result(done: steps.StepOutcome, request: StepRequest) -> StepResult:
+    size = request.size
+    if done.parked:
+        MEMBERS_PARKED.labels(request.cohort.domain).inc(done.parked.bit_count())
     return StepResult(
         outcomes={outcome: encode(mask, size) for outcome, mask in sorted(done.outcomes.items())},
         waits=tuple(Due(at=due, members=encode(mask, size)) for due, mask in sorted(done.waits.items())),

@@ -15,6 +15,7 @@ from activities.heartbeats import alive
 from contracts.webhooks import DELIVER, DeliverProgress, EndpointRef
 from core import tracing
 from core.database import Database
+from core.metrics import WEBHOOK_DELIVERIES
 from core.sealing import Seal
 from core.settings import Settings
 from integrations.webhooks import posting
@@ -86,8 +87,10 @@ class WebhookActivities:
             attempted = await self._post_all(endpoint, due)
             if attempted:
                 async with self._database.tenant(ref.tenant_id) as session:
-                    if not await sending.settle(session, endpoint, attempted):
-                        return DeliverProgress()
+                    goes_on = await sending.settle(session, endpoint, attempted)
+                _count(attempted)
+                if not goes_on:
+                    return DeliverProgress()
         return DeliverProgress(more=True)
 
     async def _post_all(self, endpoint: Claimed, due: Sequence[Due]) -> list[Attempted]:
@@ -124,6 +127,15 @@ class WebhookActivities:
                 secrets=endpoint.secrets,
                 private=self._private,
             )
+
+
+def _count(attempted: Sequence[Attempted]) -> None:
+    for each in attempted:
+        if not sending.refused(each.answer):
+            result = "delivered"
+        else:
+            result = "refused" if "status" in each.answer else "unreachable"
+        WEBHOOK_DELIVERIES.labels(result).inc()
 
 
 def batches(due: Sequence[Due], size: int) -> list[Sequence[Due]]:

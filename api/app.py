@@ -111,6 +111,7 @@ from api.tracking import forms as public_forms
 from api.tracking import routes as tracking
 from core import exporting, logging, memory
 from core.domains import DOMAINS, Domain
+from core.presence import present
 from core.settings import Settings
 from core.settings import settings as process_settings
 
@@ -252,8 +253,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with exporting.traces("throughline-api"):
             resources.temporal.start()
             try:
-                with on_end(resources.part):
-                    yield
+                async with present("api", resources.database, settings, temporals=True):
+                    with on_end(resources.part):
+                        yield
             finally:
                 await resources.close()
 

@@ -24,6 +24,15 @@ class MalformedError(PlatformError):
     title = "Malformed request"
 
 
+def template_of(scope: Scope) -> str | None:
+    """Return the template of the path that a request was led by, as `/v1/people/{person_id}`; None where by none.
+
+    A route knows its path within its router; what FastAPI found for it in the application has all of it.
+    """
+    found: Any = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    return getattr(found, "path", None)
+
+
 def parse_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
     """Return the JSON value in `body`.
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
@@ -22,11 +22,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.orm import Session, SessionTransaction
 
 from core import tracing
-from core.hot import HotPool
+from core.hot import HotPool, PoolUse
 from core.wake import EVENT_CHANNEL, Waker
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+    from sqlalchemy import QueuePool
 
 Role = Literal["tl_app", "tl_system", "tl_reader"]
 
@@ -223,6 +224,14 @@ class Database:
     def wake(self, channel: str = EVENT_CHANNEL) -> None:
         """Tell the readers of `channel`, soon, that something was committed for them; call it after the commit."""
         self._waker.wake(channel)
+
+    def pools(self) -> dict[str, PoolUse]:
+        """Return how each pool is used at this moment, by its name."""
+        found = {"hot": self._hot.use(), "hot_system": self._hot_system.use()}
+        for name, engine in (("app", self._app), ("system", self._system)):
+            pool = cast("QueuePool", engine.pool)
+            found[name] = PoolUse(pool.checkedout(), pool.checkedin(), 2 * self._pool_size)
+        return found
 
     async def ping(self) -> None:
         """Raise if the store does not answer."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,6 +13,16 @@ from core import database_spans, tracing
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """How a pool is used."""
+
+    lent: int
+    idle: int
+    limit: int
+    """How many connections it may have."""
 
 
 class HotPool:
@@ -54,6 +65,13 @@ class HotPool:
                 yield connection
             finally:
                 connection.remove_query_logger(tell)
+
+    def use(self) -> PoolUse:
+        """Return how it is used at this moment."""
+        if self._pool is None:
+            return PoolUse(0, 0, self._size)
+        idle = self._pool.get_idle_size()
+        return PoolUse(self._pool.get_size() - idle, idle, self._size)
 
     async def close(self) -> None:
         """Close every connection."""

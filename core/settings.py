@@ -76,6 +76,12 @@ class Settings(BaseSettings):
     streams_per_tenant: int = Field(default=2_000, ge=1)
     """The same of one tenant."""
     log_level: str = "INFO"
+    metrics_listen: str | None = Field(default=None, pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$")
+    """`HOST:PORT` where `GET /metrics` is answered, for Prometheus; processes of one machine that find the port taken
+    take the next free one. Unset: nowhere."""
+    worker_version: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """The build of this deployment, as in `2026.11.2`: workers of different ones run side by side, and Temporal says
+    which of them gets what (docs/upgrading.md). Unset: workers are all alike to Temporal."""
 
     stripe_url: str = "https://api.stripe.com"
     """Where Stripe is asked, for all tenants' accounts: another address is for tests."""

@@ -1,8 +1,12 @@
 """The Temporal client, and what workflows are found by."""
 
+import socket
+from functools import cache
+
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import TLSConfig
 
 from core.settings import Settings
@@ -20,6 +24,31 @@ COMMERCE_QUEUE = "commerce"
 """One task queue a domain."""
 WEBHOOK_QUEUE = "webhooks"
 """Of the identity domain, and apart: whoever posts to slow receivers must not take the places of others."""
+
+DEPLOYMENT = "throughline"
+"""What Temporal calls our workers together, where they have versions."""
+_PORTS_TRIED = 5
+
+
+@cache
+def measured() -> tuple[Runtime, str]:
+    """Return the runtime of this process that is measured, and the `host:port` at which its figures are read.
+
+    Only this machine reaches that: `core.exposition` passes them on. It does not outlive a fork.
+    """
+    for attempt in range(_PORTS_TRIED):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        metrics = PrometheusConfig(
+            bind_address=address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+        )
+        try:
+            return Runtime(telemetry=TelemetryConfig(metrics=metrics)), address
+        except ValueError:  # somebody was quicker
+            if attempt == _PORTS_TRIED - 1:
+                raise
+    raise AssertionError  # the last attempt has returned or raised
 
 
 async def connect(settings: Settings) -> Client:
@@ -39,6 +68,7 @@ async def connect(settings: Settings) -> Client:
         namespace=settings.temporal_namespace,
         api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
         tls=tls,
+        runtime=None if settings.metrics_listen is None else measured()[0],
         data_converter=pydantic_data_converter,
         interceptors=interceptors(),
     )

@@ -11,6 +11,8 @@ from sqlalchemy.pool import NullPool
 
 from core.database import driver_url
 
+FOLDER = Path(__file__).parent
+"""Where the migrations are."""
 MIGRATION_LOCK = 7_302_119
 """Key of the advisory lock that keeps two migrating processes apart."""
 
@@ -44,7 +46,7 @@ END $$;
 
 def _config(connection: Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("script_location", str(FOLDER))
     config.set_main_option("file_template", "%%(year)d%%(month).2d%%(day).2d_%%(slug)s")
     config.attributes["connection"] = connection
     return config
@@ -72,6 +74,15 @@ async def upgrade(url: str, revision: str = "head") -> None:
         sqlalchemy.exc.DBAPIError: the login may not create the roles, or a lock was not to be had within 5 s.
     """
     await _as_owner(url, lambda config: command.upgrade(config, revision))
+
+
+async def prepare_roles(url: str) -> None:
+    """Create the four roles where they are missing, and nothing else: what a dump needs before it is restored.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the login may not create them.
+    """
+    await _as_owner(url, lambda _: None)
 
 
 async def downgrade(url: str, revision: str) -> None:

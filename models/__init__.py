@@ -61,6 +61,7 @@ from models.orders import (
 )
 from models.organizations import Organization, OrganizationEntry, OrganizationPerson
 from models.privacy import Erasure
+from models.processes import ProcessBeat
 from models.segments import Segment, SegmentDependency, SegmentFlip, SegmentLag, SegmentMember, SegmentRefresh
 from models.shared import Activity, WorkflowSchedule, WorkflowStart
 from models.simulations import JourneySimulation, JourneySimulationSample
@@ -154,6 +155,7 @@ __all__ = [
     "Pipeline",
     "PipelineStage",
     "Price",
+    "ProcessBeat",
     "Product",
     "ProductCategory",
     "ProductWord",

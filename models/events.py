@@ -119,6 +119,8 @@ class DeadEvent(Created, TenantRow):
             "consumer",
             postgresql_where=text("replay_requested_at IS NOT NULL AND resolved_at IS NULL"),
         ),
+        # how many there are, for operators, among all that ever were
+        Index("dead_event_open_idx", "consumer", postgresql_where=text("resolved_at IS NULL")),
         {"info": system("SELECT, INSERT, UPDATE")},
     )
 

@@ -14,6 +14,7 @@ from core import logging
 from core.actor import SYSTEM
 from core.database import Database
 from core.errors import NotFoundError, PlatformError
+from core.metrics import MAILS_TAKEN
 from core.tokens import BadTokenError, Tokens
 from services.marketing import incoming_mail, mail_reports
 from services.tenancy import tenants
@@ -57,6 +58,11 @@ class Inbox:
             raw: the mail, with line ends of either kind.
             recipient: whom the envelope names; without it, the mail's header may hold the token.
         """
+        answer = await self._answer(raw, recipient)
+        MAILS_TAKEN.labels(answer.name.lower()).inc()
+        return answer
+
+    async def _answer(self, raw: bytes, recipient: str | None) -> Answer:
         if not mail_reports.is_mail(raw):
             return Answer.NO_MAIL
         tenant_id = self.tenant_of(recipient) or self._signed(mail_reports.read(raw).tokens)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core import logging, memory
 from core.database import Database
 from core.errors import NotFoundError
+from core.presence import present
 from core.settings import Settings, settings
 from core.tokens import Tokens
 from receiver.inbox import Answer, Inbox
@@ -88,7 +89,8 @@ async def _serve(configuration: Settings, tenant: str | None, host: str, port: i
             raise _EndError(os.EX_UNAVAILABLE, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         log.info("inbound.ready", protocol="lmtp" if lmtp else "smtp", port=port)
         memory.settle()
-        await stop.wait()
+        async with present("inbound", inbox.database, configuration):
+            await stop.wait()
         await server.stop()
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core import tracing
+from core import metrics, tracing
 from core.database import Database
 from core.logging import get_logger
 from core.waiting import any_of
@@ -89,6 +89,7 @@ class Relay:
             try:
                 more = await self._peeks.worthwhile(consumer) and await self.step(consumer)
             except Exception as error:  # noqa: BLE001 - whatever it was, the bus must go on
+                metrics.BUS_FAILURES.labels(consumer.name).inc()
                 _log.warning("relay_failed", consumer=consumer.name, retry_in=pause, exc_info=error)
                 await any_of(stop, seconds=pause)
                 pause = min(pause * 2, LONGEST_RETRY)
@@ -109,16 +110,17 @@ class Relay:
             if not await delta.lock(session, consumer.name):
                 return False
             standing = await delta.standing(session, consumer.name)
+            parked = 0
             replays = await dead.replays(session, consumer.name, self._page_size) if standing.replays else []
             for replay in replays:
                 result = await self._deliver(session, consumer, replay.tenant_id, [replay.event])
                 wakes |= result.wakes
                 if result.failures:
+                    parked += len(result.failures)
                     await dead.park(session, consumer.name, replay.tenant_id, result.failures)
                 else:
                     await dead.resolve(session, replay.tenant_id, replay.id)
             page = await self._page(session, consumer, standing)
-            parked = 0
             for tenant_id, events in page.events.items():
                 result = await self._deliver(session, consumer, tenant_id, events)
                 wakes |= result.wakes
@@ -130,6 +132,7 @@ class Relay:
         if page.oldest is None and not replays:
             return page.after.target is not None
         self._on_committed(wakes)
+        self._count(consumer.name, page, replays=len(replays), parked=parked, seconds=time.monotonic() - began)
         for channel in wakes:
             self._database.wake(channel)
         if parked:
@@ -151,6 +154,15 @@ class Relay:
         told = {tracing.TENANT: str(tenant_id), tracing.CONSUMER: consumer.name, tracing.COUNT: len(events)}
         with tracing.continued((event.trace for event in events), f"consume {consumer.name}", attributes=told):
             return await deliver(session, consumer, tenant_id, events)
+
+    @staticmethod
+    def _count(consumer: str, page: delta.Page, *, replays: int, parked: int, seconds: float) -> None:
+        metrics.EVENTS_HANDLED.labels(consumer).inc(page.count + replays - parked)
+        metrics.PAGE_SECONDS.labels(consumer).observe(seconds)
+        if parked:
+            metrics.EVENTS_PARKED.labels(consumer).inc(parked)
+        if page.oldest is not None:
+            metrics.HANDLED_AFTER.labels(consumer).observe((datetime.now(UTC) - page.oldest).total_seconds())
 
     async def _page(self, session: AsyncSession, consumer: Consumer, standing: delta.Standing) -> delta.Page:
         if consumer.concerning is None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core import tracing
 from core.database import Database
 from core.logging import get_logger
+from core.metrics import MESSAGES
 from core.settings import Settings
 from core.waiting import any_of
 from core.wake import MESSAGE_CHANNEL
@@ -192,9 +193,10 @@ class Sender:
         )
         reason = page.not_to_be_sent(datetime.now(UTC))
         if ours and reason is not None:
-            await results.exclude_all(
+            excluded = await results.exclude_all(
                 self._database, page.tenant_id, page_id=page.id, owner=self._journal.owner, reason=reason
             )
+            MESSAGES.labels(page.channel, "excluded").inc(excluded)
         elif ours and lent.way is not None and (wait := lent.way.wait()) > 0:
             end = PageEnd(finished=False, pause=timedelta(seconds=wait))
             await results.record_and_end(

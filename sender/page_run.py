@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from core.database import Database
 from core.logging import get_logger
+from core.metrics import MESSAGES
 from integrations.email.port import Delivery, EmailChannel, Mail, Outcome, UnreachableError
 from sender import results
 from sender.results import PageEnd, Result
@@ -202,7 +204,12 @@ class PageRun:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_RETRY)
             else:
+                self._count(last)
                 return
+
+    def _count(self, recorded: Sequence[Result]) -> None:
+        for status, number in Counter(result.status for result in recorded).items():
+            MESSAGES.labels(self.page.channel, status).inc(number)
 
     async def _record_now_and_then(self) -> None:
         """Write results as they gather, so that a long page shows progress; the last are written with its end."""
@@ -215,6 +222,7 @@ class PageRun:
             batch = self._to_record[:]
             try:
                 await results.record(self._database, self.page.tenant_id, batch)
+                self._count(batch)
             except STORE_FAILURES as error:
                 _log.warning("record_failed", page=str(self.page.id), error=type(error).__name__)
                 await asyncio.sleep(RECORD_SECONDS)

@@ -18,6 +18,7 @@ import uvloop
 
 from core import exporting, logging, memory
 from core.database import Database
+from core.presence import present
 from core.settings import Settings, settings
 from sender.loop import Sender
 
@@ -38,7 +39,7 @@ async def run(configuration: Settings) -> None:
         configuration.database_url, pool_size=min(_CONNECTIONS, max(2, configuration.database_pool_size))
     )
     try:
-        async with exporting.traces("throughline-sender"):
+        async with exporting.traces("throughline-sender"), present("sender", database, configuration):
             await Sender(database, configuration).run(stop)
     finally:
         await database.close()

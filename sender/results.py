@@ -117,10 +117,11 @@ async def record_and_end(
             await connection.execute(_END_ALONE, tenant_id, *ending)
 
 
-async def exclude_all(database: Database, tenant_id: UUID, *, page_id: UUID, owner: str, reason: str) -> None:
-    """Exclude what is still queued of a page that this sender holds, and finish it, in one statement."""
+async def exclude_all(database: Database, tenant_id: UUID, *, page_id: UUID, owner: str, reason: str) -> int:
+    """Exclude what is still queued of a page that this sender holds, and finish it, in one statement; say how many."""
     async with database.hot(tenant_id) as connection:
-        await connection.execute(_EXCLUDE_ALL, tenant_id, page_id, owner, reason)
+        done = await connection.execute(_EXCLUDE_ALL, tenant_id, page_id, owner, reason)
+    return int(done.rpartition(" ")[2])
 
 
 async def doubt_all(database: Database, tenant_id: UUID, page_id: UUID, reason: str) -> None:

@@ -26,7 +26,7 @@ _SENDERS = ("prepare", "execute", "executemany", "fetch", "fetchrow", "fetchval"
 _ROLES = {"tl_app", "tl_reader"}
 """Those that a policy holds to one tenant."""
 _TENANT_TABLES = "|".join(
-    [*sorted(set(Base.metadata.tables) - {"consumer_cursor", "sign_in_attempts"}), r"criteria_\w+"]
+    [*sorted(set(Base.metadata.tables) - {"consumer_cursor", "sign_in_attempts", "process_beat"}), r"criteria_\w+"]
 )
 _TOUCHES = re.compile(rf"\b(?:FROM|JOIN|INTO|UPDATE|USING)\s+(?:ONLY\s+)?(?:{_TENANT_TABLES})\b", re.IGNORECASE)
 _BINDS = re.compile(

@@ -11,15 +11,16 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import respond
+from api.routing import template_of
 from core import tracing
 from core.ids import new_id
 from core.logging import get_logger
+from core.metrics import REQUESTS
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _QUIET = frozenset({"/healthz", "/readyz"})
 """Probed every few seconds; logged only when they fail."""
 
-_PREFIX = "/v1/"
 _UNTRACED = frozenset({"/v1/stream", "/graphql/stream"})
 """What goes on for hours is no span."""
 
@@ -76,17 +77,19 @@ class RequestMiddleware:
         finally:
             if span is not None:
                 _tell(span, scope, status)
+            seconds = time.perf_counter() - started
+            if scope["path"] not in _UNTRACED:  # they last as long as somebody listens
+                REQUESTS.answered(scope["method"], template_of(scope), status, seconds)
             if scope["path"] not in _QUIET or status >= 500:  # noqa: PLR2004 - server errors
-                self._log(scope, status, time.perf_counter() - started)
+                self._log(scope, status, seconds)
 
     @staticmethod
     def _log(scope: Scope, status: int, seconds: float) -> None:
-        route: Any = scope.get("route")
         principal: _HasTenant | None = scope["state"].get("principal")
         _log.info(
             "request",
             method=scope["method"],
-            route=getattr(route, "path", None),  # the template: a path itself may hold tokens and addresses
+            route=template_of(scope),  # the template: a path itself may hold tokens and addresses
             status=status,
             ms=round(seconds * 1000, 1),
             tenant=str(principal.tenant_id) if principal else None,
@@ -97,10 +100,8 @@ def _tell(span: Span, scope: Scope, status: int) -> None:
     """Say of a request's span what is known at its end; the path itself may hold tokens and addresses."""
     if not span.is_recording():
         return
-    route: str | None = getattr(scope.get("route"), "path", None)
+    route = template_of(scope)
     if route is not None:
-        if scope["path"].startswith(_PREFIX) and not route.startswith(_PREFIX):
-            route = _PREFIX + route.removeprefix("/")  # a route names itself as its router has it
         span.update_name(f"{scope['method']} {route}")
         span.set_attribute("http.route", route)
     principal: _HasTenant | None = scope["state"].get("principal")

@@ -7,11 +7,15 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from core.domains import DOMAINS, Domain
+from relay.consumers import CONSUMERS
 from stack import demo_access
 from stack.demo import Demo
 from stack.dev import ROOT, DevInfo
@@ -19,9 +23,14 @@ from stack.processes import ChildProcess, free_port
 from tests.eventually import eventually
 from tests.factories.gateway import Gateway, GatewayApp
 from tests.providers.serving import serving
+from tests.stack.test_monitoring import monitored
 
 READY_SECONDS = 90
 """Eight processes start at once."""
+
+
+WHERE_SOMETHING_FAILED = {"temporal_request_failure_total"}
+"""Figures of Temporal's that there are none of before."""
 
 
 class Apart:
@@ -37,9 +46,11 @@ class Apart:
             "SECRET_KEY": "only for these domains, thirty-two letters and more",
             "MAIL_DIR": str(self.mail_dir),
             "DATA_DIR": str(folder / "data"),
+            "METRICS_LISTEN": "127.0.0.1:0",
             "ALLOW_PRIVATE_HOSTS": "true",  # the demo's program that is told of orders runs here
         }
         self.bases: dict[str, str] = {domain: f"http://127.0.0.1:{free_port()}" for domain in DOMAINS}
+        self._names: list[str] = []
         self._running = AsyncExitStack()
 
     def start(self, public_url: str) -> None:
@@ -53,6 +64,7 @@ class Apart:
     def _process(self, name: str, *arguments: str) -> None:
         log = self._folder / f"{name}.log"
         child = ChildProcess(name, [sys.executable, *arguments], log_path=log, env=self._environment, cwd=ROOT).start()
+        self._names.append(name)
         self._running.callback(child.stop)
 
     async def ready(self) -> None:
@@ -70,8 +82,23 @@ class Apart:
 
     def queues(self, domain: Domain) -> list[str]:
         """What a domain's worker polls, as it says."""
-        log = (self._folder / f"worker-{domain}.log").read_text().splitlines()
-        return next(json.loads(line)["task_queues"] for line in log if "worker.ready" in line)
+        return self._said(f"worker-{domain}", "worker.ready")["task_queues"]
+
+    def _said(self, name: str, what: str) -> Any:  # noqa: ANN401 - JSON
+        log = (self._folder / f"{name}.log").read_text().splitlines()
+        return next(json.loads(line) for line in log if what in line)
+
+    async def scraped(self) -> dict[str, dict[str, list[Sample]]]:
+        """What each process shows, by the names of the figures."""
+        found: dict[str, dict[str, list[Sample]]] = {}
+        async with httpx.AsyncClient(timeout=30) as client:
+            for name in self._names:
+                answer = await client.get(f"http://127.0.0.1:{self._said(name, 'metrics.ready')['port']}/metrics")
+                found[name] = {}
+                for family in text_string_to_metric_families(answer.text):
+                    for sample in family.samples:
+                        found[name].setdefault(sample.name, []).append(sample)
+        return found
 
     async def stop(self) -> None:
         """Stop all."""
@@ -123,3 +150,29 @@ async def test_the_whole_journey_over_four_domains_apart(apart: tuple[Apart, Dev
     async with httpx.AsyncClient() as client:
         answer = await client.get(f"{domains.bases['identity']}/v1/deals")
     assert answer.status_code == 404
+    _check_figures(await domains.scraped())
+
+
+def _check_figures(found: dict[str, dict[str, list[Sample]]]) -> None:
+    """The processes were measured meanwhile, and what is shown and watched for is to be had."""
+    told = {sample.labels["route"] for sample in found["api-identity"]["throughline_http_requests_total"]}
+    assert "/v1/people" in told
+    assert not any("@" in route for route in told)
+    (sent,) = [
+        sample
+        for sample in found["worker-marketing"]["throughline_messages_total"]
+        if sample.labels == {"channel": "email", "result": "sent"}
+    ]
+    assert sent.value > 0
+    lags = {
+        sample.labels["consumer"]: sample.value for sample in found["worker-crm"]["throughline_consumer_lag_seconds"]
+    }
+    assert lags.keys() == {consumer.name for consumer in CONSUMERS}
+    assert max(lags.values()) < 60
+    for kind in ("api", "worker"):
+        (processes,) = [s for s in found["worker-crm"]["throughline_processes"] if s.labels == {"kind": kind}]
+        assert processes.value == len(DOMAINS)
+    (secrets,) = found["worker-crm"]["throughline_deployment_secrets"]
+    assert secrets.value == 1
+    shown = {name for process in found.values() for name in process}
+    assert {name for name in monitored() if name.startswith("temporal_")} - WHERE_SOMETHING_FAILED <= shown

@@ -35,6 +35,7 @@ APP_ACCESS: dict[str, set[str]] = {
     "consumer_cursor": set(),
     "sign_in_attempts": set(),
     "rate_bucket": set(),
+    "process_beat": set(),
 }
 """What tl_app may do where it is not everything."""
 COLUMN_ACCESS = {
@@ -70,7 +71,7 @@ READABLE = {
     "tenant",
 }
 """Of which tl_reader may read columns within the tenant: those that the views for SQL criteria are made of."""
-OF_NO_TENANT = {"consumer_cursor", "sign_in_attempts", "rate_bucket"}
+OF_NO_TENANT = {"consumer_cursor", "sign_in_attempts", "rate_bucket", "process_beat"}
 TABLES = sorted(Base.metadata.tables)
 
 

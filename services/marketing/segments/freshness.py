@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import BigInteger, Integer
 
 from core.database import TenantSession
+from core.metrics import SEGMENT_CHANGES
 from models import SegmentLag
 
 STEPS: Final = 4
@@ -57,6 +58,8 @@ async def count(session: TenantSession, lags: Iterable[float]) -> None:
     """Count changes by the seconds they took."""
     by_bucket = Counter(map(bucket_of, lags))
     if by_bucket:
+        for bucket, changes in by_bucket.items():
+            SEGMENT_CHANGES.add(seconds_of(bucket), changes)
         values = {"buckets": list(by_bucket), "changes": list(by_bucket.values())}
         await session.execute(_ADD, {"tenant": session.tenant_id, **values})
 
