@@ -142,7 +142,7 @@ def versioned(version: str) -> WorkerDeploymentConfig:
     )
 
 
-def _worker(
+def worker_of(
     client: Client,
     queue: str,
     workflows: list[type],
@@ -151,6 +151,7 @@ def _worker(
     *,
     at_once: int = STEPS_AT_ONCE,
 ) -> Worker:
+    """Return a worker of a task queue, which may be of a version."""
     return Worker(
         client,
         task_queue=queue,
@@ -167,12 +168,12 @@ def _worker(
 
 def identity_worker(client: Client, activities: Sequence[Callable[..., Any]], version: str | None = None) -> Worker:
     """Return the Temporal worker of the identity domain."""
-    return _worker(client, IDENTITY_QUEUE, IDENTITY_WORKFLOWS, activities, version)
+    return worker_of(client, IDENTITY_QUEUE, IDENTITY_WORKFLOWS, activities, version)
 
 
 def webhook_worker(client: Client, activities: Sequence[Callable[..., Any]], version: str | None = None) -> Worker:
     """Return the Temporal worker that posts to others' addresses; of the identity domain, as events are."""
-    return _worker(client, WEBHOOK_QUEUE, WEBHOOK_WORKFLOWS, activities, version, at_once=ENDPOINTS_AT_ONCE)
+    return worker_of(client, WEBHOOK_QUEUE, WEBHOOK_WORKFLOWS, activities, version, at_once=ENDPOINTS_AT_ONCE)
 
 
 def marketing_activities(
@@ -201,7 +202,7 @@ def crm_activities(database: Database, wake_sender: Callable[[], None]) -> list[
 
 def crm_worker(client: Client, activities: Sequence[Callable[..., Any]], version: str | None = None) -> Worker:
     """Return the Temporal worker of the sales domain."""
-    return _worker(client, CRM_QUEUE, CRM_WORKFLOWS, activities, version)
+    return worker_of(client, CRM_QUEUE, CRM_WORKFLOWS, activities, version)
 
 
 def commerce_activities(database: Database, gateways: Gateways) -> list[Callable[..., Any]]:
@@ -211,12 +212,12 @@ def commerce_activities(database: Database, gateways: Gateways) -> list[Callable
 
 def commerce_worker(client: Client, activities: Sequence[Callable[..., Any]], version: str | None = None) -> Worker:
     """Return the Temporal worker of the commerce domain."""
-    return _worker(client, COMMERCE_QUEUE, COMMERCE_WORKFLOWS, activities, version, at_once=CHECKOUTS_AT_ONCE)
+    return worker_of(client, COMMERCE_QUEUE, COMMERCE_WORKFLOWS, activities, version, at_once=CHECKOUTS_AT_ONCE)
 
 
 def marketing_worker(client: Client, activities: Sequence[Callable[..., Any]], version: str | None = None) -> Worker:
     """Return the Temporal worker of the marketing domain."""
-    return _worker(client, MARKETING_QUEUE, MARKETING_WORKFLOWS, activities, version)
+    return worker_of(client, MARKETING_QUEUE, MARKETING_WORKFLOWS, activities, version)
 
 
 async def run(configuration: Settings, stop: asyncio.Event) -> None:
