@@ -23,6 +23,8 @@ LOCK_SPACE: Final = 7_302_120
 
 LOOKED: Final = 20_000
 """How many events ahead are looked at for their types at once."""
+MANY: Final = 500
+"""Past so many events a cursor is moved though its consumer wants none of them, or each look would pass them again."""
 LAST: Final = 2**63 - 1
 """No event's position is higher."""
 
@@ -36,6 +38,7 @@ _SEEN: Final = _OF_TEXT.format("seen")
 _TARGET: Final = _OF_TEXT.format("target")
 FIRST_PAGE: Final = text(first_page(seen=_SEEN, target=_TARGET, wanted=_WANTED, size=":size")).columns(properties=JSONB)
 
+_FIRST_OF: Final = f"SELECT type FROM ({{}}) AS delta LIMIT {MANY}"  # noqa: S608 - constants of this module
 _ASKED: Final = "(asked.types IS NULL OR type = ANY(string_to_array(asked.types, ',')))"
 PEEK: Final = f"""
     SELECT asked.consumer
@@ -46,7 +49,8 @@ PEEK: Final = f"""
         OR (c.updated_at < now() - interval '5 seconds' AND CAST(c.seen AS text) <> CAST(pg_current_snapshot() AS text))
         OR EXISTS (SELECT FROM dead_event d WHERE d.consumer = asked.consumer
                    AND d.replay_requested_at IS NOT NULL AND d.resolved_at IS NULL)
-        OR EXISTS (SELECT FROM ({delta(seen="c.seen", target="pg_current_snapshot()", wanted=_ASKED)}) AS delta)
+        OR (SELECT count(*) FILTER (WHERE {_ASKED}) > 0 OR count(*) = {MANY}
+            FROM ({_FIRST_OF.format(delta(seen="c.seen", target="pg_current_snapshot()", wanted="true"))}) AS first)
 """  # noqa: S608 - constants of this module
 
 _FOLLOWING: Final = {"seen": _SEEN, "target": _TARGET, "position": ":position", "size": ":size"}
@@ -60,6 +64,10 @@ _LOOK: Final = """
 """
 LOOK_FIRST: Final = text(_LOOK.format(_AHEAD_FIRST))
 LOOK_NEXT: Final = text(_LOOK.format(_AHEAD_NEXT))
+
+_ARE_MANY: Final = text(f"""
+    SELECT count(*) = {MANY} FROM ({_FIRST_OF.format(delta(seen=_SEEN, target=_TARGET, wanted="true"))}) AS first
+""")  # noqa: S608 - constants of this module
 
 _LOCK: Final = text("SELECT pg_try_advisory_xact_lock(:space, hashtext(:consumer))")
 
@@ -129,7 +137,7 @@ class Page:
     """By tenant."""
     after: Cursor
     worth_moving: bool
-    """Whether the cursor is to be moved: there are events, or it has stood long while others wrote."""
+    """Whether the cursor is to be moved: there are events, or it has stood long, or far behind, while others wrote."""
     oldest: datetime | None
     """When the first of the events was received."""
 
@@ -215,13 +223,13 @@ async def read(session: AsyncSession, consumer: Consumer, at: Standing, size: in
         after = Cursor(cursor.seen, target, until)
     else:
         after = Cursor(target)
+    moving = bool(rows) or only is not None or cursor.target is not None or (at.stale and target != cursor.seen)
+    if not moving and consumer.types is not None:
+        moving = (await session.execute(_ARE_MANY, {"seen": cursor.seen, "target": target})).scalar_one()
     return Page(
         events=_by_tenant(rows),
         after=after,
-        worth_moving=bool(rows)
-        or only is not None
-        or cursor.target is not None
-        or (at.stale and target != cursor.seen),
+        worth_moving=moving,
         oldest=rows[0].received_at if rows else None,
     )
 

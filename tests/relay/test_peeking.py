@@ -7,6 +7,7 @@ import pytest
 
 from core.database import Database
 from relay import delta
+from relay.loop import Relay
 from relay.peeking import Peeks
 from services.events.bus import Consumer
 from tests.eventually import eventually
@@ -72,3 +73,15 @@ async def test_a_look_that_fails_lets_the_others_see_for_themselves(bus: Bus, mo
     answers = await asyncio.gather(*map(peeks.worthwhile, consumers), return_exceptions=True)
     assert [type(answer) for answer in answers] == [OSError, bool]
     assert answers[1] is True
+
+
+async def test_who_wants_none_of_many_events_passes_them_once(bus: Bus) -> None:
+    consumer = Counting("other", types=frozenset({"test.seen"})).consumer
+    await bus.drain(consumer)
+    peeks = Peeks(bus.database)
+    await bus.publish(delta.MANY - 1)
+    assert not await peeks.worthwhile(consumer)
+    await bus.publish()
+    assert await peeks.worthwhile(consumer)
+    await Relay(bus.database, [consumer]).step(consumer)
+    assert not await peeks.worthwhile(consumer)
