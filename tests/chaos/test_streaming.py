@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 EVENTS: Final = 2_000
 BATCH: Final = 20
-KILLS: Final = 6
+KILLS: Final = 3
 PEOPLE: Final = 50
 
 
