@@ -80,7 +80,7 @@ def test_who_comes_back_is_told_each_event_once_though_the_api_is_killed(
     for first in range(0, EVENTS, BATCH):
         shop.events("test.told", [(people[n % PEOPLE], {"n": n}) for n in range(first, first + BATCH)])
         if first in kills:
-            time.sleep(chance.uniform(0, 0.02))
+            time.sleep(chance.uniform(0, 0.005))
             deployment.kill(deployment.api)
             say(f"killed the API after {first + BATCH} events; {len(reader.told)} were told")
             deployment.revive()
