@@ -26,6 +26,7 @@ from bench import (
     stages,
     stock,
     stream,
+    traces,
     trigger,
     waiter,
     webhooks,
@@ -60,6 +61,7 @@ BENCHES: dict[str, Bench] = {
     "webhooks": webhooks.run,
     "stream": stream.run,
     "ingest": ingest.run,
+    "traces": traces.run,
 }
 ALIASES = {"journeys": "journey"}
 

@@ -63,7 +63,8 @@ class Loader:
 
 
 @contextmanager
-def _loader(secret: str) -> Generator[Loader]:
+def loading(secret: str) -> Generator[Loader]:
+    """Run the process that posts."""
     command = [sys.executable, "-m", "bench.loader"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -76,7 +77,7 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
     """Measure; see the module."""
     async with AsyncExitStack() as cleanup:
         store = await Store.filled(await database(running, "ingest"), PEOPLE, report)
-        loader = cleanup.enter_context(_loader(store.secret))
+        loader = cleanup.enter_context(loading(store.secret))
         ours, bare = [
             await cleanup.enter_async_context(served(running, store, module))
             for module in ("api.app", "bench.bare_api")
@@ -94,8 +95,13 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
     ]
 
 
+def bodies_of(store: Store) -> list[str]:
+    """Return an event of each person, as it is posted."""
+    return [json.dumps(_event(email)) for email in store.emails]
+
+
 async def _singles(store: Store, loader: Loader, ours: int, bare: int) -> tuple[float, float]:
-    bodies = [json.dumps(_event(email)) for email in store.emails]
+    bodies = bodies_of(store)
     rates: tuple[list[float], list[float]] = ([], [])
     for number in range(ROUNDS):
         for port, path, found in ((ours, "/v1/events", rates[0]), (bare, "/events", rates[1])):

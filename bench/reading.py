@@ -8,7 +8,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -192,8 +192,10 @@ async def _asking(port: int, store: Store) -> AsyncGenerator[Asker]:
 
 
 @asynccontextmanager
-async def served(running: Servers, store: Store, module: str) -> AsyncGenerator[int]:
-    """Serve the app of a module on a port, by a process of uvicorn."""
+async def served(
+    running: Servers, store: Store, module: str, more: Mapping[str, str] | None = None
+) -> AsyncGenerator[int]:
+    """Serve the app of a module on a port, by a process of uvicorn with `more` in its environment."""
     port = free_port()
     environment = {
         **os.environ,
@@ -201,6 +203,7 @@ async def served(running: Servers, store: Store, module: str) -> AsyncGenerator[
         "TEMPORAL_ADDRESS": running.settings.temporal_address,
         "SECRET_KEY": running.settings.secret_key.get_secret_value(),
         "BENCH_TENANT": str(store.tenant_id),
+        **(more or {}),
     }
     options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--port", str(port)]
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{module}:create_app", *options]

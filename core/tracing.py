@@ -95,13 +95,18 @@ def identifiers() -> tuple[str, str] | None:
     return f"{context.trace_id:032x}", f"{context.span_id:016x}"
 
 
-@contextmanager
 def entered(
     carrier: Mapping[str, str], name: str, *, kind: SpanKind = SpanKind.SERVER, attributes: Attributes
-) -> Generator[Span]:
-    """Begin a trace, or go on with the one that `carrier` names by `traceparent` and `tracestate`; yield its span."""
-    with _within(name, _W3C.extract(carrier), (), kind, attributes) as span:
-        yield span
+) -> AbstractContextManager[Span]:
+    """Have a block be where a trace begins, or goes on that `carrier` names by `traceparent` and `tracestate`.
+
+    What the sampler refuses costs no more than asking it.
+    """
+    if _state.tracer is None:
+        return _NOTHING
+    context = _W3C.extract(carrier) if carrier else None
+    made = _state.tracer.start_span(name, context, kind=kind, attributes=attributes)
+    return _during(made) if made.is_recording() else _NOTHING
 
 
 def span(
@@ -175,26 +180,25 @@ def failed(span: Span, error: BaseException, *, code: str | None = None) -> None
 
 
 @contextmanager
+def _during(made: Span) -> Generator[Span]:
+    with trace.use_span(made, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield made
+        except Exception as error:
+            failed(made, error)
+            raise
+
+
+@contextmanager
 def _within(
     name: str, context: Context | None, links: Iterable[Link], kind: SpanKind, attributes: Attributes
 ) -> Generator[Span]:
     if _state.tracer is None:  # switched off meanwhile
         yield INVALID_SPAN
         return
-    with _state.tracer.start_as_current_span(
-        name,
-        context,
-        kind=kind,
-        attributes=attributes,
-        links=list(links),
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as made:
-        try:
-            yield made
-        except Exception as error:
-            failed(made, error)
-            raise
+    span = _state.tracer.start_span(name, context, kind=kind, attributes=attributes, links=list(links))
+    with _during(span):
+        yield span
 
 
 class Continuing(Tracer):

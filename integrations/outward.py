@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from integrations.traced import TracedTransport
+
 TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 """Seconds for an answer, and for a connection."""
 
@@ -94,7 +96,8 @@ async def public_address(host: str, port: int) -> str:
 def client(*, private: bool) -> httpx.AsyncClient:
     """Return a client for addresses that tenants name; with `private` it connects anywhere."""
     transport = _Hosts() if private else _PublicHosts()
-    return httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, transport=transport)
+    traced = TracedTransport(transport, telling=True)
+    return httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, transport=traced)
 
 
 class _Hosts(httpx.AsyncBaseTransport):

@@ -23,6 +23,8 @@ _QUIET = frozenset({"/healthz", "/readyz"})
 
 _UNTRACED = frozenset({"/v1/stream", "/graphql/stream"})
 """What goes on for hours is no span."""
+_NO_SPAN = _QUIET | _UNTRACED
+_CARRIER = frozenset({b"traceparent", b"tracestate"})
 
 _log = get_logger(__name__)
 
@@ -41,12 +43,11 @@ class RequestMiddleware:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif not tracing.on() or scope["path"] in _QUIET | _UNTRACED:
+        elif not tracing.on() or scope["path"] in _NO_SPAN:
             await self._serve(scope, receive, send)
         else:
             method: str = scope["method"]
-            headers = HTTPConnection(scope).headers
-            carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
+            carrier = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CARRIER}
             told = {"http.request.method": method, "url.scheme": scope["scheme"]}
             with tracing.entered(carrier, method, attributes=told) as span:
                 await self._serve(scope, receive, send, span)
