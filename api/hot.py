@@ -143,7 +143,8 @@ class _Served:
         except (ValueError, PlatformError, ValidationError):
             await app(scope, again(body, receive), send)
             return
-        scope["route"] = self._route  # for the log
+        scope["route"] = self._route
+        scope["template"] = scope["path"]  # it has no parameters, and the route knows its part alone
         response = await self._endpoint(value, await self._caller(request))
         await response(scope, receive, send)
 

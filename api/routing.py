@@ -29,6 +29,8 @@ def template_of(scope: Scope) -> str | None:
 
     A route knows its path within its router; what FastAPI found for it in the application has all of it.
     """
+    if "template" in scope:
+        return scope["template"]
     found: Any = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
     return getattr(found, "path", None)
 
