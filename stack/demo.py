@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import httpx
 
-from stack import demo_campaign, demo_journeys, demo_people, demo_sales, demo_segments, demo_shop, demo_webhooks
+from stack import demo_campaign, demo_developer, demo_journeys, demo_people, demo_sales, demo_segments, demo_shop
 from stack.demo_tenant import JOURNEYS, LEAD_FORM, TEMPLATES
 from stack.dev import DevInfo
 from stack.processes import StackError
@@ -66,7 +66,7 @@ class Demo:
             StackError: the API refused something, or what should happen did not within a minute.
         """
         self._prepare_tenant()
-        with demo_webhooks.listening(self) as shop:
+        with demo_developer.listening(self) as shop:
             person_id = self._play(shop)
         profile: dict[str, Any] = self.until("the record of his mails", lambda: self._told_profile(person_id))
         self._report("\nThe profile, all of it from one record (of each activity just what and when):\n")
@@ -75,7 +75,7 @@ class Demo:
         self._say_goodbye(person_id)
         return profile
 
-    def _play(self, shop: demo_webhooks.Shop) -> str:
+    def _play(self, shop: demo_developer.Shop) -> str:
         """Do everything once; return whom it was about."""
         self._arrive()
         person_id = self._become_lead()
@@ -88,7 +88,8 @@ class Demo:
         demo_campaign.play(self, self, run=self._run, email=self._email)
         self.tell("12. One of the mats comes back.")
         demo_shop.give_back(self, order, person_id=person_id)
-        demo_webhooks.show(self, shop, order_id=order["id"])
+        self.tell("13. What a developer sees of all this.")
+        demo_developer.show(self, shop, base_url=self._info.base_url, person_id=person_id, order_id=order["id"])
         return person_id
 
     def _prepare_tenant(self) -> None:

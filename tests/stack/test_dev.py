@@ -104,6 +104,8 @@ def test_the_demo_does_the_main_job_and_does_it_again(folder: Path) -> None:
         assert profile["campaigns"]["email_engagement"] == {"sent": 4, "opens": 1, "clicks": 1}
         assert "clicked 1, in doubt 0, revenue 60.00 EUR, spend 0.0" in shown.stdout
         assert "order.placed, order.fulfilled, order.completed, order.refunded." in shown.stdout
+        assert "events about him since the demo began" in shown.stdout
+        assert "One GraphQL query across the domains: {" in shown.stdout
         assert shown.stdout.count("  curl ") == 3
 
 

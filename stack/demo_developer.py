@@ -1,24 +1,34 @@
-"""The demo's developer: an address of his own is told of orders, checks the signature, and keeps what it was told."""
+"""The demo's developer: his program is told of orders by a webhook, follows the stream, and asks by GraphQL."""
 
 import json
+from collections import Counter
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hmac import compare_digest
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Any
+from typing import Any, Final
 
 from integrations.webhooks import signing
 from stack.demo_people import Driver
+from stack.processes import StackError
+
+QUERY: Final = """query($id: UUID!) { person(id: $id) {
+  lifecycleStage customer { orderCount }
+  segments { key }
+  deals(first: 5) { nodes { title status } }
+  orders(first: 5) { nodes { number paymentStatus } }
+} }"""
 
 
 class Shop:
     """Somebody's program behind an address, while the demo runs."""
 
-    def __init__(self, url: str) -> None:
-        """Answer at `url`."""
+    def __init__(self, url: str, place: str) -> None:
+        """Answer at `url`; the stream is at `place`."""
         self.url = url
+        self.place = place
         self.secret = ""
         self.told: list[dict[str, Any]] = []
 
@@ -46,7 +56,7 @@ def listening(driver: Driver) -> Generator[Shop]:
             """Say nothing: the demo tells."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    shop = Shop(f"http://127.0.0.1:{server.server_port}/throughline")
+    shop = Shop(f"http://127.0.0.1:{server.server_port}/throughline", _last_id(_streamed(driver, "")))
     Thread(target=server.serve_forever, daemon=True).start()
     made = driver.call("POST", "/webhooks", {"url": shop.url, "event_types": ["order.*"]}).json()
     shop.secret = made["secret"]
@@ -59,8 +69,8 @@ def listening(driver: Driver) -> Generator[Shop]:
         server.server_close()
 
 
-def show(driver: Driver, shop: Shop, *, order_id: str) -> None:
-    """Tell what the program was told of an order, once it has all."""
+def show(driver: Driver, shop: Shop, *, base_url: str, person_id: str, order_id: str) -> None:
+    """Tell what the program was told of an order, what the stream tells of the person, and what GraphQL answers."""
 
     def told() -> list[str] | None:
         types = [event["type"] for event in shop.told if event["data"]["properties"].get("order_id") == order_id]
@@ -68,3 +78,22 @@ def show(driver: Driver, shop: Shop, *, order_id: str) -> None:
 
     types = driver.until("what the webhook tells", told)
     driver.tell(f"   The shop's own program was told, signed and in order: {', '.join(types)}.")
+    streamed = _streamed(driver, f"subject=person:{person_id}&last_event_id={shop.place}")
+    counts = Counter(line.removeprefix("event: ") for line in streamed if line.startswith("event: "))
+    del counts["end"]
+    often = ", ".join(f"{count} {name}" for name, count in counts.most_common(4))
+    driver.tell(f"   The stream has {counts.total()} events about him since the demo began: {often}, ...")
+    asked = {"query": QUERY, "variables": {"id": person_id}}
+    answer = driver.call("POST", f"{base_url}/graphql", asked).json()
+    if "errors" in answer:
+        raise StackError(f"GraphQL answered {answer['errors']}")
+    driver.tell(f"   One GraphQL query across the domains: {json.dumps(answer['data']['person'])}")
+
+
+def _streamed(driver: Driver, parameters: str) -> list[str]:
+    """Return the lines of the stream up to now."""
+    return driver.call("GET", f"/stream?follow=false&{parameters}").text.splitlines()
+
+
+def _last_id(lines: list[str]) -> str:
+    return [line.removeprefix("id: ") for line in lines if line.startswith("id: ")][-1]
