@@ -16,7 +16,7 @@ ifeq ($(SSL_CERT_FILE),)
 unexport SSL_CERT_FILE
 endif
 
-.PHONY: help demo dev test check lint format bench chaos clients schema lock clean
+.PHONY: help demo dev test check lint format bench chaos examples clients schema lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -59,6 +59,9 @@ clients: .venv/synced  ## typed clients for Python and TypeScript, packed in .ca
 	$(BIN)/python -m stack.clients
 	$(UV) build --quiet --wheel --build-constraints requirements/build.txt --out-dir .cache/clients .cache/clients/python
 	@ls .cache/clients/*.whl .cache/clients/*.tgz
+
+examples: .venv/synced  ## record examples for the OpenAPI document where one is missing or does not fit any more
+	$(BIN)/pytest tests/api/test_examples.py -m examples
 
 lock: $(UV)  ## pin every dependency with its hashes
 	$(LOCK) pyproject.toml -o requirements/base.txt

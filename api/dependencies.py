@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 from uuid import UUID
 
 from fastapi import Depends, Request, params
@@ -170,4 +170,18 @@ def requires(scope: str) -> params.Depends:
             who = "This key" if principal.role is None else f"The role {principal.role}"
             raise ForbiddenError(f"{who} lacks the scope {scope}.", extra={"required_scope": scope})
 
+    note_scope(check, scope)
     return params.Depends(check)
+
+
+_SCOPES: Final[dict[object, str]] = {}
+
+
+def note_scope(call: object, scope: str) -> None:
+    """Have the OpenAPI document say that what depends on `call` needs `scope`."""
+    _SCOPES[call] = scope
+
+
+def scope_of(call: object) -> str | None:
+    """Return the scope that a dependency asks for, if it asks for one."""
+    return _SCOPES.get(call)

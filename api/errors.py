@@ -38,13 +38,13 @@ def problem(  # noqa: PLR0913 - the members of the document
 ) -> JSONResponse:
     """Return the problem document; `code` is stable and is the last part of its `type`."""
     body: dict[str, Any] = {
+        **(extra or {}),
         "type": PROBLEM_TYPES + code,
         "title": title,
         "status": status,
         "detail": detail,
         "errors": [{"field": error.field, "reason": error.reason} for error in errors],
         "request_id": scope.get("state", {}).get("request_id"),
-        **(extra or {}),
     }
     return JSONResponse(body, status, headers, PROBLEM_JSON)
 

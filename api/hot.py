@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.authentication import Principal
 from api.bodies import again, read
 from api.declared import DeclaredTypes
-from api.dependencies import get_actor, get_principal, get_resources, requires
+from api.dependencies import get_actor, get_principal, get_resources, note_scope, requires
 from api.routing import parse_json
 from core.actor import Actor
 from core.database import Database, TenantSession
@@ -82,6 +82,7 @@ def caller(scope: str) -> params.Depends:
             claimed=getattr(request.state, "claimed_session", None),
         )
 
+    note_scope(get_caller, scope)
     return params.Depends(get_caller)
 
 

@@ -170,7 +170,7 @@ async def create_batch(body: AssociationsIn, session: SessionDep, actor: ActorDe
     )
 
 
-@router.get("", dependencies=READ)
+@router.get("", dependencies=READ, responses={404: {}})
 async def find(
     session: SessionDep,
     type: Annotated[str, Query(max_length=40, examples=["person"])],  # noqa: A002 - the field's name

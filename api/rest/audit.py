@@ -106,7 +106,7 @@ async def find(  # noqa: PLR0913, PLR0917 - the filters of one list
     )
 
 
-@router.get("/activities")
+@router.get("/activities", responses={403: {}})
 async def history(
     subject_type: SubjectType,
     subject_id: UUID,

@@ -2,10 +2,10 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StrictInt, model_validator
+from pydantic import Field, StrictInt, WithJsonSchema, model_validator
 
 from api.fields import Key, Money, Name, Strict
 from core.errors import InvalidError
@@ -52,10 +52,18 @@ class Test(Strict):
     """What the rest gets where there is no difference: the first variant, the one ahead, or what somebody chooses."""
 
 
+_CLOCKS: Final = {
+    "anyOf": [
+        {"type": "string", "examples": ["2026-05-01T09:00:00", "2026-05-01T09:00:00Z"]},
+        {"type": "null"},
+    ]
+}
+
+
 class Schedule(Strict):
     """When: once `at`, or whenever `cron` comes."""
 
-    at: datetime | None = None
+    at: Annotated[datetime | None, WithJsonSchema(_CLOCKS)] = None
     """With an offset a moment; without, what clocks show."""
     cron: Annotated[str | None, Field(max_length=100)] = None
     time_zone: Literal["fixed", "recipient"] = "fixed"

@@ -100,7 +100,7 @@ class PendingOut(Strict):
     operation_id="carts.checkout",
     status_code=status.HTTP_201_CREATED,
     dependencies=[requires("carts:write")],
-    responses={200: {"model": WholeOrderOut}, 202: {"model": PendingOut}},
+    responses={200: {"model": WholeOrderOut}, 202: {"model": PendingOut}, 402: {}},
 )
 async def check_out(  # noqa: PLR0913, PLR0917 - what a route asks for
     cart_id: UUID,

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
 
 from api.dependencies import DatabaseDep, PrincipalDep, requires
+from api.openapi.answers import table
 from api.rest.deal_shapes import Status
 from api.routing import Router
 from services.crm import deal_exports
@@ -19,7 +20,13 @@ from services.identity.exports import FileFormat
 router = Router(prefix="/deals/export", tags=["deals"])
 
 
-@router.get("", dependencies=[requires("deals:read")], response_class=Response)
+_FILE: Final = table(
+    "id,title,pipeline\n0199a7d2-8c00-7000-8000-000000000001,Shelves,sales\n",
+    '{"id": "0199a7d2-8c00-7000-8000-000000000001", "title": "Shelves", "pipeline": "sales"}\n',
+)
+
+
+@router.get("", dependencies=[requires("deals:read")], response_class=Response, responses=_FILE)
 async def export(  # noqa: PLR0913, PLR0917 - the filters of the list
     principal: PrincipalDep,
     database: DatabaseDep,

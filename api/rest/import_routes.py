@@ -7,6 +7,7 @@ from fastapi import Path, Response, status
 from fastapi.responses import StreamingResponse
 
 from api.dependencies import ActorDep, DatabaseDep, PrincipalDep, SessionDep, requires
+from api.openapi.answers import REJECTS
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.rest.import_shapes import (
     BODY,
@@ -105,7 +106,7 @@ def routes(noun: str, contents: Contents, kinds: Kinds = KINDS, *, parameter: st
             next_cursor=encode_cursor(found[limit - 1].line) if len(found) > limit else None,
         )
 
-    @router.get(f"{one}/rejects.csv", dependencies=read, response_class=Response)
+    @router.get(f"{one}/rejects.csv", dependencies=read, response_class=Response, responses=REJECTS)
     async def download_rejects(
         import_id: Annotated[UUID, Path(alias=parameter)], principal: PrincipalDep, database: DatabaseDep
     ) -> StreamingResponse:

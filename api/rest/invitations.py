@@ -128,7 +128,7 @@ async def revoke(
     await invitations.revoke(session, invitation_id, by=actor, granted=principal, now=now)
 
 
-@router.post("/accept", operation_id="invitations.accept", status_code=201)
+@router.post("/accept", operation_id="invitations.accept", status_code=201, responses={404: {}, 409: {}})
 async def accept(
     body: Acceptance, request: Request, response: Response, database: DatabaseDep, now: NowDep
 ) -> NewSession:

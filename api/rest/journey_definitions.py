@@ -7,6 +7,7 @@ from pydantic import Field
 
 from api.dependencies import ActorDep, SessionDep, requires
 from api.fields import Name, Strict
+from api.openapi.answers import Responses, text
 from api.rest.journeys import Journey, JourneyPath
 from api.routing import Router
 from api.yaml_bodies import YAML, DefinitionRoute, wants_yaml
@@ -18,8 +19,16 @@ from services.journeys import journeys, passages
 
 router = Router(prefix="/journeys", tags=["journeys"], route_class=DefinitionRoute)
 
-_AS_YAML: Final[dict[str, Any]] = {"requestBody": {"content": {YAML: {"schema": {"type": "object"}}}}}
-_DRAWN: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}}}
+_NAP: Final[dict[str, Any]] = {
+    "entry": {"api": True},
+    "start": "nap",
+    "nodes": {"nap": {"type": "wait", "for": "P1D", "next": "done"}, "done": {"type": "exit", "reason": "finished"}},
+}
+_AS_YAML: Final[dict[str, Any]] = {
+    "requestBody": {"content": {YAML: {"schema": {"type": "object"}, "example": _NAP}}},
+}
+_IN_YAML: Final[Responses] = {200: {"content": {YAML: {"schema": {"type": "string"}, "example": dump(_NAP)}}}}
+_DRAWN: Final[Responses] = {200: text("The picture", **{"image_svg+xml": "<svg xmlns='http://www.w3.org/2000/svg'/>"})}
 # A picture that is opened by itself must not do anything.
 _HARMLESS: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
@@ -68,7 +77,7 @@ async def save_draft(journey: JourneyPath, body: Draft, session: SessionDep, act
     "/{journey}/draft",
     dependencies=[requires("journeys:read")],
     response_model=dict[str, Any],
-    responses={200: {"content": {YAML: {"schema": {"type": "string"}}}}},
+    responses=_IN_YAML,
 )
 async def get_draft(journey: JourneyPath, session: SessionDep, accept: AcceptHeader = None) -> Any:  # noqa: ANN401 - JSON or a response
     """Return the definition of the draft, as JSON or YAML."""

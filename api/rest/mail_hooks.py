@@ -56,6 +56,7 @@ def get_certificates() -> Certificates:
 @router.post(
     "/{provider}/{token}",
     operation_id="hooks.report",
+    responses={401: {}, 403: {}, 409: {}},
     openapi_extra={
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": ["array", "object"]}}}}
     },

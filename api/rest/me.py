@@ -53,7 +53,7 @@ async def get(session: SessionDep, principal: PrincipalDep) -> Me:
     )
 
 
-@router.post("/password", status_code=204)
+@router.post("/password", status_code=204, responses={429: {}})
 async def change_password(
     body: PasswordChange,
     response: Response,

@@ -103,6 +103,7 @@ async def get(payment_id: UUID, session: SessionDep) -> PaymentOut:
 @told.post(
     "/{token}",
     operation_id="payments.notice",
+    responses={403: {}, 409: {}},
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
 async def take_notice(

@@ -1,12 +1,13 @@
 """People as a file, streamed: as much memory for a million as for a hundred."""
 
 from collections.abc import AsyncGenerator
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
 
 from api.dependencies import DatabaseDep, PrincipalDep, requires
+from api.openapi.answers import table
 from api.rest.person_shapes import Role, Stage
 from api.routing import Router
 from services.identity import exports
@@ -16,7 +17,13 @@ from services.identity.exports import FileFormat
 router = Router(prefix="/people/export", tags=["people"])
 
 
-@router.get("", dependencies=[requires("people:read")], response_class=Response)
+_FILE: Final = table(
+    "id,email,first_name\n0199a7d2-8c00-7000-8000-000000000001,ann@shop.example,Ann\n",
+    '{"id": "0199a7d2-8c00-7000-8000-000000000001", "email": "ann@shop.example", "first_name": "Ann"}\n',
+)
+
+
+@router.get("", dependencies=[requires("people:read")], response_class=Response, responses=_FILE)
 async def export(
     principal: PrincipalDep,
     database: DatabaseDep,

@@ -1,13 +1,14 @@
 """Products as a file, streamed: as much memory for a million as for a hundred."""
 
 from collections.abc import AsyncGenerator
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
 
 from api.dependencies import DatabaseDep, PrincipalDep, requires
+from api.openapi.answers import table
 from api.rest.product_shapes import Status
 from api.routing import Router
 from services.commerce import product_exports
@@ -17,7 +18,13 @@ from services.identity.exports import FileFormat
 router = Router(prefix="/products/export", tags=["products"])
 
 
-@router.get("", dependencies=[requires("products:read")], response_class=Response)
+_FILE: Final = table(
+    "id,name,sku\n0199a7d2-8c00-7000-8000-000000000001,Cup,cup\n",
+    '{"id": "0199a7d2-8c00-7000-8000-000000000001", "name": "Cup", "variants": [{"sku": "cup"}]}\n',
+)
+
+
+@router.get("", dependencies=[requires("products:read")], response_class=Response, responses=_FILE)
 async def export(
     principal: PrincipalDep,
     database: DatabaseDep,

@@ -1,13 +1,14 @@
 """Imports of an object's records, as those of people; and the records as a file."""
 
 from collections.abc import AsyncGenerator
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Depends, Response, status
 from fastapi.responses import StreamingResponse
 
 from api.dependencies import ActorDep, DatabaseDep, PrincipalDep, SessionDep, requires
+from api.openapi.answers import REJECTS, table
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.rest.import_shapes import (
     BODY,
@@ -119,7 +120,7 @@ async def list_rejects(
     )
 
 
-@router.get("/imports/{record_import_id}/rejects.csv", dependencies=READ, response_class=Response)
+@router.get("/imports/{record_import_id}/rejects.csv", dependencies=READ, response_class=Response, responses=REJECTS)
 async def download_rejects(
     object_key: ObjectKey, record_import_id: UUID, principal: PrincipalDep, database: DatabaseDep
 ) -> StreamingResponse:
@@ -130,7 +131,13 @@ async def download_rejects(
     return rejects_file(database, found)
 
 
-@router.get("/records/export", dependencies=READ, response_class=Response)
+_FILE: Final = table(
+    "id,external_id,productName,quantity\n0199a7d2-8c00-7000-8000-000000000001,,Shelf,3\n",
+    '{"id": "0199a7d2-8c00-7000-8000-000000000001", "properties": {"productName": "Shelf", "quantity": 3}}\n',
+)
+
+
+@router.get("/records/export", dependencies=READ, response_class=Response, responses=_FILE)
 async def export(
     object_key: ObjectKey,
     principal: PrincipalDep,

@@ -66,7 +66,7 @@ class NewSession(Strict):
     user: UserOut
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses={401: {}, 409: {}, 429: {}})
 async def sign_in(
     body: SignIn, request: Request, response: Response, resources: ResourcesDep, now: NowDep
 ) -> NewSession:

@@ -35,12 +35,14 @@ def get_tokens(settings: SettingsDep) -> Tokens:
     "/{token}",
     operation_id="hooks.twilio",
     response_class=XmlResponse,
+    responses={200: {"content": {"text/xml": {"example": _NOTHING_TO_SAY}}}, 403: {}, 409: {}, 503: {}},
     openapi_extra={
         "requestBody": {
             "required": True,
             "content": {
                 "application/x-www-form-urlencoded": {
-                    "schema": {"type": "object", "additionalProperties": {"type": "string"}}
+                    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "example": {"MessageSid": "SM00000000000000000000000000000001", "MessageStatus": "delivered"},
                 }
             },
         }

@@ -32,8 +32,15 @@ _LONGEST: Final = 10_000
         200: {
             "description": "Server-sent events (docs/stream.md): `id`, `event` and `data`, which is what webhooks are "
             "told; besides them `progress`, `reset` and `end`, and comments as signs of life.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        }
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": 'id: TOKEN\nevent: order.placed\ndata: {"type":"order.placed"}\n\n',
+                }
+            },
+        },
+        404: {},
+        429: {},
     },
 )
 async def stream(  # noqa: PLR0913 - parameters

@@ -4,7 +4,7 @@ No key: the token in the address says what may be done, and for whom. GET and HE
 programs follow every link, and what they must not do needs the button's POST.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 
 from api.dependencies import DatabaseDep
 from api.form_data import form_data
+from api.openapi.answers import NO_PAGE, Responses, page
 from api.tracking import pages, preference_page
 from api.tracking.routes import TokenPath, TokensDep
 from core.database import Database
@@ -27,6 +28,29 @@ _MAX_AGENT: Final = 500
 """Characters kept of what a browser calls itself."""
 
 
+def _page(title: str) -> Responses:
+    return {200: page("A page for people", title), 404: NO_PAGE}
+
+
+_CHOICE: Final[dict[str, Any]] = {
+    "requestBody": {
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        preference_page.TOPIC: {"type": "array", "items": {"type": "string"}},
+                        preference_page.SEEN: {"type": "array", "items": {"type": "string"}},
+                        preference_page.EVERYTHING: {"type": "string"},
+                    },
+                },
+                "example": {preference_page.TOPIC: ["email:news"], preference_page.SEEN: ["email:news", "sms:news"]},
+            }
+        }
+    }
+}
+
+
 def visit_of(request: Request) -> Visit:
     """Return what is kept of a request as evidence; the address is the proxy's word where one stands before us."""
     agent = "".join(letter for letter in request.headers.get("user-agent", "") if letter.isprintable())
@@ -35,7 +59,9 @@ def visit_of(request: Request) -> Visit:
 
 
 @router.head("/u/{token}", include_in_schema=False)
-@router.get("/u/{token}", operation_id="tracking.unsubscribe.ask")
+@router.get(
+    "/u/{token}", operation_id="tracking.unsubscribe.ask", response_class=HTMLResponse, responses=_page("Unsubscribe?")
+)
 async def ask(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Ask whether to unsubscribe; nothing changes before the button is pressed."""
     try:
@@ -47,7 +73,9 @@ async def ask(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTM
     return pages.ask_to_unsubscribe(tenant_name, topic_name)
 
 
-@router.post("/u/{token}", operation_id="tracking.unsubscribe")
+@router.post(
+    "/u/{token}", operation_id="tracking.unsubscribe", response_class=HTMLResponse, responses=_page("Unsubscribed")
+)
 async def unsubscribe(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Unsubscribe: the page's button, or a mail program's one click (RFC 8058). What it posts does not matter."""
     try:
@@ -60,7 +88,12 @@ async def unsubscribe(token: TokenPath, request: Request, tokens: TokensDep, dat
 
 
 @router.head("/p/{token}", include_in_schema=False)
-@router.get("/p/{token}", operation_id="tracking.preferences")
+@router.get(
+    "/p/{token}",
+    operation_id="tracking.preferences",
+    response_class=HTMLResponse,
+    responses=_page("What you get from us"),
+)
 async def show_preferences(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Show what the person gets, to choose from."""
     try:
@@ -70,7 +103,13 @@ async def show_preferences(token: TokenPath, tokens: TokensDep, database: Databa
     return preference_page.preferences(offered)
 
 
-@router.post("/p/{token}", operation_id="tracking.preferences.save")
+@router.post(
+    "/p/{token}",
+    operation_id="tracking.preferences.save",
+    response_class=HTMLResponse,
+    responses=_page("Saved"),
+    openapi_extra=_CHOICE,
+)
 async def save_preferences(
     token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep
 ) -> HTMLResponse:
@@ -95,7 +134,7 @@ async def save_preferences(
 
 
 @router.head("/s/{token}", include_in_schema=False)
-@router.get("/s/{token}", operation_id="tracking.confirmation")
+@router.get("/s/{token}", operation_id="tracking.confirmation", response_class=HTMLResponse, responses=_page("Confirm"))
 async def ask_to_confirm(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Ask whether an opt-in is meant; nothing changes before the button is pressed."""
     try:
@@ -109,7 +148,7 @@ async def ask_to_confirm(token: TokenPath, tokens: TokensDep, database: Database
     return _answered(shown)
 
 
-@router.post("/s/{token}", operation_id="tracking.confirm")
+@router.post("/s/{token}", operation_id="tracking.confirm", response_class=HTMLResponse, responses=_page("Confirmed"))
 async def confirm(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Confirm an opt-in (double opt-in); once is as good as twice."""
     try:

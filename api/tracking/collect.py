@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from api.errors import field_problems, respond
 from api.fields import Instant, Strict
+from api.openapi.answers import text
 from api.resources import Resources
 from api.routing import MalformedError, parse_json
 from api.tracking import websites
@@ -110,6 +111,25 @@ class Visit(Strict):
     identify: Traits | None = None
 
 
+class NotTaken(Strict):
+    """An event, or what was said of the visitor, that was refused."""
+
+    index: int | None
+    """Of the event; null for `identify`."""
+    errors: list[dict[str, str]]
+
+
+class Collected(Strict):
+    """What became of a visit."""
+
+    accepted: int
+    rejected: list[NotTaken]
+    anonymous_id: UUID | None = None
+    """What the browser calls itself from now on."""
+    ignored: str | None = None
+    """Why nothing was looked at."""
+
+
 _VISIT: Final = TypeAdapter(Visit)
 _EVENT: Final = TypeAdapter(WebEvent)
 
@@ -125,7 +145,15 @@ def _documented() -> dict[str, Any]:
 
 
 @router.head("/throughline.js", include_in_schema=False)
-@router.get("/throughline.js", operation_id="tracking.script")
+@router.get(
+    "/throughline.js",
+    operation_id="tracking.script",
+    response_class=Response,
+    responses={
+        200: text("The script", text_javascript="(function () { ... })();"),
+        304: {"description": "It is as the browser has it"},
+    },
+)
 async def script(request: Request) -> Response:
     """Return the script for websites."""
     if _ETAG in request.headers.get("if-none-match", ""):
@@ -150,6 +178,7 @@ async def may_send(request: Request) -> Response:
     "/e",
     operation_id="tracking.collect",
     status_code=202,
+    responses={200: {"model": Collected}, 202: {"model": Collected}, 401: {}, 403: {}, 409: {}, 429: {}},
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _documented()}}}},
 )
 async def collect(request: Request) -> Response:

@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from api.errors import respond
 from api.form_data import form_data
+from api.openapi.answers import Responses, page
 from api.resources import Resources
 from api.routing import MalformedError, parse_json
 from api.tracking import form_pages, websites
@@ -42,12 +43,62 @@ MAX_USER_AGENT: Final = 500
 
 _log = get_logger(__name__)
 
+_REFUSED: Final = {
+    400: "The body cannot be read",
+    409: "The answers belong to two people",
+    413: "The body is too large",
+    415: "The body is of a type that is not taken here",
+    422: "An answer is at fault: the form again, or a problem for a script",
+    429: "Too many submissions; wait for as long as `Retry-After` says",
+    503: "Something we depend on does not answer now",
+}
+
 KeyPath = Annotated[str, Path(max_length=100)]
 Answers = dict[str, Any]
 
 
+_NO_FORM: Final = page("There is no such form", "There is no such form")
+_SUBMITTED: Final[Responses] = {
+    200: {
+        "description": "Taken: a page of thanks, or JSON for a script",
+        "content": {
+            **page("", "Thank you")["content"],
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["ok", "message", "redirect_url"],
+                    "properties": {
+                        "ok": {"type": "boolean"},
+                        "message": {"type": "string"},
+                        "redirect_url": {"type": ["string", "null"]},
+                        "anonymous_id": {"type": "string"},
+                    },
+                },
+                "example": {"ok": True, "message": form_pages.THANKS, "redirect_url": "https://shop.example"},
+            },
+        },
+    },
+    303: {
+        "description": "Taken: to the form's `redirect_url`",
+        "headers": {"Location": {"description": "The address", "schema": {"type": "string"}}},
+    },
+    403: {},
+    404: _NO_FORM,
+    **{status: page("", "This could not be sent") | {"description": words} for status, words in _REFUSED.items()},
+}
+_FIELDS: Final[dict[str, Any]] = {"schema": {"type": "object"}, "example": {"email": "ann@shop.example"}}
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {"content": {"application/json": _FIELDS, "application/x-www-form-urlencoded": _FIELDS}}
+}
+
+
 @router.head("/{public_key}", include_in_schema=False)
-@router.get("/{public_key}", operation_id="forms.show")
+@router.get(
+    "/{public_key}",
+    operation_id="forms.show",
+    response_class=HTMLResponse,
+    responses={200: page("The form", "Contact"), 404: _NO_FORM},
+)
 async def show(public_key: KeyPath, request: Request) -> Response:
     """Show the form; answers may be filled in by the address, as in `?email=ann@shop.example`."""
     resources = cast("Resources", request.app.state.resources)
@@ -73,7 +124,9 @@ async def may_submit(public_key: KeyPath, request: Request) -> Response:
     return Response(status_code=204, headers=websites.preflight(origin))
 
 
-@router.post("/{public_key}", operation_id="forms.submit")
+@router.post(
+    "/{public_key}", operation_id="forms.submit", response_class=HTMLResponse, responses=_SUBMITTED, openapi_extra=_BODY
+)
 async def submit(public_key: KeyPath, request: Request) -> Response:
     """Take a submission: form fields or a JSON object, by the names of the form's fields.
 

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from api.dependencies import DatabaseDep, SettingsDep
+from api.openapi.answers import LED_ON, NO_PAGE, binary
 from api.tracking import pages
 from api.tracking.machines import is_machine, is_machine_open
 from core.database import Database
@@ -46,7 +47,12 @@ TokensDep = Annotated[Tokens, Depends(get_tokens)]
 
 
 @router.head("/o/{token}", include_in_schema=False)
-@router.get("/o/{token}", operation_id="tracking.open")
+@router.get(
+    "/o/{token}",
+    operation_id="tracking.open",
+    response_class=Response,
+    responses={200: binary("A transparent picture", "image/gif"), 404: NO_PAGE},
+)
 async def pixel(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> Response:
     """Count an open."""
     try:
@@ -60,7 +66,9 @@ async def pixel(token: TokenPath, request: Request, tokens: TokensDep, database:
 
 
 @router.head("/c/{token}", include_in_schema=False)
-@router.get("/c/{token}", operation_id="tracking.click")
+@router.get(
+    "/c/{token}", operation_id="tracking.click", status_code=302, response_class=RedirectResponse, responses=LED_ON
+)
 async def click(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> Response:
     """Count a click and lead on."""
     try:
@@ -73,7 +81,9 @@ async def click(token: TokenPath, request: Request, tokens: TokensDep, database:
 
 
 @router.head("/l/{code}", include_in_schema=False)
-@router.get("/l/{code}", operation_id="tracking.short_link")
+@router.get(
+    "/l/{code}", operation_id="tracking.short_link", status_code=302, response_class=RedirectResponse, responses=LED_ON
+)
 async def short_link(code: CodePath, request: Request, database: DatabaseDep) -> Response:
     """Count a click on the short address in a text message, and lead on."""
     try:

@@ -58,7 +58,7 @@ async def opened(session: TenantSession, cart_id: UUID, *, version: int | None =
         raise ConflictError(
             f"Only an open cart can be changed; this one is {cart.status}.",
             errors=[FieldProblem("status", f"is {cart.status}")],
-            extra={"status": cart.status},
+            extra={"cart_status": cart.status},
         )
     return cart
 

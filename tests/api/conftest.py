@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,6 +17,7 @@ from core.actor import CLI
 from core.database import Database
 from core.settings import Settings
 from services.tenancy import api_keys
+from tests.api import conformance
 
 
 class NoRecords:
@@ -28,10 +30,13 @@ class NoRecords:
 
 @asynccontextmanager
 async def serving(app: FastAPI, secret: str | None = None, host: str = "127.0.0.1") -> AsyncGenerator[AsyncClient]:
-    """A client of the app that sends this key, from this address."""
+    """A client of the app that sends this key, from this address; each answer must be as the document has it."""
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     transport = ASGITransport(app, client=(host, 123))
-    async with AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as client:
+    hooks: dict[str, list[Any]] = {"response": [conformance.check]}
+    async with AsyncClient(
+        transport=transport, base_url="http://api.test", headers=headers, event_hooks=hooks
+    ) as client:
         yield client
 
 

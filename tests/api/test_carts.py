@@ -128,7 +128,7 @@ async def test_a_change_names_the_version_and_only_open_carts_change(
         ("PATCH", path, {"email": "a@shop.example"}),
     ):
         answer = await client.request(method, url, json=body)
-        assert (answer.status_code, answer.json()["status"]) == (409, "checking_out"), url
+        assert (answer.status_code, answer.json()["cart_status"]) == (409, "checking_out"), url
     assert (await client.get(path)).json()["lines"][0]["quantity"] == 2
 
 
