@@ -1,5 +1,6 @@
 """A journey as a picture: an SVG of its graph, with counts where there are any. It needs nothing beside itself."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -18,6 +19,7 @@ MARGIN: Final = 32
 HEAD: Final = 56
 _NARROW: Final = 240
 _PER_WAY: Final = 112
+_NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LETTER: Final = 7.0
 """How wide a letter is at most, on average, at 12 pixels."""
 _COLORS: Final[dict[str, str]] = {
@@ -65,7 +67,7 @@ def svg(definition: JourneyDefinition, counts: Mapping[str, Counts] | None = Non
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" {size} role="img">',
-            f"<title>{escape(title)}</title>",
+            f"<title>{_escaped(title)}</title>",
             f"<style>{_STYLE}</style>",
             _ARROW,
             f'<rect {size} fill="#fff"/>',
@@ -100,7 +102,7 @@ class _Drawing:
     def entrance(self) -> Iterator[str]:
         kinds = " or ".join(dict.fromkeys(entry_kind(entry) for entry in self.definition.entries))
         x = self._middle(self.definition.start)
-        yield f'<text x="{x:.1f}" y="20" text-anchor="middle" class="k">enter by {escape(kinds)}</text>'
+        yield f'<text x="{x:.1f}" y="20" text-anchor="middle" class="k">enter by {_escaped(kinds)}</text>'
         yield f'<path class="e" marker-end="url(#a)" d="M{x:.1f} 26V{HEAD - 2}"/>'
 
     def boxes(self) -> Iterator[str]:
@@ -109,7 +111,7 @@ class _Drawing:
             kind, color = type_of(node), _COLORS[_group(node)]
             says = captions.node(node)
             yield "<g>"
-            yield f"<title>{escape(f'{name}: {kind}. {says}')}</title>"
+            yield f"<title>{_escaped(f'{name}: {kind}. {says}')}</title>"
             yield (
                 f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{HEIGHT}" rx="8" fill="#f8fafc" '
                 f'stroke="#cbd5e1"/><rect x="{x:.1f}" y="{y}" width="5" height="{HEIGHT}" rx="2.5" fill="{color}"/>'
@@ -143,7 +145,7 @@ class _Drawing:
         says = captions.outcome(self.definition.nodes[name], outcome)
         if says:
             yield (
-                f'<text x="{x:.1f}" y="{y + 15}" text-anchor="middle" class="h"><title>{escape(says)}</title>'
+                f'<text x="{x:.1f}" y="{y + 15}" text-anchor="middle" class="h"><title>{_escaped(says)}</title>'
                 f"{_cut(says, room, 6.2)}</text>"
             )
         if self.counts is not None:
@@ -202,7 +204,12 @@ def _group(node: Node) -> str:
             return "send" if node.type == "send" else "ways" if len(successors(node)) > 1 else "act"
 
 
+def _escaped(text: str) -> str:
+    """Return the text as XML has it, without the characters that it cannot have (XML 1.0, 2.2)."""
+    return escape(_NOT_IN_XML.sub("\ufffd", text))
+
+
 def _cut(text: str, room: float, letter: float = _LETTER) -> str:
     """Return the text escaped, and cut where it would not fit."""
     most = max(int(room / letter), 1)
-    return escape(text if len(text) <= most else text[: most - 1].rstrip() + "…")
+    return _escaped(text if len(text) <= most else text[: most - 1].rstrip() + "…")

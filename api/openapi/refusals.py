@@ -207,7 +207,8 @@ def add_refusals(document: Document, path: str, method: str, operation: Operatio
     for status in {*named, *_statuses(document, path, method, operation, needs)}:
         answer = named.get(status, {})
         if "content" in answer:
-            if "application/json" not in answer["content"]:  # where it tells something else, as of readiness
+            # not where it tells something else, as of readiness, or what only a page tells
+            if "application/json" not in answer["content"] and status in _NAMES:
                 answer["content"] |= _content(status)
         elif answer.get("description", HTTPStatus(status).phrase) == HTTPStatus(status).phrase:
             answers[str(status)] = {"$ref": f"#/components/responses/{_NAMES[status]}"}

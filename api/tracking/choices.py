@@ -32,6 +32,9 @@ def _page(title: str) -> Responses:
     return {200: page("A page for people", title), 404: NO_PAGE}
 
 
+_DEAD: Final = page("The link is too old, or the person chose otherwise since", "This can no longer be confirmed")
+
+
 _CHOICE: Final[dict[str, Any]] = {
     "requestBody": {
         "content": {
@@ -134,7 +137,12 @@ async def save_preferences(
 
 
 @router.head("/s/{token}", include_in_schema=False)
-@router.get("/s/{token}", operation_id="tracking.confirmation", response_class=HTMLResponse, responses=_page("Confirm"))
+@router.get(
+    "/s/{token}",
+    operation_id="tracking.confirmation",
+    response_class=HTMLResponse,
+    responses={**_page("Confirm"), 410: _DEAD},
+)
 async def ask_to_confirm(token: TokenPath, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Ask whether an opt-in is meant; nothing changes before the button is pressed."""
     try:
@@ -148,7 +156,12 @@ async def ask_to_confirm(token: TokenPath, tokens: TokensDep, database: Database
     return _answered(shown)
 
 
-@router.post("/s/{token}", operation_id="tracking.confirm", response_class=HTMLResponse, responses=_page("Confirmed"))
+@router.post(
+    "/s/{token}",
+    operation_id="tracking.confirm",
+    response_class=HTMLResponse,
+    responses={**_page("Confirmed"), 410: _DEAD},
+)
 async def confirm(token: TokenPath, request: Request, tokens: TokensDep, database: DatabaseDep) -> HTMLResponse:
     """Confirm an opt-in (double opt-in); once is as good as twice."""
     try:

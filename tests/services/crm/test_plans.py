@@ -12,14 +12,15 @@ from sqlalchemy import text
 
 from core.actor import CLI
 from core.database import Database, TenantSession
-from core.ids import new_id
-from models import Tenant
+from core.ids import new_id, new_ids
+from models import Deal, Tenant
 from services.crm import board, deal_directory, rates
 from services.crm.deal_directory import Filter
 from services.crm.rates import NewRate
 from services.crm.reports import conversion, forecast, losing, outcomes
 from services.crm.reports.periods import Days, Months
 from services.crm.reports.scope import Scope
+from services.shared.many import newest_of
 from tests.factories.selling import Selling
 from tests.services.identity.statements import indexes, nodes
 from tests.services.identity.test_plans import plans
@@ -75,6 +76,15 @@ async def test_a_filter_reads_its_index(
     assert not any(node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "deal" for node in nodes(plan)), (
         json.dumps(plan, indent=1)
     )
+
+
+async def test_the_newest_of_many_people_are_read_off_the_index_of_each(
+    database: Database, sold: tuple[UUID, UUID, UUID]
+) -> None:
+    tenant, _, _ = sold
+    people = new_ids(50)
+    (plan,) = await plans(database, tenant, lambda session: newest_of(session, Deal, Deal.person_id, people, limit=5))
+    assert indexes(plan) == {"deal_person_idx"}, json.dumps(plan, indent=1)
 
 
 async def test_a_board_reads_open_deals_by_status_and_cards_by_stage(

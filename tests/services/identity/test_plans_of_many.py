@@ -8,7 +8,7 @@ import pytest
 
 from core.database import Database, TenantSession
 from core.ids import new_ids
-from models import Deal, Message, Order
+from models import Message, Order
 from services.events import history
 from services.identity import organization_people, profile, timeline
 from services.marketing.segments import looking
@@ -25,7 +25,6 @@ def newest(entity: Any, column: Any) -> Ask:  # noqa: ANN401 - a model and its c
 
 
 CASES: list[tuple[Ask, str]] = [
-    (newest(Deal, Deal.person_id), "deal_person_idx"),
     (newest(Order, Order.person_id), "sales_order_tenant_id_person_id_id_idx"),
     (newest(Message, Message.person_id), "message_person_idx"),
     (lambda session, ids: timeline.pages(session, ids, 5, None), "event_person_idx"),
