@@ -16,7 +16,7 @@ ifeq ($(SSL_CERT_FILE),)
 unexport SSL_CERT_FILE
 endif
 
-.PHONY: help demo dev test check lint format bench chaos examples clients schema lock clean
+.PHONY: help demo dev test check lint format bench chaos fuzz examples clients schema lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -51,6 +51,10 @@ bench: .venv/synced  ## measure; NAME=journey for one, SCALE=full by hand
 chaos: .venv/synced  ## kill real processes in the middle of their work
 	$(BIN)/python -m stack.prepare
 	$(BIN)/pytest tests/chaos -m chaos
+
+fuzz: .venv/synced  ## call every route of the OpenAPI document with all sorts of input; FUZZ_EXAMPLES=50 by hand
+	$(BIN)/python -m stack.prepare
+	LOG_LEVEL=WARNING $(BIN)/pytest -s tests/fuzz -m fuzz
 
 schema: .venv/synced  ## write docs/schema.graphql anew
 	$(BIN)/python -m api.graphql > docs/schema.graphql

@@ -135,6 +135,16 @@ def test_no_package_shadows_the_standard_library() -> None:
     assert tops & shadows == set()
 
 
+def test_what_not_every_run_of_the_tests_has_is_run_before_a_merge() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    slow = re.findall(r"^\t.*pytest .*(?<=-m )(\w+)$", makefile, re.MULTILINE)
+    assert {"chaos", "fuzz"} <= set(slow)
+    run = re.findall(r"^make (\w+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    # examples are recorded after a change; tests/api/test_openapi.py holds them true
+    assert {"test", "check", *slow} - {"examples"} <= set(run)
+    assert {path.parent.name for path in FILES if "pytest.mark.fuzz" in path.read_text()} >= {"fuzz"}, "linted too"
+
+
 @pytest.mark.parametrize(
     ("source", "rule", "lines"),
     [
