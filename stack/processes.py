@@ -143,6 +143,8 @@ def listening_socket(preferred: int) -> socket.socket:
     for port in (preferred, 0):
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # asyncio does it for sockets of its own alone: an answer's body would wait 40 ms for the ACK of its headers
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             listener.bind(("127.0.0.1", port))
             listener.listen(1024)

@@ -1,13 +1,14 @@
 """Children end with us, and say why when they fail."""
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from stack.processes import ChildProcess, StackError, file_lock, free_port, write_private
+from stack.processes import ChildProcess, StackError, file_lock, free_port, listening_socket, write_private
 from tests.stack.waiting import is_gone, wait_for
 
 PARENT = """
@@ -98,3 +99,13 @@ def test_a_private_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     write_private(path, "new")
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="not every kernel hands the option on")
+def test_what_a_listening_socket_accepts_sends_at_once() -> None:
+    with (
+        listening_socket(0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
