@@ -1,18 +1,17 @@
 """How the store answers the questions asked most, as the application's role under row-level security."""
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
 from uuid import UUID
 
-import asyncpg
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from core.actor import CLI
 from core.database import Database, TenantSession
 from core.ids import new_id
-from models import Person, Tenant
+from models import Person
 from services.identity import (
     directory,
     forms,
@@ -29,86 +28,6 @@ from services.identity.directory import Filter
 from services.identity.people import PersonChange
 from services.shared import audit
 from tests.services.identity.statements import WITHOUT_SCANS, indexes, nodes, recorded
-
-PEOPLE = 20_000
-
-_FILL = """
-WITH made AS (
-  INSERT INTO person (tenant_id, id, email, first_name, last_name, is_lead, lifecycle_stage)
-  SELECT :tenant, tl_uuid7(), 'p' || n || '@shop.example', 'First' || n % 997, 'Last' || n % 983, n % 200 = 0,
-         CASE WHEN n % 200 = 0 THEN 'lead' ELSE 'visitor' END
-  FROM generate_series(1, :people) AS n
-  RETURNING tenant_id, id, email
-)
-INSERT INTO person_identifier (tenant_id, kind, value, person_id) SELECT :tenant, 'email', email, id FROM made
-"""
-_EVENTS = """
-INSERT INTO event (tenant_id, id, type, subject_id, person_id, occurred_at)
-SELECT :tenant, tl_uuid7(), 'page.viewed', :person, :person, now() - n * interval '1 minute'
-FROM generate_series(1, 20000) AS n
-"""
-_ACTIVITIES = """
-INSERT INTO activity (tenant_id, id, subject_type, subject_id, type, actor, changes, at)
-SELECT :tenant, tl_uuid7(), 'person', :person, 'person.updated', 'cli', '{}', now() - n * interval '1 minute'
-FROM generate_series(1, 5000) AS n
-"""
-_MESSAGES = """
-WITH kept AS (
-  INSERT INTO template (tenant_id, id, key, channel) VALUES (:tenant, :template, 'plans', 'email')
-), version AS (
-  INSERT INTO template_version (tenant_id, id, template_id, number, body, purpose, topic, variables)
-  VALUES (:tenant, :template, :template, 1, 'Hello', 'transactional', 'general', '[]')
-)
-INSERT INTO message (tenant_id, id, person_id, channel, template_version_id, dedupe_key)
-SELECT :tenant, tl_uuid7(), id, 'email', :template, 'message-' || id FROM person WHERE tenant_id = :tenant LIMIT 5000
-"""
-_CHOICES = """
-INSERT INTO consent (tenant_id, person_id, channel, topic, status)
-SELECT :tenant, id, 'email', 'news', 'opted_out' FROM person WHERE tenant_id = :tenant
-"""
-_ORDERS = """
-INSERT INTO order_fact (tenant_id, order_key, person_id, currency, total_minor, refunded_minor, placed_at)
-SELECT :tenant, id, id, 'EUR', 1000, 1000, now() FROM person WHERE tenant_id = :tenant
-"""
-_PASSAGES = """
-INSERT INTO enrollment (tenant_id, id, journey_id, version_id, cohort_id, slot, subject_type, subject_id, person_id,
-                        node)
-SELECT :tenant, tl_uuid7(), :tenant, :tenant, :tenant, row_number() OVER (), 'person', id, id, 'nap'
-FROM person WHERE tenant_id = :tenant
-"""
-_SEGMENTS = """
-INSERT INTO segment (tenant_id, id, key, name, kind)
-SELECT :tenant, tl_uuid7(), 'segment-' || n, 'Segment', 'static' FROM generate_series(1, 5000) AS n
-"""
-_MEMBERS = """
-INSERT INTO segment_member (tenant_id, segment_id, person_id, source)
-SELECT :tenant, s.id, p.id, 'manual'
-FROM segment s JOIN person p ON p.tenant_id = s.tenant_id
-WHERE s.tenant_id = :tenant AND s.key IN ('segment-1', 'segment-2', 'segment-3')
-"""
-
-
-@pytest.fixture(scope="module")
-async def crowd(database: Database, database_url: str) -> AsyncGenerator[tuple[UUID, UUID]]:
-    """A tenant with many people, and the one of them with a long history."""
-    tenant = new_id()
-    async with database.system() as system:
-        system.add(Tenant(id=tenant, key=f"crowd-{tenant.hex}", name="Crowd"))
-    async with database.tenant(tenant) as session:
-        await session.execute(text(_FILL), {"tenant": tenant, "people": PEOPLE})
-        person = (await session.scalars(select(Person.id).where(Person.tenant_id == tenant).limit(1))).one()
-        for statement in (_EVENTS, _ACTIVITIES):
-            await session.execute(text(statement), {"tenant": tenant, "person": person})
-        await session.execute(text(_MESSAGES), {"tenant": tenant, "template": new_id()})
-        for statement in (_CHOICES, _ORDERS, _PASSAGES, _SEGMENTS, _MEMBERS):
-            await session.execute(text(statement), {"tenant": tenant})
-    connection = await asyncpg.connect(database_url)
-    await connection.execute(
-        "ANALYZE person, person_identifier, event, activity, message, consent, order_fact, enrollment, segment,"
-        " segment_member"
-    )
-    yield tenant, person
-    await connection.close()
 
 
 def _first(parameters: Any) -> list[Any]:  # noqa: ANN401 - one set of values, or a list of such
@@ -145,8 +64,9 @@ async def plans(
 async def test_a_page_of_people_is_read_off_an_index_in_its_order(
     database: Database, crowd: tuple[UUID, UUID], wanted: Filter, index: str
 ) -> None:
-    tenant, person = crowd
-    (plan,) = await plans(database, tenant, lambda session: directory.page(session, wanted, limit=50, before=person))
+    tenant, _ = crowd
+    # before everybody: where few are left, any index will do
+    (plan,) = await plans(database, tenant, lambda session: directory.page(session, wanted, limit=50, before=new_id()))
     assert index in indexes(plan)
     types = {node["Node Type"] for node in nodes(plan)}
     assert not types & {"Seq Scan", "Sort", "Bitmap Heap Scan"}, json.dumps(plan, indent=1)

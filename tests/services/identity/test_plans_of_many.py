@@ -44,8 +44,9 @@ CASES: list[tuple[Ask, str]] = [
 
 @pytest.mark.parametrize(("ask", "index"), CASES)
 async def test_what_is_asked_of_many_is_read_off_the_index_of_each(
-    database: Database, tenant_id: UUID, ask: Ask, index: str
+    database: Database, crowd: tuple[UUID, UUID], ask: Ask, index: str
 ) -> None:
+    tenant_id, _ = crowd
     ids = new_ids(50)
     found = [
         each for plan in await plans(database, tenant_id, lambda session: ask(session, ids)) for each in nodes(plan)
