@@ -52,6 +52,7 @@ async def narrowed(world: World, tokens: Tokens) -> dict[str, Any]:
 async def _narrow(world: World, operation: Operation, described: dict[str, Any]) -> None:
     instead = INSTEAD.get(str(operation), {})
     asked = dict(parse_qsl(await world.fill(QUERIES.get(str(operation), ""))))
+    # one key for all requests would have each but the first refused, or answered as the first
     described["parameters"] = [
         parameter for parameter in described.get("parameters", []) if parameter["name"] != "Idempotency-Key"
     ]
