@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core import metrics, tracing
 from core.database import Database
+from core.listening import keep_listening
 from core.logging import get_logger
 from core.waiting import any_of
 from core.wake import EVENT_CHANNEL
@@ -72,9 +73,10 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             for consumer, awake in zip(self._consumers, self._awake, strict=True):
                 tasks.create_task(self._follow(consumer, awake, stop), name=f"relay-{consumer.name}")
-            tasks.create_task(self._listen(stop), name="relay-listen")
+            listening = tasks.create_task(keep_listening(self._database, EVENT_CHANNEL, self.wake), name="relay-listen")
             tasks.create_task(self._keep_house(stop), name="relay-chores")
             await stop.wait()
+            listening.cancel()
             self.wake()
 
     def wake(self) -> None:
@@ -173,20 +175,6 @@ class Relay:
         ahead = await delta.look(session, consumer, standing)
         only = delta.Wanted(await concerning(session, consumer, ahead.types), ahead.until)
         return await delta.read(session, consumer, standing, self._page_size, only)
-
-    async def _listen(self, stop: asyncio.Event) -> None:
-        pause = FIRST_RETRY
-        while not stop.is_set():
-            try:
-                async with self._database.listen(EVENT_CHANNEL, self.wake) as lost:
-                    pause = FIRST_RETRY
-                    self.wake()  # what was notified while nobody listened
-                    await any_of(stop, lost)
-            except Exception as error:  # noqa: BLE001 - polling goes on meanwhile
-                _log.warning("listen_failed", retry_in=pause, error=str(error))
-            if not stop.is_set():
-                await any_of(stop, seconds=pause)
-                pause = min(pause * 2, LONGEST_RETRY)
 
     async def _keep_house(self, stop: asyncio.Event) -> None:
         while self._chores and not stop.is_set():

@@ -7,15 +7,13 @@ from sqlalchemy import text
 
 from core.database import Database
 from core.logging import get_logger
-from core.waiting import any_of
 from relay.delivery import transient
 from relay.delta import LOCK_SPACE
+from relay.repeating import repeat
 from services.marketing.segments import clock
 
 POLL_SECONDS: Final = 1.0
 """How late somebody turns whose moment was written after we looked."""
-FIRST_RETRY: Final = 0.5
-LONGEST_RETRY: Final = 10.0
 
 _LOCK: Final = text("SELECT pg_try_advisory_xact_lock(:space, hashtext('segment turns'))")
 
@@ -31,16 +29,7 @@ class SegmentClock:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; an outage of Postgres only delays."""
-        pause = FIRST_RETRY
-        while not stop.is_set():
-            try:
-                wait = await self.once()
-                pause = FIRST_RETRY
-            except Exception as error:  # noqa: BLE001 - whatever it was, who is due stays due
-                _log.warning("segment_turns_delayed", retry_in=pause, exc_info=error)
-                wait, pause = pause, min(pause * 2, LONGEST_RETRY)
-            if wait > 0:
-                await any_of(stop, seconds=wait)
+        await repeat(self.once, stop, delayed="segment_turns_delayed")
 
     async def once(self) -> float:
         """Judge one page; return after how many seconds to look again."""

@@ -4,17 +4,12 @@ import asyncio
 from typing import Final
 
 from core.database import Database
-from core.logging import get_logger
-from core.waiting import any_of
 from relay import delta
+from relay.repeating import repeat
 from services.events import tally
 
 POLL_SECONDS: Final = 2.0
 """How old a count may be; the more are counted at once, the less one costs."""
-FIRST_RETRY: Final = 0.5
-LONGEST_RETRY: Final = 10.0
-
-_log = get_logger(__name__)
 
 
 class TypeCounter:
@@ -26,18 +21,10 @@ class TypeCounter:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; an outage of Postgres only delays."""
-        pause = FIRST_RETRY
-        while not stop.is_set():
-            try:
-                more = await self.once()
-                pause = FIRST_RETRY
-            except Exception as error:  # noqa: BLE001 - whatever it was, what is uncounted stays so until later
-                _log.warning("event_types_delayed", retry_in=pause, exc_info=error)
-                await any_of(stop, seconds=pause)
-                pause = min(pause * 2, LONGEST_RETRY)
-            else:
-                if not more:
-                    await any_of(stop, seconds=POLL_SECONDS)
+        await repeat(self._look, stop, delayed="event_types_delayed")
+
+    async def _look(self) -> float:
+        return 0.0 if await self.once() else POLL_SECONDS
 
     async def once(self) -> bool:
         """Count one page; return whether there may be more."""

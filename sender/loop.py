@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core import tracing
 from core.database import Database
+from core.listening import keep_listening
 from core.logging import get_logger
 from core.metrics import MESSAGES
 from core.settings import Settings
@@ -87,7 +88,7 @@ class Sender:
         with self._journal:
             async with asyncio.TaskGroup() as tasks:
                 helpers = [
-                    tasks.create_task(self._listen(), name="sender-listen"),
+                    tasks.create_task(keep_listening(self._database, MESSAGE_CHANNEL, self.wake), name="sender-listen"),
                     tasks.create_task(self._prolong(), name="sender-leases"),
                     tasks.create_task(self._find_the_dead(), name="sender-recovery"),
                 ]
@@ -263,19 +264,6 @@ class Sender:
                 continue
             for page_id in renewed:
                 held[page_id].held_until = asked + self._policy.lease.total_seconds()
-
-    async def _listen(self) -> None:
-        retry = _FIRST_RETRY
-        while True:
-            try:
-                async with self._database.listen(MESSAGE_CHANNEL, self.wake) as lost:
-                    retry = _FIRST_RETRY
-                    self.wake()  # what was notified while nobody listened
-                    await lost.wait()
-            except Exception as error:  # noqa: BLE001 - polling goes on meanwhile
-                _log.warning("listen_failed", retry_in=retry, error=type(error).__name__)
-            await asyncio.sleep(retry)
-            retry = min(retry * 2, _LONGEST_RETRY)
 
     async def _find_the_dead(self) -> None:
         while True:

@@ -10,6 +10,7 @@ import asyncpg
 
 from core.database import Database
 from core.errors import InvalidError, TooManyRequestsError, UnavailableError
+from core.listening import keep_listening
 from core.logging import get_logger
 from core.tokens import BadTokenError, Tokens
 from core.waiting import any_of
@@ -251,7 +252,9 @@ class Hub:
     # Reading.
 
     async def _run(self) -> None:
-        hearing = asyncio.create_task(self._hear(), name="stream-hear")
+        hearing = asyncio.create_task(
+            keep_listening(self._database, EVENT_CHANNEL, self._awake.set), name="stream-hear"
+        )
         try:
             await self._follow()
         finally:
@@ -354,16 +357,3 @@ class Hub:
     def _event(self, row: Any, seen: str, target: str) -> StreamEvent:  # noqa: ANN401 - a row of asyncpg
         cursor = Cursor(seen, target, row[rows.POSITION])
         return StreamEvent(row, cursor, self._places.token(cursor))
-
-    async def _hear(self) -> None:
-        pause = FIRST_RETRY
-        while True:
-            try:
-                async with self._database.listen(EVENT_CHANNEL, self._awake.set) as lost:
-                    pause = FIRST_RETRY
-                    self._awake.set()  # what was notified while nobody listened
-                    await lost.wait()
-            except Exception as error:  # noqa: BLE001 - polling goes on meanwhile
-                _log.warning("listen_failed", retry_in=pause, error=str(error))
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_RETRY)
