@@ -13,6 +13,7 @@ from strawberry.scalars import JSON
 from api.graphql.fields import Info, one
 from api.graphql.loads import people
 from api.graphql.names import PERSON
+from api.graphql.people import Event
 from api.stream import looks
 from core.database import TenantSession
 from core.errors import InvalidError
@@ -55,19 +56,10 @@ class Told:
 
 
 @strawberry.type(description="An event as it was committed.")
-class LiveEvent:
+class LiveEvent(Event):
     """An event as it was committed."""
 
     token: str = strawberry.field(description="Give it as `after` to go on behind this event, without loss or repeat.")
-    id: UUID
-    type: str
-    subject_type: str
-    subject_id: UUID
-    person_id: UUID | None
-    properties: JSON
-    occurred_at: datetime
-    received_at: datetime
-    live: bool
     person = one(PERSON, people.people, "person_id", "people:read")
 
 
