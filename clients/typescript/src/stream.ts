@@ -1,6 +1,6 @@
 // Reads the stream of what happens (Server-Sent Events), and goes on where it broke off.
 import { type Caller, pause, sleep } from "./call.js";
-import { errorOf } from "./errors.js";
+import { errorOf, ProblemError } from "./errors.js";
 
 /** Something that happened, or how far something is. */
 export interface StreamEvent {
@@ -34,6 +34,13 @@ class Frames {
 
   constructor(public lastEventId: string | undefined) {}
 
+  /** Forgets what a broken connection left unfinished: it comes again. */
+  begin(): void {
+    this.#data = [];
+    this.#type = "";
+    this.#id = undefined;
+  }
+
   line(text: string): StreamEvent | undefined {
     if (text === "") return this.#whole();
     const colon = text.indexOf(":");
@@ -48,9 +55,7 @@ class Frames {
 
   #whole(): StreamEvent | undefined {
     const [data, type, id] = [this.#data.join("\n"), this.#type || "message", this.#id];
-    this.#data = [];
-    this.#type = "";
-    this.#id = undefined;
+    this.begin();
     if (id !== undefined) this.lastEventId = id;
     return data === "" ? undefined : { id, type, data: JSON.parse(data) };
   }
@@ -91,6 +96,7 @@ export async function* listen(caller: Caller, options: ListenOptions = {}): Asyn
       silent = setTimeout(end, SILENCE);
     };
     let response: Response | undefined;
+    frames.begin();
     try {
       const headers = caller.headers({ accept: "text/event-stream", "last-event-id": frames.lastEventId });
       response = await caller.send(url, { headers, signal: broken.signal });
@@ -103,7 +109,7 @@ export async function* listen(caller: Caller, options: ListenOptions = {}): Asyn
         }
       }
     } catch (error) {
-      if (error instanceof Error && "problem" in error) throw error;
+      if (error instanceof ProblemError) throw error;
       if (error instanceof SyntaxError) throw error;
     } finally {
       clearTimeout(silent);

@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import sys
 from base64 import b64encode
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
@@ -100,6 +100,33 @@ async def test_it_listens_and_goes_on_where_it_broke_off(package: ModuleType, ad
         assert (await anext(later)).type == "quiz.done"
         await later.aclose()
         assert [each["email"] async for each in throughline.people.list_all()] == ["ann@acme.example"]
+
+
+class Broken(httpx.SyncByteStream):
+    """A connection that is lost in the middle of an event."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b'id: a\nevent: quiz.taken\ndata: {"n": 1}\n\nid: b\nevent: quiz.taken\ndata: {"n": 2}\n'
+        raise httpx.ReadError("lost")
+
+
+def test_half_an_event_of_a_connection_that_broke_is_forgotten(
+    package: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("throughline_client._stream.time.sleep", pauses.append)
+    asked: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("last-event-id"))
+        if len(asked) == 1:
+            return httpx.Response(200, stream=Broken())
+        return httpx.Response(200, content=b'id: b\nevent: quiz.taken\ndata: {"n": 2}\n\n')
+
+    with package.Throughline("http://api.test", "key", transport=httpx.MockTransport(answer)) as throughline:
+        heard = throughline.listen()
+        assert [(each.id, each.data) for each in (next(heard), next(heard))] == [("a", {"n": 1}), ("b", {"n": 2})]
+    assert asked == [None, "a"]
 
 
 def test_what_may_go_well_in_a_moment_is_tried_again_under_one_key(

@@ -39,6 +39,10 @@ class Frames:
         self._type = ""
         self._data: list[str] = []
 
+    def begin(self) -> None:
+        """Forget what a broken connection left unfinished: it comes again."""
+        self._data, self._type, self._id = [], "", None
+
     def line(self, text: str) -> "StreamEvent | None":
         """Take a line; return the event that it ends."""
         if text == "":
@@ -57,7 +61,7 @@ class Frames:
 
     def _whole(self) -> "StreamEvent | None":
         data, kind, at = "\n".join(self._data), self._type, self._id
-        self._data, self._type, self._id = [], "", None
+        self.begin()
         if at is not None:
             self.last_event_id = at
         if not data:
@@ -98,6 +102,7 @@ def listen(
     asked = _asked(types, subject, progress)
     while True:
         response = None
+        frames.begin()
         try:
             with caller.http.stream("GET", PATH, params=asked, headers=_headers(frames), timeout=_TIMEOUT) as response:
                 if not response.is_success:
@@ -129,6 +134,7 @@ async def listen_async(
     asked = _asked(types, subject, progress)
     while True:
         response = None
+        frames.begin()
         try:
             async with caller.http.stream(
                 "GET", PATH, params=asked, headers=_headers(frames), timeout=_TIMEOUT
