@@ -25,6 +25,7 @@ class DeclaredTypes:
         """Ask `database`."""
         self._database = database
         self._known: OrderedDict[UUID, tuple[float, Declarations]] = OrderedDict()
+        self._changes = 0
 
     def known(self, tenant_id: UUID) -> Declarations | None:
         """Return what the tenant declares, where it need not be asked for: what a hot route tries first."""
@@ -35,9 +36,11 @@ class DeclaredTypes:
         """Return what the tenant declares."""
         if (known := self.known(tenant_id)) is not None:
             return known
-        began = time.monotonic()
+        began, changes = time.monotonic(), self._changes
         async with self._database.hot(tenant_id) as connection:
             found = await declared.load(cast("declared.Connection", connection), tenant_id)
+        if changes != self._changes:
+            return found  # it may be older than the change
         self._known[tenant_id] = (began + TTL, found)
         self._known.move_to_end(tenant_id)
         if len(self._known) > CAPACITY:
@@ -46,6 +49,7 @@ class DeclaredTypes:
 
     def forget(self, tenant_id: UUID) -> None:
         """Ask the store again; call it when the change is committed."""
+        self._changes += 1
         self._known.pop(tenant_id, None)
 
     async def note(self, tenant_id: UUID, misfits: Sequence[Misfit]) -> None:

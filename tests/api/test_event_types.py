@@ -12,10 +12,11 @@ from httpx import AsyncClient
 from sqlalchemy import text
 
 from api.app import create_app
+from api.declared import DeclaredTypes
 from core.database import Database
 from core.settings import Settings
 from relay.type_counts import TypeCounter
-from services.events import event_types, tally
+from services.events import declared, event_types, tally
 from tests.api.conftest import serving
 from tests.api.websites import browser, website
 from tests.services.identity.statements import WITHOUT_SCANS, nodes, recorded
@@ -205,7 +206,7 @@ async def test_another_process_learns_of_it_soon(
         assert (await send(elsewhere, "quiz.taken", {})).status_code == 422
 
 
-async def test_events_of_a_tenant_are_asked_for_nothing_more(client: AsyncClient, database: Database) -> None:
+async def test_events_of_a_tenant_are_asked_for_nothing_more(client: AsyncClient) -> None:
     """What is declared costs the hot path a look into memory."""
     await send(client, "quiz.taken", {})
     with asked_of_asyncpg() as sent:
@@ -233,3 +234,22 @@ async def test_an_index_serves_each_question(database: Database, tenant_id: UUID
             (plan,) = (await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)).scalar_one()
             by_key = {node["Index Name"] for node in nodes(plan["Plan"]) if "Index Cond" in node}
             assert by_key & {"event_type_tenant_id_type_idx", "event_type_day_pkey"}, statement
+
+
+async def test_a_look_under_way_does_not_outlive_a_change(
+    database: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = DeclaredTypes(database)
+    load = declared.load
+
+    async def overtaken(connection: declared.Connection, tenant: UUID) -> declared.Declarations:
+        found = await load(connection, tenant)
+        types.forget(tenant)
+        return found
+
+    monkeypatch.setattr(declared, "load", overtaken)
+    await types.of(tenant_id)
+    assert types.known(tenant_id) is None
+    monkeypatch.setattr(declared, "load", load)
+    await types.of(tenant_id)
+    assert types.known(tenant_id) is not None
