@@ -11,7 +11,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response, params
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.authentication import Principal
@@ -132,16 +132,16 @@ class _Served:
         self._caller = cast("Callable[[Request], Awaitable[Caller]]", caller(hot.scope).dependency)
 
     async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        if request.headers.get("content-type") != "application/json":
+            await app(scope, receive, send)
+            return
         body = await read(receive)
         if body is None:
             return  # the caller has gone
-        request = Request(scope)
-        if request.headers.get("content-type") != "application/json":
-            await app(scope, again(body, receive), send)
-            return
         try:
             value = self._read(parse_json(body))
-        except (ValueError, PlatformError, ValidationError):
+        except (ValueError, PlatformError):
             await app(scope, again(body, receive), send)
             return
         scope["route"] = self._route

@@ -27,10 +27,10 @@ RETRY_MS: Final = (1_000, 3_000)
 """When a client is to come back whose stream broke: not all at once."""
 STUCK_SECONDS: Final = 60.0
 """A connection that takes nothing for so long is given up."""
-PART: Final = 65_536
-"""Bytes sent at once."""
 END_SECONDS: Final = 5.0
 """The same for the last word."""
+PART: Final = 65_536
+"""Bytes sent at once."""
 GONE: Final = "gone"
 """Whoever listened has closed the connection."""
 CAUGHT_UP: Final = "caught_up"

@@ -49,7 +49,6 @@ async def page(
 
     `origin` asks for the platform's or the tenant's own, `seen` for those of which there was an event, or was none.
     """
-    rows: list[EventTypeRow] = []
     names = [] if origin == "tenant" else [name for name in CATALOGUE if after is None or name > after]
     statement = select(EventTypeRow).where(EventTypeRow.tenant_id == session.tenant_id)
     if after is not None:

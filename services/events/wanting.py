@@ -15,6 +15,12 @@ def wants(event_types: Sequence[str], event_type: str) -> bool:
     return any(wanted in {ALL, event_type, f"{first}.*"} for wanted in event_types)
 
 
+def parted(event_types: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the types that are asked for as such, and the first words; see `ALL` for those who ask for all."""
+    words = [each.removesuffix(".*") for each in event_types if each.endswith(".*")]
+    return [each for each in event_types if not each.endswith("*")], words
+
+
 def checked_types(event_types: Sequence[str], *, field: str = "event_types") -> list[str]:
     """Return the types once each.
 

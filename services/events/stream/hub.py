@@ -19,7 +19,7 @@ from services.events.reading import Cursor, next_transaction
 from services.events.stream import rows
 from services.events.stream.listening import Listener, PlaceLostError, StreamEvent, Subject, Wanted
 from services.events.stream.places import Places
-from services.events.wanting import ALL
+from services.events.wanting import ALL, wants
 
 PAGE_SIZE: Final = 1_000
 POLL_SECONDS: Final = 0.5
@@ -351,7 +351,7 @@ class Hub:
             subjects.add(("person", row[rows.PERSON_ID]))
         for subject in subjects:
             for types, listeners in tuple(of_tenant.get(subject, {}).items()):
-                if Wanted(types).matches(row[rows.TYPE]):
+                if wants(types, row[rows.TYPE]):
                     yield listeners
 
     def _event(self, row: Any, seen: str, target: str) -> StreamEvent:  # noqa: ANN401 - a row of asyncpg

@@ -11,7 +11,8 @@ from uuid import UUID
 from core.errors import ConflictError
 from services.events.bus import EventRow
 from services.events.reading import Cursor
-from services.events.wanting import ALL, wants
+from services.events.stream import rows
+from services.events.wanting import ALL
 
 MAX_WAITING: Final = 1_000
 """Events that wait for a listener at most; beyond, it reads the bus for itself."""
@@ -34,39 +35,41 @@ class Wanted:
     subject: Subject | None = None
     """Only those about it; of a person, also those about something else that is this person's."""
 
-    def matches(self, event_type: str) -> bool:
-        """Return whether events of this type are wanted."""
-        return wants(self.types, event_type)
-
 
 class StreamEvent:
     """An event as listeners are told of it, encoded once for all of them."""
 
-    __slots__ = ("_event", "_row", "chunk", "cursor", "frame", "token")
+    __slots__ = ("_chunk", "_event", "_row", "cursor", "frame", "token")
 
     def __init__(self, row: Sequence[Any], cursor: Cursor, token: str) -> None:
         """Take a row as `services.events.stream.rows` has it, the place behind it and that place's token."""
         self._row = row
         self._event: EventRow | None = None
+        self._chunk: bytes | None = None
         self.cursor = cursor
         self.token: Final = token
         """Listening `after` it goes on with the next event."""
-        self.frame: Final = f"id: {token}\nevent: {row[2]}\ndata: {row[10]}\n\n".encode()
+        self.frame: Final = f"id: {token}\nevent: {row[rows.TYPE]}\ndata: {row[rows.TOLD]}\n\n".encode()
         """As server-sent events have it."""
-        self.chunk: Final = b"%x\r\n%b\r\n" % (len(self.frame), self.frame)
+
+    @property
+    def chunk(self) -> bytes:
         """The frame as a chunk of an HTTP/1.1 answer (RFC 9112, section 7.1)."""
+        if self._chunk is None:
+            self._chunk = b"%x\r\n%b\r\n" % (len(self.frame), self.frame)
+        return self._chunk
 
     @property
     def told(self) -> str:
         """JSON, the same as webhooks are told."""
-        return self._row[10]
+        return self._row[rows.TOLD]
 
     @property
     def event(self) -> EventRow:
         """The event as consumers of the bus have it."""
         if self._event is None:
             _, event_id, name, subject_type, subject_id, person_id, occurred_at, received_at, live, position = (
-                self._row[:10]
+                self._row[: rows.TOLD]
             )
             self._event = EventRow(
                 id=event_id,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from services.events.reading import Cursor, first_page, next_page
 from services.events.telling import EVENT
-from services.events.wanting import ALL
+from services.events.wanting import ALL, parted
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -26,6 +26,7 @@ SUBJECT_TYPE: Final = 3
 SUBJECT_ID: Final = 4
 PERSON_ID: Final = 5
 POSITION: Final = 9
+TOLD: Final = 10
 
 _TOLD: Final = f"""e.tenant_id, e.id, e.type, e.subject_type, e.subject_id, e.person_id, e.occurred_at, e.received_at,
        e.live, e.position, {EVENT}::text AS told"""
@@ -100,6 +101,7 @@ async def of_tenant(
 ) -> Sequence[Any]:
     """Return the next events of a delta that one listener wants."""
     every = ALL in wanted.types
+    types, words = parted(wanted.types)
     return await connection.fetch(
         BEGUN if at.position is None else CONTINUED,
         at.seen,
@@ -107,8 +109,8 @@ async def of_tenant(
         at.position,
         tenant_id,
         size,
-        None if every else [each for each in wanted.types if not each.endswith(".*")],
-        [] if every else [each.removesuffix(".*") for each in wanted.types if each.endswith(".*")],
+        None if every else types,
+        [] if every else words,
         None if wanted.subject is None else wanted.subject[0],
         None if wanted.subject is None else wanted.subject[1],
     )

@@ -11,7 +11,7 @@ from core.database import TenantSession
 from core.errors import ConflictError
 from models import WebhookEndpoint
 from services.events.publish import NewEvent, publish
-from services.events.wanting import ALL
+from services.events.wanting import ALL, parted
 from services.events.webhooks import writing
 from services.shared import activity
 
@@ -73,7 +73,7 @@ async def resume(session: TenantSession, endpoint: WebhookEndpoint, *, missed: b
 
 async def write_missed(session: TenantSession, endpoint: WebhookEndpoint, *, since: datetime, until: datetime) -> int:
     """Write the events received in this time that the endpoint wants and was never to be told; return how many."""
-    types = endpoint.event_types
+    types, words = parted(endpoint.event_types)
     written = await session.scalar(
         _MISSED,
         {
@@ -81,9 +81,9 @@ async def write_missed(session: TenantSession, endpoint: WebhookEndpoint, *, sin
             "endpoint": endpoint.id,
             "since": since,
             "until": until,
-            "all": ALL in types,
-            "types": [each for each in types if not each.endswith("*")],
-            "words": [each.removesuffix(".*") for each in types if each.endswith(".*")],
+            "all": ALL in endpoint.event_types,
+            "types": types,
+            "words": words,
         },
     )
     return written or 0

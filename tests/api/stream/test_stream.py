@@ -240,7 +240,7 @@ async def test_progress_is_told_as_it_stands_and_when_it_changes(served: Served,
         assert (await other.told("progress", 2))[1].data["created"] == 7
 
 
-async def test_only_who_may_read_a_thing_may_watch_it(served: Served, client: AsyncClient) -> None:
+async def test_only_who_may_read_a_thing_may_watch_it(client: AsyncClient) -> None:
     made = (await client.post("/v1/api-keys", json={"name": "a", "scopes": ["events:read"]})).json()
     found = (
         await client.post("/v1/people/imports?start=false", content=b"email\n", headers={"Content-Type": "text/csv"})

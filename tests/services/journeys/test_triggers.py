@@ -20,7 +20,6 @@ from tests.services.identity.statements import recorded
 
 WAIT = {"type": "wait", "for": "P1D", "next": "done"}
 LISTEN = {"type": "wait_for_event", "event": "order.placed", "timeout": "PT1H", "matched": "done", "timed_out": "done"}
-BY_CART = {"event.properties.cart_id": "entry.cart_id"}
 
 
 def cart(person_id: UUID, cart_id: str = "c1", *, total: float = 10, **more: Any) -> EventRow:  # noqa: ANN401 - JSON
