@@ -103,6 +103,9 @@ def _finite(text: str) -> float:
     return value
 
 
+EVENT_STREAM: Final = "text/event-stream"
+"""The media type of server-sent events."""
+
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
 _SUSPECT: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")

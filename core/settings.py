@@ -62,15 +62,15 @@ class Settings(BaseSettings):
     """Local state of a sender: the journal of messages in flight."""
 
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
-    graphql_max_depth: int = Field(default=15, ge=1, le=100)
-    """Levels that a GraphQL query may nest."""
-    graphql_max_cost: int = Field(default=20_000, ge=100)
-    """Fields that a GraphQL query may ask for, those in lists as often as the list is long."""
     """A larger request body is refused with 413."""
     max_import_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024)
     """The same for a file of people to import."""
     max_mail_bytes: int = Field(default=10_240_000, ge=64 * 1024)
     """The same for a mail that `throughline inbound` is handed; as much as Postfix takes unless told otherwise."""
+    graphql_max_depth: int = Field(default=15, ge=1, le=100)
+    """Levels that a GraphQL query may nest."""
+    graphql_max_cost: int = Field(default=20_000, ge=100)
+    """Fields that a GraphQL query may ask for, those in lists as often as the list is long."""
     streams: int = Field(default=10_000, ge=1)
     """Listeners of `/v1/stream` that one API process serves at a time."""
     streams_per_tenant: int = Field(default=2_000, ge=1)

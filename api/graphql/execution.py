@@ -14,7 +14,6 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     GraphQLSyntaxError,
-    OperationDefinitionNode,
     OperationType,
     get_operation_ast,
     parse,
@@ -82,7 +81,7 @@ class Engine:
         try:
             async with asyncio.timeout(SECONDS):
                 schema = await context.read(self.schemas.of)
-                document, _ = self.checked(schema, request, OperationType.QUERY)
+                document = self.checked(schema, request, OperationType.QUERY)
                 context.record_types = schema.records
                 result = await self._executed(schema, document, context, request)
         except RefusedError as refused:
@@ -97,9 +96,7 @@ class Engine:
             answer["errors"] = told(result.errors, scope)
         return answer, True
 
-    def checked(
-        self, schema: TenantSchema, request: Asked, kind: OperationType
-    ) -> tuple[DocumentNode, OperationDefinitionNode]:
+    def checked(self, schema: TenantSchema, request: Asked, kind: OperationType) -> DocumentNode:
         """Return what a text asks, if it can be asked of this schema and is not too large.
 
         Raises:
@@ -122,7 +119,7 @@ class Engine:
             check(size, max_depth=self.max_depth, max_cost=self.max_cost)
         except Exception as error:
             raise RefusedError([GraphQLError(str(error), original_error=error)]) from error
-        return document, operation
+        return document
 
     def _document(self, schema: GraphQLSchema, text: str) -> DocumentNode:
         key = (id(schema), text)

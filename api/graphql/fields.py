@@ -93,6 +93,12 @@ class Slice:
         """Return the page of `limit` things, of which one more was asked for."""
         return cls(found[:limit], [cursor(node) for node in found[:limit]], len(found) > limit)
 
+    @classmethod
+    def of_page(cls, page: Page[Any], cursor: Callable[[Any], str] | None = None) -> "Slice":
+        """Return a page as REST has it."""
+        cursors = [None if cursor is None else cursor(item) for item in page.items]
+        return cls(page.items, cursors, page.next_cursor is not None, page.next_cursor)
+
     @property
     def edges(self) -> list[Place]:
         """The things with their cursors."""
@@ -171,7 +177,7 @@ def many(
 
     async def resolve(root: Any, info: Info, first: int = NESTED, after: str | None = None, **given: Any) -> Slice:  # noqa: ANN401 - a model, and filters
         info.context.require(*scopes)
-        limit = _length(first)
+        limit = checked_length(first)
         behind = None if after is None else _read(after, read_after)
         values = [plain_value(given.get(name)) for name in filters]
         found: list[Any] | None = await info.context.load(load, _key(root, key), limit + 1, behind, *values)
@@ -205,18 +211,16 @@ def listing(
         **given: object,
     ) -> Slice:
         info.context.require(*scopes)
-        limit = _length(first)
+        limit = checked_length(first)
         values = checked({name: plain_value(value) for name, value in given.items()})
 
         async def read(session: TenantSession) -> Page[Any]:
             try:
                 return await (run or route)(session=session, limit=limit, cursor=after, **values)
             except InvalidError as error:
-                raise _as_called(error) from error
+                raise as_called(error) from error
 
-        page = await info.context.read(read)
-        cursors = [None if cursor is None else cursor(item) for item in page.items]
-        return Slice(page.items, cursors, page.next_cursor is not None, page.next_cursor)
+        return Slice.of_page(await info.context.read(read), cursor)
 
     return _paged(resolve, target, DEFAULT_LIMIT, kinds, description)
 
@@ -316,7 +320,7 @@ def _invalid(error: ValidationError, values: Mapping[str, Any]) -> InvalidError:
     return InvalidError("; ".join(f"{each.field}: {each.reason}" for each in named_so), errors=named_so)
 
 
-def _as_called(error: InvalidError) -> InvalidError:
+def as_called(error: InvalidError) -> InvalidError:
     """Return the refusal of a route with the fields called as GraphQL does."""
     names = {"cursor": "after", "limit": "first"}
     problems = [FieldProblem(names.get(each.field) or camel(each.field), each.reason) for each in error.errors]
@@ -331,7 +335,12 @@ def camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in others)
 
 
-def _length(first: int) -> int:
+def checked_length(first: int) -> int:
+    """Return how many a list is to have.
+
+    Raises:
+        InvalidError: more than a list can have, or none.
+    """
     if not 1 <= first <= LONGEST:
         raise InvalidError.of("first", f"must be 1 to {LONGEST}")
     return first

@@ -12,8 +12,6 @@ def _later(name: str, module: str) -> Any:  # noqa: ANN401 - what stands for a t
 PERSON: Final = _later("Person", "people")
 ORGANIZATION: Final = _later("Organization", "organizations")
 ASSOCIATION: Final = _later("Association", "objects")
-RECORD: Final = _later("Record", "objects")
-PIPELINE: Final = _later("Pipeline", "crm")
 DEAL: Final = _later("Deal", "crm")
 TASK: Final = _later("Task", "crm")
 SEGMENT: Final = _later("Segment", "marketing")

@@ -7,11 +7,10 @@ from fastapi import Request, Response
 from pydantic_core import to_json
 
 from api.dependencies import PrincipalDep, ResourcesDep
-from api.graphql import streaming
 from api.graphql.context import Context, Live
 from api.graphql.execution import Asked, Engine, RefusedError, told
 from api.graphql.streaming import Streaming
-from api.routing import MalformedError, Router, parse_json
+from api.routing import EVENT_STREAM, MalformedError, Router, parse_json
 from core.errors import FieldProblem, InvalidError
 
 router = Router(tags=["graphql"])
@@ -43,7 +42,7 @@ async def get(request: Request, principal: PrincipalDep, resources: ResourcesDep
 async def _answered(request: Request, principal: PrincipalDep, resources: ResourcesDep, asked: Asked) -> Response:
     context = Context(resources.database, principal, Live(resources.hub, resources.progress))
     engine = cast("Engine", request.app.state.graphql)
-    if streaming.MEDIA_TYPE in request.headers.get("accept", ""):
+    if EVENT_STREAM in request.headers.get("accept", ""):
         try:
             return await Streaming(request, context, engine, resources.authenticator).answer(asked)
         except RefusedError as refused:

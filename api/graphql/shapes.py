@@ -58,7 +58,7 @@ def _fields(cls: type, model: type[BaseModel], name: str, omit: Collection[str])
     for field, info in model.model_fields.items():
         if field in omit or field in cls.__dict__:
             continue
-        annotations[field] = named(info.annotation, name + _pascal(field))
+        annotations[field] = named(info.annotation, name + pascal(field))
         if info.description:
             setattr(cls, field, strawberry.field(description=info.description))
     return annotations
@@ -124,7 +124,8 @@ def _described(cls: type) -> str | None:
     return cls.__doc__.strip().partition("\n\n")[0].replace("\n    ", " ") if cls.__doc__ else None
 
 
-def _pascal(name: str) -> str:
+def pascal(name: str) -> str:
+    """Return a name of words joined by `_` as GraphQL's types are called."""
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 

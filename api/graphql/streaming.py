@@ -1,6 +1,7 @@
 """Subscriptions as server-sent events: the mode of distinct connections of the protocol "GraphQL over SSE"."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final, cast
@@ -14,12 +15,11 @@ from pydantic_core import to_json
 from api.authentication import Authenticator
 from api.graphql.context import Context
 from api.graphql.execution import Asked, Engine, told
+from api.routing import EVENT_STREAM
+from api.stream.streams import CHECK_SECONDS, HEARTBEAT_SECONDS
 
-MEDIA_TYPE: Final = "text/event-stream"
 LISTENING: Final = b": listening\n\n"
 """Sent once no event that is committed from then on can be missed."""
-BEAT_SECONDS: Final = 15.0
-"""After so long without an event a sign of life is sent, and the key is looked at again."""
 
 
 class Streaming:
@@ -41,7 +41,7 @@ class Streaming:
         """
         try:
             schema = await self._context.read(self._engine.schemas.of)
-            document, _ = self._engine.checked(schema, asked, OperationType.SUBSCRIPTION)
+            document = self._engine.checked(schema, asked, OperationType.SUBSCRIPTION)
         finally:
             await self._context.close()
         self._context.record_types = schema.records
@@ -54,7 +54,7 @@ class Streaming:
         )
         results = begun if isinstance(begun, ExecutionResult | AsyncIterator) else await begun
         headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._frames(results), media_type=MEDIA_TYPE, headers=headers)
+        return StreamingResponse(self._frames(results), media_type=EVENT_STREAM, headers=headers)
 
     async def _frames(self, results: ExecutionResult | AsyncIterator[ExecutionResult]) -> AsyncGenerator[bytes]:
         try:
@@ -73,16 +73,19 @@ class Streaming:
 
     async def _told(self, results: AsyncGenerator[ExecutionResult]) -> AsyncGenerator[bytes]:
         ready = asyncio.ensure_future(self._context.ready.wait())
+        checked = time.monotonic()
         async with aclosing(results):
             waiting = asyncio.ensure_future(anext(results, None))
             try:
                 while True:
                     both = {waiting} if ready.done() else {waiting, ready}
-                    done, _ = await asyncio.wait(both, timeout=BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                    done, _ = await asyncio.wait(both, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                     if ready in done:
                         yield LISTENING
-                    if not done:
+                    if time.monotonic() - checked >= CHECK_SECONDS:  # however much there is to tell
                         await self._authenticator.authenticate(self._authorization)
+                        checked = time.monotonic()
+                    if not done:
                         yield b":\n\n"
                     if waiting not in done:
                         continue

@@ -29,8 +29,9 @@ from graphql import (
 from pydantic_core import to_json
 
 from api.graphql.context import Context
-from api.graphql.fields import LONGEST, Slice
+from api.graphql.fields import Slice, as_called, checked_length
 from api.graphql.schema import platform
+from api.graphql.shapes import pascal
 from api.paging import DEFAULT_LIMIT
 from api.rest.records import RecordOut, page_of
 from core.database import TenantSession
@@ -199,7 +200,7 @@ class _Making:
         for name, schema in given.items():
             called = self.free(name, fields)
             says = shapes.resolved(whole, schema)
-            kind = self._kind(begins + _pascal(called), says, whole, depth)
+            kind = self._kind(begins + pascal(called), says, whole, depth)
             said = says.get("description") or says.get("title")
             fields[called] = GraphQLField(
                 kind, resolve=_Property(name, kind), description=said if isinstance(said, str) else None
@@ -259,21 +260,23 @@ class _Lister:
     ) -> Slice:
         context: Context = info.context
         context.require("objects:read")
-        if not 1 <= first <= LONGEST:
-            raise InvalidError.of("first", f"must be 1 to {LONGEST}")
+        limit = checked_length(first)
         asked = filter if isinstance(filter, str) or filter is None else to_json(filter).decode()
 
-        async with context.hot() as connection:
-            page = await page_of(
-                cast("Connection", connection),
-                context.principal.tenant_id,
-                self.key,
-                filter_text=asked,
-                sort=sort,
-                limit=first,
-                cursor=after,
-            )
-        return Slice(page.items, [None] * len(page.items), page.next_cursor is not None, page.next_cursor)
+        try:
+            async with context.hot() as connection:
+                page = await page_of(
+                    cast("Connection", connection),
+                    context.principal.tenant_id,
+                    self.key,
+                    filter_text=asked,
+                    sort=sort,
+                    limit=limit,
+                    cursor=after,
+                )
+        except InvalidError as error:
+            raise as_called(error) from error
+        return Slice.of_page(page)
 
 
 def _properties_of(root: RecordOut, _info: GraphQLResolveInfo[Any]) -> Mapping[str, Any]:
@@ -310,7 +313,3 @@ def _counted(name: str, taken: Mapping[str, object]) -> str:
     while found in taken:
         found, number = f"{name}_{number}", number + 1
     return found
-
-
-def _pascal(name: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))

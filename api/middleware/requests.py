@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import respond
-from api.routing import template_of
+from api.routing import EVENT_STREAM, template_of
 from core import tracing
 from core.ids import new_id
 from core.logging import get_logger
@@ -21,9 +21,6 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _QUIET = frozenset({"/healthz", "/readyz"})
 """Probed every few seconds; logged only when they fail."""
 
-_UNTRACED = frozenset({"/v1/stream", "/graphql/stream"})
-"""What goes on for hours is no span."""
-_NO_SPAN = _QUIET | _UNTRACED
 _CARRIER = frozenset({b"traceparent", b"tracestate"})
 
 _log = get_logger(__name__)
@@ -43,7 +40,7 @@ class RequestMiddleware:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif not tracing.on() or scope["path"] in _NO_SPAN:
+        elif not tracing.on() or scope["path"] in _QUIET or _lasts(scope):
             await self._serve(scope, receive, send)
         else:
             method: str = scope["method"]
@@ -79,7 +76,7 @@ class RequestMiddleware:
             if span is not None:
                 _tell(span, scope, status)
             seconds = time.perf_counter() - started
-            if scope["path"] not in _UNTRACED:  # they last as long as somebody listens
+            if not _lasts(scope):
                 REQUESTS.answered(scope["method"], template_of(scope), status, seconds)
             if scope["path"] not in _QUIET or status >= 500:  # noqa: PLR2004 - server errors
                 self._log(scope, status, seconds)
@@ -95,6 +92,13 @@ class RequestMiddleware:
             ms=round(seconds * 1000, 1),
             tenant=str(principal.tenant_id) if principal else None,
         )
+
+
+def _lasts(scope: Scope) -> bool:
+    """Whether the answer goes on for as long as somebody listens: that is no span, and no duration of a request."""
+    if scope["path"] != "/graphql":
+        return scope["path"] == "/v1/stream"
+    return EVENT_STREAM in HTTPConnection(scope).headers.get("accept", "")
 
 
 def _tell(span: Span, scope: Scope, status: int) -> None:

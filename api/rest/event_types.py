@@ -13,7 +13,6 @@ from api.routing import Router
 from contracts.catalogue.shapes import Writer
 from contracts.events import TYPE_MAX_LENGTH, TYPE_PATTERN
 from core.domains import Domain
-from core.errors import InvalidError
 from models import EventTypeRow
 from services.events import event_types
 from services.events.event_types import Known, Origin
@@ -157,8 +156,6 @@ async def find(
 ) -> Page[EventTypeOut]:
     """List the types of events, the platform's and your own, in the order of their names."""
     after = None if cursor is None else decode_cursor(cursor, [str])[0]
-    if after is not None and "\0" in after:
-        raise InvalidError.of("cursor", "is not a cursor of this list")
     found = await event_types.page(session, limit=limit + 1, after=after, origin=origin, seen=seen)
     return Page(
         items=[EventTypeOut.of(known) for known in found[:limit]],

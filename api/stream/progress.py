@@ -73,12 +73,7 @@ class Progress:
         return {"of": thing.kind, "key": thing.key, **figures}
 
     async def listen(self, tenant_id: UUID, thing: Thing) -> AsyncGenerator[Figures]:
-        """Yield its figures as they are, and whenever they have changed, at most once a second.
-
-        Raises:
-            NotFoundError: the tenant has no such thing, or has it no more.
-        """
-        yield await self.look(tenant_id, thing)
+        """Yield its figures as they are, and whenever they have changed, at most once a second."""
         news = asyncio.Event()
         newest: list[Figures] = []
 

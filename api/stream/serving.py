@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.routing import EVENT_STREAM
 from api.stream.direct import SERVERS, Direct
 from api.stream.progress import Figures, Progress, Thing
 from core.errors import UnavailableError
@@ -45,7 +46,7 @@ def frame(event: str, data: Mapping[str, object], *, token: str | None = None) -
 class EventStream(Response):
     """Answers with the events that a listener is told, and with progress of what it watches."""
 
-    media_type = "text/event-stream"
+    media_type = EVENT_STREAM
 
     def __init__(  # noqa: PLR0913 - each by its name
         self,
