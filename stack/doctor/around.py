@@ -1,9 +1,7 @@
 """Looks at what is around: the mail server, names in DNS, the data folder, and whether the processes agree."""
 
 import asyncio
-import smtplib
 import socket
-import ssl
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,6 +19,10 @@ from core.database import Database
 from core.domains import DOMAINS
 from core.presence import GONE_AFTER, fingerprint
 from core.settings import Settings
+from integrations.email.port import UnreachableError
+from integrations.email.smtp import tls_context
+from integrations.email.smtp_connection import Connection
+from integrations.email.smtp_opening import LogInError
 from integrations.email.smtp_server import SmtpServer
 from stack.doctor.findings import Finding, failure, ok, skipped, warning
 
@@ -29,8 +31,6 @@ SKEW_SECONDS: Final = 5.0
 REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs"})
 """Kinds of file systems that several machines may share."""
 _MOUNTS: Final = Path("/proc/mounts")
-_TEMPORARY: Final = 400
-"""SMTP's replies from here on refuse."""
 
 
 async def mail(settings: Settings) -> Finding:
@@ -45,32 +45,22 @@ async def mail(settings: Settings) -> Finding:
         return failure(check, str(error), "Correct SMTP_URL.")
     where = f"{server.host}:{server.port}"
     try:
-        await asyncio.to_thread(_greet, server)
-    except smtplib.SMTPAuthenticationError:
-        return failure(check, f"{where} refuses the user or the password", "Correct those in SMTP_URL.")
-    except (OSError, smtplib.SMTPException) as error:
+        await _greet(server)
+    except LogInError as error:
+        return failure(
+            check, f"does not let us in: {error}", "Correct user and password in SMTP_URL, or have it offer TLS."
+        )
+    except UnreachableError as error:
         do = "Start it, open the way to it, or correct SMTP_URL; mail waits until it answers."
-        return failure(check, f"{where} does not take mail: {type(error).__name__}: {error}", do)
+        return failure(check, f"does not take mail: {error}", do)
     return ok(check, f"{where} answers")
 
 
-def _greet(server: SmtpServer) -> None:
-    context = ssl.create_default_context()
-    client: smtplib.SMTP
-    if server.implicit_tls:
-        client = smtplib.SMTP_SSL(server.host, server.port, timeout=PATIENCE, context=context)
-    else:
-        client = smtplib.SMTP(server.host, server.port, timeout=PATIENCE)
-    with client:
-        client.ehlo()
-        if not server.implicit_tls and client.has_extn("starttls") and not server.is_loopback:
-            client.starttls(context=context)
-            client.ehlo()
-        if server.username is not None:
-            client.login(server.username, server.password or "")
-        code, told = client.noop()
-        if code >= _TEMPORARY:
-            raise smtplib.SMTPResponseException(code, told)
+async def _greet(server: SmtpServer) -> None:
+    """Come in as the sender does, and leave."""
+    connection = Connection(server, timeout=PATIENCE)
+    await connection.open(await asyncio.to_thread(tls_context, verify=not server.is_loopback))
+    connection.quit()
 
 
 async def names(settings: Settings) -> list[Finding]:

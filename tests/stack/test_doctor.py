@@ -243,6 +243,23 @@ async def test_a_mail_server_that_refuses_us(told: Settings) -> None:
         assert state([await around.mail(refused)], "mail.server")[0] is State.FAILURE
 
 
+async def test_a_mail_server_that_refuses_the_password(told: Settings) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 here\r\n")
+        for answer in (b"250-here\r\n250 AUTH PLAIN\r\n", b"535 no\r\n"):
+            await reader.readline()
+            writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        refused = told.model_copy(update={"smtp_url": f"smtp://user:wrong@127.0.0.1:{port}"})
+        finding = await around.mail(refused)
+        assert finding.state is State.FAILURE
+        assert "does not let us in" in finding.says
+
+
 async def test_names_that_lead_nowhere(told: Settings) -> None:
     settings = told.model_copy(
         update={
