@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import pytest
 from httpx import AsyncClient
 
 from core.actor import CLI
@@ -95,6 +96,31 @@ async def test_progress_is_told(served: Served) -> None:
     async with subscribed(served, query) as said:
         told = (await anext(said))["data"]["progress"]
         assert (told["of"], told["figures"]["status"]) == ("journey:nap", "draft")
+
+
+async def test_progress_is_told_once_until_it_changes(served: Served) -> None:
+    journey = {"entry": {"api": True}, "start": "done", "nodes": {"done": {"type": "exit", "reason": "finished"}}}
+    async with AsyncClient(base_url=served.url, headers={"Authorization": f"Bearer {served.secret}"}) as client:
+        made = await client.post("/v1/journeys", json={"key": "doze", "name": "Doze", "definition": journey})
+        assert made.is_success, made.text
+        async with subscribed(served, 'subscription { progress(of: "journey:doze") { figures } }') as said:
+            assert (await anext(said))["data"]["progress"]["figures"]["status"] == "draft"
+            assert (await client.post("/v1/journeys/doze/publish", json={})).is_success
+            assert (await anext(said))["data"]["progress"]["figures"]["status"] != "draft"
+
+
+async def test_a_revoked_key_ends_a_stream_that_never_rests(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.graphql.streaming.CHECK_SECONDS", 0.0)
+    async with served.database.tenant(served.tenant_id) as session:
+        key, secret = await api_keys.create(session, "soon gone", ["events:read"], by=CLI)
+    async with subscribed(served, EVENTS, secret=secret) as said:
+        assert await anext(said) == "listening"
+        async with AsyncClient(base_url=served.url, headers={"Authorization": f"Bearer {served.secret}"}) as client:
+            assert (await client.delete(f"/v1/api-keys/{key.id}")).is_success
+        await served.publish(1)
+        (error,) = (await anext(said))["errors"]
+        assert error["extensions"]["status"] == 401
+        assert await anext(said) == "complete"
 
 
 async def test_what_may_not_be_subscribed_to_is_refused(served: Served) -> None:
