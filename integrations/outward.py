@@ -8,6 +8,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 
 KEPT: Final = 20
 """Connections to one host that are kept open, at most."""
+IDLE_SECONDS: Final = 5.0
+"""One that was of no use for so long is closed, as httpx's own pool would."""
 
 _LOOKUP_SECONDS: Final = 3.0
 
@@ -107,12 +110,28 @@ class _Hosts(httpx.AsyncBaseTransport):
         # One each: two hosts of one address must not share a connection, whose certificate is the first one's.
         self._hosts: dict[tuple[str, str, int | None], _Connections] = {}
         self._verify = httpx.create_ssl_context(trust_env=False)
+        self._swept = time.monotonic()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self._sweep()
         return await self._of(request.url).handle_async_request(request)
 
     def _of(self, url: httpx.URL) -> "_Connections":
-        return self._hosts.setdefault((url.scheme, url.host, url.port), _Connections(self._verify))
+        key = (url.scheme, url.host, url.port)
+        if key not in self._hosts:
+            self._hosts[key] = _Connections(self._verify)
+        return self._hosts[key]
+
+    async def _sweep(self) -> None:
+        """Close what rests, also of hosts that nothing is asked of any more."""
+        now = time.monotonic()
+        if now - self._swept < IDLE_SECONDS:
+            return
+        self._swept = now
+        resting = [one for host in self._hosts.values() for one in host.take_resting(now)]
+        self._hosts = {key: host for key, host in self._hosts.items() if host.in_use}
+        for one in resting:
+            await one.aclose()
 
     async def aclose(self) -> None:
         for connections in self._hosts.values():
@@ -128,6 +147,7 @@ class _PublicHosts(_Hosts):
             address = await public_address(host, request.url.port or 443)
         except (OSError, ForbiddenHostError) as error:
             raise httpx.ConnectError(str(error), request=request) from error
+        await self._sweep()
         return await self._of(request.url).handle_async_request(
             httpx.Request(
                 request.method,
@@ -148,11 +168,12 @@ class _Connections(httpx.AsyncBaseTransport):
 
     def __init__(self, verify: ssl.SSLContext) -> None:
         self._verify = verify
-        self._free: list[httpx.AsyncHTTPTransport] = []
+        self._free: list[tuple[float, httpx.AsyncHTTPTransport]] = []
+        """And since when each is free, the longest first."""
         self._all: set[httpx.AsyncHTTPTransport] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        one = self._free.pop() if self._free else httpx.AsyncHTTPTransport(verify=self._verify, trust_env=False)
+        one = self._free.pop()[1] if self._free else httpx.AsyncHTTPTransport(verify=self._verify, trust_env=False)
         self._all.add(one)
         try:
             response = await one.handle_async_request(request)
@@ -163,9 +184,21 @@ class _Connections(httpx.AsyncBaseTransport):
         response.stream = _Lent(response.stream, lambda: self._done(one))
         return response
 
+    @property
+    def in_use(self) -> bool:
+        """Whether there are any."""
+        return bool(self._all)
+
+    def take_resting(self, now: float) -> list[httpx.AsyncHTTPTransport]:
+        """Give away those that were of no use for so long, to be closed."""
+        resting = [one for since, one in self._free if now - since >= IDLE_SECONDS]
+        self._free = self._free[len(resting) :]
+        self._all.difference_update(resting)
+        return resting
+
     async def _done(self, one: httpx.AsyncHTTPTransport) -> None:
         if len(self._free) < KEPT:
-            self._free.append(one)
+            self._free.append((time.monotonic(), one))
         else:
             self._all.discard(one)
             await one.aclose()

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from integrations import outward
 from tests.eventually import eventually
 
@@ -48,6 +50,19 @@ async def test_a_connection_is_kept_for_the_next_request_unless_its_answer_was_l
                 break
         assert (await client.get(host.url)).status_code == 200
         assert host.ever == 2
+
+
+async def test_connections_that_rest_are_closed_also_those_to_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hosting() as busy, hosting() as quiet, outward.client(private=True) as client:
+        await asyncio.gather(*(client.get(host.url) for host in (busy, quiet) for _ in range(5)))
+        assert quiet.connected == 5
+        monkeypatch.setattr(outward, "IDLE_SECONDS", 0.0)
+        assert (await client.get(busy.url)).status_code == 200
+
+        async def closed() -> bool:
+            return (busy.connected, quiet.connected) == (1, 0)
+
+        await eventually(closed)
 
 
 async def test_of_many_connections_so_many_are_kept_and_none_outlives_the_client() -> None:
