@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from workflows.failing import noting_failure
 
 with workflow.unsafe.imports_passed_through():
     from contracts.campaigns import (
@@ -64,20 +65,19 @@ class CampaignWorkflow:
     @workflow.run
     async def run(self, wanted: CampaignInput) -> str:
         """Go on until the run has ended; return how."""
-        try:
-            while (await self._step(wanted)).next != "done":
-                if workflow.info().is_continue_as_new_suggested():
-                    workflow.continue_as_new(wanted)
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            cause = error.cause
-            code = cause.type if isinstance(cause, ApplicationError) and cause.type else "Unknown"
+
+        async def note(code: str) -> None:
             await workflow.execute_activity(
                 FAIL, RunFailure(run=wanted, error=code), start_to_close_timeout=SHORT, retry_policy=STORE_RETRY
             )
-            return "failed"
-        return self._outlook.status
+
+        done = await noting_failure(self._to_the_end(wanted), note)
+        return self._outlook.status if done else "failed"
+
+    async def _to_the_end(self, wanted: CampaignInput) -> None:
+        while (await self._step(wanted)).next != "done":
+            if workflow.info().is_continue_as_new_suggested():
+                workflow.continue_as_new(wanted)
 
     @workflow.signal(name=WAKE)
     def wake(self) -> None:

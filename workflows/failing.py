@@ -6,8 +6,11 @@ from typing import Any
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 
-async def noting_failure(work: Awaitable[Any], note: Callable[[str], Awaitable[Any]]) -> None:
-    """Await the work; where it failed for good, `note` the code of its error. To be cancelled is no failure."""
+async def noting_failure(work: Awaitable[Any], note: Callable[[str], Awaitable[Any]]) -> bool:
+    """Await the work, and return whether it was done; where it failed for good, `note` the code of its error.
+
+    To be cancelled is no failure.
+    """
     try:
         await work
     except ActivityError as error:
@@ -15,3 +18,5 @@ async def noting_failure(work: Awaitable[Any], note: Callable[[str], Awaitable[A
             raise
         cause = error.cause
         await note(cause.type if isinstance(cause, ApplicationError) and cause.type else "Unknown")
+        return False
+    return True
