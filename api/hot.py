@@ -6,7 +6,7 @@ Where even finding the route takes longer than what it does, `HotRoutes` finds i
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response, params
@@ -24,9 +24,6 @@ from core.database import Database, TenantSession
 from core.errors import PlatformError
 from services.events.ingest import Connection
 from services.identity import anonymous, reading
-
-SECURITY: Final[dict[str, Any]] = {"security": [{"apiKey": []}]}
-"""For `openapi_extra`: what the dependencies would have said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ BEAT: Final = timedelta(seconds=60)
 """How often a process says that it is there."""
 GONE_AFTER: Final = 2.5 * BEAT
 """One that has been silent for so long is not there."""
+PRESENT: Final = f"seen_at > now() - interval '{GONE_AFTER.total_seconds():.0f} s'"
+"""In SQL: a row of `process_beat` whose process is there."""
 _FIRST_RETRY: Final = 5.0
 _TICK: Final = 1.0
 _LABEL: Final = b"throughline: which SECRET_KEY a process has"

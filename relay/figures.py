@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from core.database import Database
 from core.logging import get_logger
+from core.presence import PRESENT
 from models.messages import READY
 
 COUNTED: Final = 10_000
@@ -123,7 +124,7 @@ STATEMENT: Final = f"""
         ) AS first
         WHERE first.next_at < {_NOW}
     ),
-    present AS (SELECT kind, facts ->> 'secret' AS secret FROM process_beat WHERE seen_at > {_NOW} - interval '150 s')
+    present AS (SELECT kind, facts ->> 'secret' AS secret FROM process_beat WHERE {PRESENT})
     SELECT 'consumer_lag_events' AS name, consumer AS label, CAST(events AS double precision) AS value FROM lags
     UNION ALL SELECT 'consumer_lag_seconds', consumer, seconds FROM lags
     UNION ALL SELECT 'cursors_from_elsewhere', '', count(*) FROM elsewhere

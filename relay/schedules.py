@@ -190,7 +190,7 @@ class ScheduleKeeper:
                     select(row.tenant_id, row.id, row.workflow, row.wanted, row.revision, row.applied_revision)
                 )
             ).all()
-            names = {_name(each.workflow, each.tenant_id, each.id): each for each in rows}
+            names = {name_of(each.workflow, each.tenant_id, each.id): each for each in rows}
             lost = [
                 (each.tenant_id, each.id, each.revision)
                 for name, each in names.items()
@@ -246,10 +246,11 @@ def as_schedule(row: WorkflowSchedule) -> Schedule:
 
 def schedule_id(row: WorkflowSchedule) -> str:
     """Return what the row's schedule is called in Temporal."""
-    return _name(row.workflow, row.tenant_id, row.id)
+    return name_of(row.workflow, row.tenant_id, row.id)
 
 
-def _name(workflow: str, tenant_id: UUID, entity_id: UUID) -> str:
+def name_of(workflow: str, tenant_id: UUID, entity_id: UUID) -> str:
+    """Return what the schedule of such a workflow is called in Temporal."""
     return f"{workflow}/{tenant_id}/{entity_id}"
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StrictBool, TypeAdapter,
 
 from api.errors import field_problems
 from api.fields import Instant, Strict
-from api.hot import SECURITY, Caller, HotRoute, as_json, caller
+from api.hot import Caller, HotRoute, as_json, caller
 from api.routing import Router
 from contracts.events import TYPE_MAX_LENGTH, TYPE_PATTERN
 from core.errors import PlatformError
@@ -121,7 +121,7 @@ SCOPE = "events:write"
 CallerDep = Annotated[Caller, caller(SCOPE)]
 
 
-@router.post("", status_code=202, response_model=Recorded, openapi_extra=SECURITY)
+@router.post("", status_code=202, response_model=Recorded)
 async def record(event: NewEvent, caller: CallerDep) -> Response:
     """Record one event."""
     declared = caller.declared.known(caller.tenant_id)
@@ -140,7 +140,7 @@ async def record(event: NewEvent, caller: CallerDep) -> Response:
     return Response(f'{{"id":"{event_id}"}}', 202, media_type="application/json")
 
 
-@router.post("/batch", status_code=202, response_model=BatchResult, openapi_extra=SECURITY)
+@router.post("/batch", status_code=202, response_model=BatchResult)
 async def record_batch(batch: NewEvents, caller: CallerDep) -> Response:
     """Record many events; those refused are listed with the reasons, the others are recorded."""
     declared = await caller.declared.of(caller.tenant_id)

@@ -45,9 +45,15 @@ class Resolver:
 
     def _opened(self) -> dns.asyncresolver.Resolver:
         if self._resolver is None:
-            self._resolver = dns.asyncresolver.Resolver(configure=self._server is None)
-            if self._server is not None:
-                host, _, port = self._server.rpartition(":") if ":" in self._server else (self._server, "", "53")
-                self._resolver.nameservers = [host]
-                self._resolver.port = int(port)
+            self._resolver = opened(self._server)
         return self._resolver
+
+
+def opened(server: str | None) -> dns.asyncresolver.Resolver:
+    """Return what asks the resolver at `host` or `host:port`; without one, the machine's."""
+    resolver = dns.asyncresolver.Resolver(configure=server is None)
+    if server is not None:
+        host, _, port = server.rpartition(":") if ":" in server else (server, "", "53")
+        resolver.nameservers = [host]
+        resolver.port = int(port)
+    return resolver

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import dns.asyncresolver
 import dns.exception
 import dns.resolver
 from sqlalchemy import text
 
 from core.database import Database
 from core.domains import DOMAINS
-from core.presence import GONE_AFTER, fingerprint
+from core.presence import PRESENT, fingerprint
 from core.settings import Settings
+from integrations.dns.txt import opened
 from integrations.email.port import UnreachableError
 from integrations.email.smtp import tls_context
 from integrations.email.smtp_connection import Connection
@@ -95,12 +95,8 @@ async def _bounce_domain(settings: Settings) -> Finding:
     if domain is None:
         do = "Set BOUNCE_DOMAIN where bounces are to be known by what they are of (docs/feedback.md)."
         return warning(check, "there is none: bounces go to the senders that mail names", do)
-    resolver = dns.asyncresolver.Resolver(configure=settings.dns_resolver is None)
-    if settings.dns_resolver is not None:
-        host, _, port = settings.dns_resolver.rpartition(":")
-        resolver.nameservers, resolver.port = [host or port], int(port) if host else 53
     try:
-        answer = await resolver.resolve(domain, "MX", lifetime=PATIENCE, search=False)
+        answer = await opened(settings.dns_resolver).resolve(domain, "MX", lifetime=PATIENCE, search=False)
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
         do = "Give it an MX record that names the mail server which hands mail in (docs/deploying.md)."
         return failure(check, f"{domain} has no MX: bounces cannot be delivered", do)
@@ -146,12 +142,7 @@ def kind_of(path: Path, mounts: Path = _MOUNTS) -> str:
 async def processes(database: Database, settings: Settings) -> list[Finding]:
     """See whether the processes that are there agree with one another, and with what the doctor was told."""
     async with database.system() as session:
-        rows = (
-            await session.execute(
-                text("SELECT kind, facts FROM process_beat WHERE seen_at > now() - CAST(:patience AS interval)"),
-                {"patience": GONE_AFTER},
-            )
-        ).all()
+        rows = (await session.execute(text(f"SELECT kind, facts FROM process_beat WHERE {PRESENT}"))).all()  # noqa: S608 - a constant
     there: list[tuple[str, dict[str, Any]]] = [(row.kind, row.facts) for row in rows]
     return [_there(there, settings), _secrets(there, settings), _versions(there), _temporals(there), _clocks(there)]
 

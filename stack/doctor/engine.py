@@ -24,6 +24,7 @@ from core.database import Database
 from core.domains import DOMAINS, Domain
 from core.settings import Settings
 from models import WorkflowSchedule
+from relay.schedules import name_of
 from stack.doctor.findings import Finding, failure, ok, skipped, warning
 
 QUEUES: Final[dict[Domain, Sequence[str]]] = {
@@ -176,7 +177,7 @@ async def _schedules(client: Client, database: Database | None) -> Finding:
             .where(row.wanted, row.applied_revision == row.revision)
             .limit(SCHEDULES)
         )
-        names = {f"{workflow}/{tenant_id}/{entity_id}" for workflow, tenant_id, entity_id in wanted}
+        names = {name_of(*each) for each in wanted}
     known: set[str] = set()
     if names:
         known = {each.id async for each in await client.list_schedules(page_size=1_000)}

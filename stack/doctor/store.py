@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from core.database import Database, driver_url
+from core.presence import PRESENT
 from core.settings import Settings
 from migrations import run as migrations
 from relay import figures
@@ -68,8 +69,7 @@ async def server(settings: Settings) -> tuple[list[Finding], bool]:
         await connection.execute("SET ROLE tl_system")
         at = await connection.fetchval("SELECT version_num FROM alembic_version")
         planned = await connection.fetchval(
-            "SELECT coalesce(sum((facts ->> 'connections')::int), 0) FROM process_beat"
-            " WHERE seen_at > now() - interval '150 s'"
+            f"SELECT coalesce(sum((facts ->> 'connections')::int), 0) FROM process_beat WHERE {PRESENT}"  # noqa: S608 - a constant
         ) if at >= _SINCE else 0  # fmt: skip
     except asyncpg.InsufficientPrivilegeError:
         says = f"the schema is older than {_SINCE}, this version of the code needs {_head()}"

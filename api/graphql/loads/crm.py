@@ -32,14 +32,16 @@ async def tasks(session: TenantSession, ids: Collection[UUID]) -> dict[UUID, Tas
 
 async def pipelines(session: TenantSession, ids: Collection[UUID]) -> dict[UUID, PipelineOut]:
     """Return pipelines by their ids: there are few enough to read all of them."""
+    wanted = set(ids)
     found = await pipeline_service.list_all(session)
-    return {each.pipeline.id: PipelineOut.of(each) for each in found if each.pipeline.id in set(ids)}
+    return {each.pipeline.id: PipelineOut.of(each) for each in found if each.pipeline.id in wanted}
 
 
 async def stages(session: TenantSession, ids: Collection[UUID]) -> dict[UUID, StageOut]:
     """Return stages by their ids, as pipelines."""
+    wanted = set(ids)
     found = [PipelineOut.of(each) for each in await pipeline_service.list_all(session)]
-    return {stage.id: stage for each in found for stage in each.stages if stage.id in set(ids)}
+    return {stage.id: stage for each in found for stage in each.stages if stage.id in wanted}
 
 
 async def products(session: TenantSession, ids: Sequence[UUID]) -> dict[UUID, list[DealProductOut]]:
