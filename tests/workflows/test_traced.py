@@ -10,8 +10,6 @@ from opentelemetry.trace import Link
 from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from core import tracing
 from core.workflow_spans import interceptors
@@ -19,9 +17,9 @@ from services.events.publish import NewEvent
 from tests.factories.marketing import walk
 from tests.factories.running import Platform
 from tests.histories import record
+from tests.histories.replaying import replayer
 from tests.tracing import parent_of, traced, traceparent
 from tests.workflows.test_journey import post
-from worker import COMMERCE_WORKFLOWS, CRM_WORKFLOWS, IDENTITY_WORKFLOWS, MARKETING_WORKFLOWS, WEBHOOK_WORKFLOWS
 
 ORDER: Final = {"total": "10.00", "currency": "EUR"}
 LISTEN = {"type": "wait_for_event", "event": "order.placed", "timeout": "P30D", "matched": "mark", "timed_out": "done"}
@@ -32,25 +30,6 @@ HISTORIES: Final = {
     if not path.name.startswith(record.CONTINUED)  # those need more interceptors than these
 }
 """One of each workflow."""
-
-
-def replayer(*, traced: bool) -> Replayer:
-    return Replayer(
-        workflows=list(
-            dict.fromkeys(
-                [
-                    *IDENTITY_WORKFLOWS,
-                    *MARKETING_WORKFLOWS,
-                    *CRM_WORKFLOWS,
-                    *COMMERCE_WORKFLOWS,
-                    *WEBHOOK_WORKFLOWS,
-                ]
-            )
-        ),
-        workflow_runner=SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default),
-        data_converter=pydantic_data_converter,
-        interceptors=[TracingInterceptor(tracing.Continuing())] if traced else [],
-    )
 
 
 async def test_people_of_two_traces_walk_as_one_cohort(running: Platform) -> None:
@@ -92,7 +71,8 @@ async def test_people_of_two_traces_walk_as_one_cohort(running: Platform) -> Non
     assert b"_tracer-data" in history.to_json().encode()
     for how in (True, False):
         with traced() if how else nullcontext() as again:
-            result = await replayer(traced=how).replay_workflow(history)
+            tracer = (TracingInterceptor(tracing.Continuing()),) if how else ()
+            result = await replayer(*tracer).replay_workflow(history)
             assert result.replay_failure is None
             assert again is None or again.names == []
 
@@ -102,7 +82,7 @@ async def test_histories_recorded_without_traces_replay_with_them() -> None:
     with traced():
         for path in HISTORIES.values():
             history = WorkflowHistory.from_json(path.stem, path.read_text())
-            result = await replayer(traced=True).replay_workflow(history)
+            result = await replayer(TracingInterceptor(tracing.Continuing())).replay_workflow(history)
             assert result.replay_failure is None, path.name
 
 
