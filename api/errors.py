@@ -8,6 +8,7 @@ import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -134,6 +135,12 @@ def _validation(scope: Scope, error: RequestValidationError) -> JSONResponse:
 def field_problems(found: Sequence[Mapping[str, Any]], body: object) -> list[FieldProblem]:
     """Return what Pydantic found, by the fields of `body` as the caller wrote them; places begin with `body`."""
     return list(dict.fromkeys(FieldProblem(_path(item, body), _reason(item)) for item in found))
+
+
+def problems_of(error: ValidationError, body: object) -> list[FieldProblem]:
+    """Return what Pydantic found where a body is not read by FastAPI; see `field_problems`."""
+    found = [{**details, "loc": ("body", *details["loc"])} for details in error.errors(include_url=False)]
+    return field_problems(found, body)
 
 
 def _path(item: Mapping[str, Any], body: object) -> str:

@@ -14,7 +14,7 @@ from uuid import UUID
 import strawberry
 from pydantic import ConfigDict, ValidationError, create_model
 
-from api.errors import field_problems
+from api.errors import problems_of
 from api.graphql.context import Context, Load
 from api.graphql.shapes import named, plain_value
 from api.paging import DEFAULT_LIMIT, Page, decode_cursor, encode_cursor
@@ -313,10 +313,7 @@ def _filters(
 
 
 def _invalid(error: ValidationError, values: Mapping[str, Any]) -> InvalidError:
-    problems = field_problems(
-        [{**details, "loc": ("body", *details["loc"])} for details in error.errors(include_url=False)], values
-    )
-    named_so = [FieldProblem(camel(problem.field), problem.reason) for problem in problems]
+    named_so = [FieldProblem(camel(problem.field), problem.reason) for problem in problems_of(error, values)]
     return InvalidError("; ".join(f"{each.field}: {each.reason}" for each in named_so), errors=named_so)
 
 

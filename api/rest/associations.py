@@ -9,7 +9,7 @@ from fastapi import Query, Response, status
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from api.dependencies import ActorDep, SessionDep, requires
-from api.errors import field_problems
+from api.errors import problems_of
 from api.fields import Key, Strict
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
 from api.routing import Router
@@ -214,8 +214,7 @@ def _read(item: object) -> NewAssociation | Outcome:
     try:
         return _ONE.validate_python(item).wanted()
     except ValidationError as error:
-        found = [{**details, "loc": ("body", *details["loc"])} for details in error.errors(include_url=False)]
-        return Outcome(error=PlatformError("invalid", errors=field_problems(found, item)))
+        return Outcome(error=PlatformError("invalid", errors=problems_of(error, item)))
 
 
 def _problems(error: PlatformError) -> list[AssociationProblem]:

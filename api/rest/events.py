@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import Response
 from pydantic import BaseModel, BeforeValidator, Field, StrictBool, TypeAdapter, ValidationError, WithJsonSchema
 
-from api.errors import field_problems
+from api.errors import problems_of
 from api.fields import Instant, Strict
 from api.hot import Caller, HotRoute, as_json, caller
 from api.routing import Router
@@ -187,5 +187,4 @@ def _read(item: object, declared: Declarations) -> IncomingEvent | Outcome:
     except PlatformError as error:
         return Outcome(error=error)
     except ValidationError as error:
-        found = [{**details, "loc": ("body", *details["loc"])} for details in error.errors(include_url=False)]
-        return Outcome(error=PlatformError("invalid", errors=field_problems(found, item)))
+        return Outcome(error=PlatformError("invalid", errors=problems_of(error, item)))

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from api.errors import field_problems, respond
+from api.errors import problems_of, respond
 from api.fields import Instant, Strict
 from api.openapi.answers import text
 from api.resources import Resources
@@ -216,7 +216,7 @@ async def _read(request: Request) -> tuple[Visit, Any]:
     try:
         return _VISIT.validate_python(body), body
     except ValidationError as error:
-        problems = _problems(error, body)
+        problems = problems_of(error, body)
         raise InvalidError("; ".join(f"{p.field}: {p.reason}" for p in problems[:3]), errors=problems) from error
 
 
@@ -287,7 +287,7 @@ def _event(item: object, visit: Visit, now: datetime, declared: Declarations) ->
     except PlatformError as error:
         return Outcome(error=error)
     except ValidationError as error:
-        return Outcome(error=PlatformError("invalid", errors=_problems(error, item)))
+        return Outcome(error=PlatformError("invalid", errors=problems_of(error, item)))
 
 
 def _occurred_at(event: WebEvent, visit: Visit, now: datetime) -> datetime | None:
@@ -305,11 +305,6 @@ def _change(traits: Traits, given: dict[str, Any], anonymous_id: str) -> PersonC
         },
         fields={name: told[name] for name in ("first_name", "last_name", "time_zone", "locale") if name in told},
     )
-
-
-def _problems(error: ValidationError, body: object) -> list[FieldProblem]:
-    found = [{**details, "loc": ("body", *details["loc"])} for details in error.errors(include_url=False)]
-    return field_problems(found, body)
 
 
 def _rejected(index: int | None, error: PlatformError) -> dict[str, Any]:
