@@ -1,9 +1,9 @@
 """Writing clients' events: whom each is about, once per idempotency key, in as few statements as can be.
 
-An event of a known person is one prepared statement. All else (unknown or new identifiers, a used key, a batch) takes
-two: one reads what is stored, one writes; who is given one more identifier is counted between them. Nothing is locked
-between them; where another request was faster, a unique or foreign key refuses the second as a whole, and the work is
-done again on what is stored now.
+Events of known people are one prepared statement. All else (unknown or new identifiers, a used key) takes two: one
+reads what is stored, one writes; who is given one more identifier is counted between them. Nothing is locked between
+them; where another request was faster, a unique or foreign key refuses the second as a whole, and the work is done
+again on what is stored now.
 """
 
 import json
@@ -21,75 +21,11 @@ from core.errors import PlatformError, UnavailableError
 from core.ids import new_id, new_ids
 from services.events.declared import Misfit, MisfitError
 from services.events.incoming import IncomingEvent
+from services.events.ingest_sql import BY_ID, BY_IDENTIFIER, COUNT, DROP_OLDEST, KNOWN, READ, WRITE
 from services.identity.resolve import MAX_VISITORS, Directory, Identifier, SeveralPeopleError, primary
 
 ATTEMPTS: Final = 8
 """A request loses a race at most a few times: what it lost to is stored from then on."""
-
-_EVENT: Final = """
-INSERT INTO event (tenant_id, id, type, subject_id, person_id, properties, occurred_at, live, idempotency_key)
-SELECT $1, $2, $3, p.id, p.id, $4::jsonb, $5, $6, $7
-FROM ({person}) p
-ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-RETURNING id
-"""
-BY_ID: Final = _EVENT.format(person="SELECT id FROM person WHERE tenant_id = $1 AND id = $8::uuid")
-BY_IDENTIFIER: Final = _EVENT.format(
-    person="SELECT person_id AS id FROM person_identifier WHERE tenant_id = $1 AND kind = $8::text AND value = $9::text"
-)
-
-READ: Final = """
-SELECT i.kind, i.value, i.person_id AS id
-FROM unnest($2::text[], $3::text[]) AS g(kind, value)
-JOIN person_identifier i ON i.tenant_id = $1 AND i.kind = g.kind AND i.value = g.value
-UNION ALL
-SELECT 'id', NULL, id FROM person WHERE tenant_id = $1 AND id = ANY($4::uuid[])
-UNION ALL
-SELECT 'alias', id::text, person_id FROM person_alias WHERE tenant_id = $1 AND id = ANY($4::uuid[])
-UNION ALL
-SELECT 'key', idempotency_key, id FROM event
-WHERE tenant_id = $1 AND idempotency_key = ANY($5::text[]) AND idempotency_key IS NOT NULL
-"""
-
-COUNT: Final = """
-SELECT person_id, kind, count(*)::int FROM person_identifier WHERE tenant_id = $1 AND person_id = ANY($2::uuid[])
-GROUP BY person_id, kind
-"""
-
-DROP_OLDEST: Final = """
-DELETE FROM person_identifier d
-USING (
-  SELECT i.value, row_number() OVER (PARTITION BY i.person_id ORDER BY i.created_at DESC, i.value) AS place
-  FROM person_identifier i
-  WHERE i.tenant_id = $1 AND i.person_id = ANY($2::uuid[]) AND i.kind = 'anonymous_id'
-) old
-WHERE d.tenant_id = $1 AND d.kind = 'anonymous_id' AND d.value = old.value AND old.place > $3
-"""
-
-WRITE: Final = """
-WITH created AS (
-  INSERT INTO person (tenant_id, id, email, phone, external_id)
-  SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[])
-), filled AS (
-  UPDATE person p
-  SET email = coalesce(p.email, a.email), phone = coalesce(p.phone, a.phone),
-      external_id = coalesce(p.external_id, a.external_id), updated_at = now()
-  FROM unnest($6::uuid[], $7::text[], $8::text[], $9::text[]) AS a(id, email, phone, external_id)
-  WHERE p.tenant_id = $1 AND p.id = a.id
-), identified AS (
-  INSERT INTO person_identifier (tenant_id, kind, value, person_id)
-  SELECT $1, * FROM unnest($10::text[], $11::text[], $12::uuid[])
-), logged AS (
-  INSERT INTO activity (tenant_id, subject_type, actor, request_id, id, subject_id, type, changes)
-  SELECT $1, 'person', $13, $14, l.id, l.person_id, l.type, l.changes::jsonb
-  FROM unnest($15::uuid[], $16::uuid[], $17::text[], $18::text[]) AS l(id, person_id, type, changes)
-)
-INSERT INTO event (tenant_id, id, type, subject_id, person_id, properties, occurred_at, live, idempotency_key)
-SELECT $1, e.id, e.type, e.person_id, e.person_id, e.properties::jsonb, coalesce(e.occurred_at, now()), e.live, e.key
-FROM unnest($19::uuid[], $20::text[], $21::uuid[], $22::text[], $23::timestamptz[], $24::bool[], $25::text[])
-     WITH ORDINALITY AS e(id, type, person_id, properties, occurred_at, live, key, number)
-ORDER BY e.number
-"""
 
 _LOST_RACE = (asyncpg.UniqueViolationError, asyncpg.ForeignKeyViolationError, asyncpg.DeadlockDetectedError)
 
@@ -187,6 +123,8 @@ async def accept_batch(
     Raises:
         UnavailableError: others changed the same people again and again meanwhile.
     """
+    if len(events) > 1 and (known := await _of_known(connection, tenant_id, events)) is not None:
+        return known
     done: list[Outcome] = []
     asked: set[frozenset[UUID]] = set()
     end, lost = len(events), 0
@@ -219,6 +157,24 @@ async def accept_batch(
             return done
         end = len(events)
     raise UnavailableError("Other requests keep changing the same people; try again in a moment.")
+
+
+async def _of_known(connection: Connection, tenant_id: UUID, events: Sequence[IncomingEvent]) -> list[Outcome] | None:
+    """Write events that name known people by one identifier each; None, and nothing written, where not all do."""
+    keys = [event.idempotency_key for event in events if event.idempotency_key is not None]
+    if len(set(keys)) < len(keys) or any(e.person_id is not None or len(e.identifiers) != 1 for e in events):
+        return None
+    ids = new_ids(len(events))
+    rows = [
+        (event_id, e.type, *e.identifiers[0], e.properties, e.occurred_at, e.live, e.idempotency_key)
+        for event_id, e in zip(ids, events, strict=True)
+    ]
+    try:
+        async with _apart(connection):
+            written = await connection.execute(KNOWN, tenant_id, *_columns(rows, 8), keys)
+    except _LOST_RACE:
+        return None
+    return None if written == "INSERT 0 0" else [Outcome(event_id) for event_id in ids]
 
 
 async def _decided(

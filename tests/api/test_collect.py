@@ -17,7 +17,7 @@ from sqlalchemy import text
 from api.tracking.collect import MAX_BYTES, MAX_EVENTS, SCRIPT
 from core.actor import CLI
 from core.database import Database
-from services.events import ingest
+from services.events import ingest_sql
 from services.tenancy import api_keys
 from tests.api.conftest import serving
 from tests.api.websites import CHROME, ORIGIN, Website, browser, viewed, website
@@ -50,7 +50,10 @@ async def test_a_visitor_is_recorded_under_the_browsers_id(site: Website) -> Non
     assert [item["type"] for item in await site.timeline(person["id"])].count("page.viewed") == 2
 
 
-async def test_a_known_visitors_event_is_one_statement(site: Website, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("count", "statement"), [(1, ingest_sql.BY_IDENTIFIER), (3, ingest_sql.KNOWN)])
+async def test_a_known_visitors_events_are_one_statement(
+    site: Website, monkeypatch: pytest.MonkeyPatch, count: int, statement: str
+) -> None:
     visitor = browser()
     await site.send(visitor, viewed())
     statements: list[str] = []
@@ -65,11 +68,8 @@ async def test_a_known_visitors_event_is_one_statement(site: Website, monkeypatc
 
         monkeypatch.setattr(asyncpg.Connection, name, noting)
     with recorded() as by_sessions:
-        assert (await site.send(visitor, viewed())).status_code == 202
-    assert ([statement for statement in statements if "NOTIFY" not in statement], by_sessions) == (
-        [ingest.BY_IDENTIFIER],
-        [],
-    )
+        assert (await site.send(visitor, *[viewed()] * count)).status_code == 202
+    assert ([sent for sent in statements if "NOTIFY" not in sent], by_sessions) == ([statement], [])
 
 
 @pytest.mark.parametrize("kind", ["text/plain;charset=UTF-8", "application/json"])

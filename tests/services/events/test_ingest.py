@@ -15,7 +15,7 @@ from core.actor import Actor
 from core.database import Database
 from core.errors import ConflictError, InvalidError
 from core.ids import new_id
-from services.events import ingest
+from services.events import ingest, ingest_sql
 from services.events.incoming import IncomingEvent, check
 from services.events.ingest import Outcome
 from services.identity.resolve import SeveralPeopleError
@@ -221,6 +221,30 @@ async def test_a_batch_is_judged_item_by_item_in_order(client: Client) -> None:
     assert happened == [known, known, a, new, a, a, known]
 
 
+async def test_a_batch_of_known_people_keeps_its_order_and_each_key_once(client: Client) -> None:
+    names = ["ann@shop.example", "bob@shop.example"]
+    for name in names:
+        await client.send(about(email=name))
+    before = await client.events()
+    first, second = (person for kind, person in before if kind == "test.happened")
+    known = [about(email=names[n % 2], key=f"k{n}") for n in range(4)]
+    written = await client.send_batch(*known)
+    assert (await client.events())[len(before) :] == [("test.happened", each) for each in (first, second) * 2]
+    assert [outcome.duplicate for outcome in written] == [False] * 4
+    # a key of before, one twice in the batch, a stranger, an id: none of them undoes the others
+    mixed = [known[3], about(email=names[0], key="k4"), about(email=names[1], key="k4")]
+    again = await client.send_batch(*mixed)
+    assert [(outcome.id, outcome.duplicate) for outcome in again] == [
+        (written[3].id, True),
+        (again[1].id, False),
+        (again[1].id, True),
+    ]
+    await client.send_batch(about(email=names[0]), about(email="cid@shop.example"))
+    await client.send_batch(about(email=names[0]), about(person=second))
+    assert [kind for kind, _ in await client.events()].count("test.happened") == 2 + 4 + 1 + 2 + 2
+    assert len(await client.people()) == 3
+
+
 async def test_a_batch_with_nothing_to_write_writes_nothing(client: Client) -> None:
     (outcome,) = await client.send_batch(about(person=uuid4()))
     assert outcome.error is not None
@@ -311,9 +335,25 @@ async def test_hot_statements_find_their_rows_by_index_as_the_application_s_role
     one = (client.tenant_id, new_id(), "a.b", "{}", datetime.now(UTC), True, "key")
     read = (client.tenant_id, ["email"] * 3, ["a", "b", "c"], [uuid4()], ["k1", "k2"])
     statements: list[tuple[str, tuple[object, ...], set[str]]] = [
-        (ingest.BY_ID, (*one, uuid4()), {"person_pkey"}),
-        (ingest.BY_IDENTIFIER, (*one, "email", "ann@shop.example"), {"person_identifier_pkey"}),
-        (ingest.READ, read, {"person_identifier_pkey", "person_pkey", "event_idempotency_idx"}),
+        (ingest_sql.BY_ID, (*one, uuid4()), {"person_pkey"}),
+        (ingest_sql.BY_IDENTIFIER, (*one, "email", "ann@shop.example"), {"person_identifier_pkey"}),
+        (
+            ingest_sql.KNOWN,
+            (
+                client.tenant_id,
+                [new_id()],
+                ["a.b"],
+                ["email"],
+                ["a"],
+                ["{}"],
+                [datetime.now(UTC)],
+                [True],
+                ["k"],
+                ["k"],
+            ),
+            {"person_identifier_pkey", "event_idempotency_idx"},
+        ),
+        (ingest_sql.READ, read, {"person_identifier_pkey", "person_pkey", "event_idempotency_idx"}),
     ]
     async with database.hot(client.tenant_id) as connection, connection.transaction():
         await connection.execute("SET LOCAL enable_seqscan = off")  # tables of a dozen rows are rightly read whole
