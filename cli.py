@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 import uvicorn
@@ -99,6 +99,9 @@ def restored() -> None:
     typer.echo(f"{found.events} events, {found.unread} of them to be read by some of {found.consumers} consumers.")
 
 
+MESSAGE_BYTES: Final = 1024 * 1024
+"""Of what is sent over a WebSocket: a query of GraphQL has at most 100,000 characters, its variables the rest."""
+
 DomainOption = Annotated[
     Domain | None, typer.Option(envvar="DOMAIN", help="The one domain to run; all of them unless given.")
 ]
@@ -115,7 +118,15 @@ def api(
     if domain is not None:
         os.environ["DOMAIN"] = domain  # for the processes that make the application
     uvicorn.run(
-        "api.app:create_app", factory=True, host=host, port=port, workers=processes, loop="uvloop", http="httptools"
+        "api.app:create_app",
+        factory=True,
+        host=host,
+        port=port,
+        workers=processes,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES,
     )
 
 

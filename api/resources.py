@@ -7,6 +7,7 @@ from temporalio.client import Client
 
 from api.authentication import Authenticator
 from api.declared import DeclaredTypes
+from api.graphql.sockets import Sockets
 from api.stream.progress import Progress
 from api.stream.streams import Streams
 from api.tracking.rates import Buckets
@@ -79,6 +80,8 @@ class Resources:
     """Tells whoever listens what happens."""
     streams: Streams
     progress: Progress
+    sockets: Sockets
+    """Those that GraphQL is asked over."""
     visits: Buckets
     """What an address may send with a write key."""
     submissions: Buckets
@@ -108,6 +111,7 @@ class Resources:
             hub=hub,
             streams=Streams(hub, authenticator),
             progress=Progress(database),
+            sockets=Sockets(authenticator, per_tenant=settings.streams_per_tenant, in_all=settings.streams),
             visits=Buckets(rate=VISITS_PER_SECOND, burst=VISITS_AT_ONCE),
             submissions=Buckets(rate=SUBMISSIONS_PER_SECOND, burst=SUBMISSIONS_AT_ONCE),
             sign_ins=Buckets(rate=SIGN_INS_PER_SECOND, burst=SIGN_INS_AT_ONCE),
@@ -115,11 +119,13 @@ class Resources:
 
     def part(self) -> None:
         """Send away who would stay for ever, as the process is about to end."""
+        self.sockets.end()
         self.progress.close()
         self.streams.end()
 
     async def close(self) -> None:
         """Close all connections."""
+        self.sockets.end()
         self.progress.close()
         await self.streams.close()
         await self.hub.close()

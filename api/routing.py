@@ -57,7 +57,7 @@ def parse_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
         raise _malformed("holds a number that is too large") from error
     # Only an escape can bring NUL or a lone surrogate; only many brackets can nest deeply: most bodies need no walk.
     if _SUSPECT.search(body) or (body.count(b"{") + body.count(b"[") > MAX_DEPTH and not _shallow(body)):
-        _inspect(value)
+        inspect(value)
     return value
 
 
@@ -118,7 +118,12 @@ def storable(text: str) -> bool:
     return _UNSTORABLE.search(text) is None
 
 
-def _inspect(value: object) -> None:
+def inspect(value: object) -> None:
+    """Refuse a JSON value that no store of ours can hold.
+
+    Raises:
+        InvalidError: a text or a name holds a NUL or half a surrogate pair, or it nests deeper than `MAX_DEPTH`.
+    """
     level: list[tuple[str, object]] = [("", value)]
     for _ in range(MAX_DEPTH + 1):
         below: list[tuple[str, object]] = []

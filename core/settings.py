@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     graphql_max_cost: int = Field(default=20_000, ge=100)
     """Fields that a GraphQL query may ask for, those in lists as often as the list is long."""
     streams: int = Field(default=10_000, ge=1)
-    """Listeners of `/v1/stream` that one API process serves at a time."""
+    """Listeners of `/v1/stream` that one API process serves at a time, and as many sockets of GraphQL."""
     streams_per_tenant: int = Field(default=2_000, ge=1)
     """The same of one tenant."""
     log_level: str = "INFO"

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import graphql
 from graphql import (
@@ -14,6 +14,7 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     GraphQLSyntaxError,
+    OperationDefinitionNode,
     OperationType,
     get_operation_ast,
     parse,
@@ -26,7 +27,7 @@ from api.errors import respond
 from api.graphql.context import Context
 from api.graphql.limits import MAX_TOKENS, Measure, check
 from api.graphql.tenants import Schemas, TenantSchema
-from core.errors import UnavailableError
+from core.errors import InvalidError, UnavailableError
 
 KEPT: Final = 500
 """Checked queries that a process keeps; the one unused longest goes first."""
@@ -42,7 +43,8 @@ SECONDS: Final = 30.0
 
 _OTHERWISE: Final = {
     OperationType.QUERY: "A query is not answered as an event stream.",
-    OperationType.SUBSCRIPTION: "A subscription is answered as an event stream: send Accept: text/event-stream.",
+    OperationType.SUBSCRIPTION: "A subscription is answered over a WebSocket, or as an event stream: send Accept: "
+    "text/event-stream.",
     OperationType.MUTATION: "Nothing is changed by GraphQL.",
 }
 
@@ -54,6 +56,22 @@ class Asked:
     query: str
     variables: Mapping[str, Any]
     operation_name: str | None
+
+    @classmethod
+    def of(cls, body: Mapping[str, object]) -> "Asked":
+        """Return what is asked; what others send beside it, as `extensions`, means nothing here.
+
+        Raises:
+            InvalidError: naming the member that is none of a request.
+        """
+        query, variables, name = (body.get(key) for key in ("query", "variables", "operationName"))
+        if not isinstance(query, str) or not query.strip():
+            raise InvalidError.of("query", "is required, as a text")
+        if variables is not None and not isinstance(variables, dict):
+            raise InvalidError.of("variables", "must be an object")
+        if name is not None and not isinstance(name, str):
+            raise InvalidError.of("operationName", "must be a text")
+        return cls(query, cast("dict[str, Any]", variables or {}), name or None)
 
 
 class RefusedError(Exception):
@@ -91,10 +109,43 @@ class Engine:
             return {"data": None, "errors": told([GraphQLError("", original_error=error)], scope)}, True
         finally:
             await context.close()
-        answer: dict[str, Any] = {"data": result.data}
-        if result.errors:
-            answer["errors"] = told(result.errors, scope)
-        return answer, True
+        return answer_of(result, scope), True
+
+    async def subscribed(
+        self, context: Context, request: Asked
+    ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
+        """Return the results of a subscription, one after another; or the one that says why there are none.
+
+        Raises:
+            RefusedError: it is no subscription of this schema, or too large.
+        """
+        try:
+            schema = await context.read(self.schemas.of)
+            document = self.checked(schema, request, OperationType.SUBSCRIPTION)
+        finally:
+            await context.close()
+        context.record_types = schema.records
+        begun = graphql.subscribe(  # pyright: ignore[reportUnknownMemberType]  # a parameter nobody needs is of no type
+            schema.core,
+            document,
+            context_value=context,
+            variable_values=dict(request.variables),
+            operation_name=request.operation_name,
+        )
+        results = begun if isinstance(begun, ExecutionResult | AsyncIterator) else await begun
+        return cast("ExecutionResult | AsyncGenerator[ExecutionResult, None]", results)
+
+    async def kind(self, context: Context, request: Asked) -> OperationType:
+        """Return which kind of operation is asked.
+
+        Raises:
+            RefusedError: that cannot be said, as the text is none of this schema.
+        """
+        try:
+            schema = await context.read(self.schemas.of)
+            return self._operation(self._document(schema.core, request.query), request.operation_name).operation
+        finally:
+            await context.close()
 
     def checked(self, schema: TenantSchema, request: Asked, kind: OperationType) -> DocumentNode:
         """Return what a text asks, if it can be asked of this schema and is not too large.
@@ -103,14 +154,7 @@ class Engine:
             RefusedError: saying what is wrong with it.
         """
         document = self._document(schema.core, request.query)
-        operation = get_operation_ast(document, request.operation_name)
-        if operation is None:
-            name = request.operation_name
-            raise RefusedError(
-                [GraphQLError("Say by operationName which of the operations is meant.")]
-                if name is None
-                else [GraphQLError(f"There is no operation {name[:100]}.")]
-            )
+        operation = self._operation(document, request.operation_name)
         if operation.operation is not kind:
             raise RefusedError([GraphQLError(_OTHERWISE[operation.operation])])
         fragments = {each.name.value: each for each in document.definitions if isinstance(each, FragmentDefinitionNode)}
@@ -120,6 +164,17 @@ class Engine:
         except Exception as error:
             raise RefusedError([GraphQLError(str(error), original_error=error)]) from error
         return document
+
+    @staticmethod
+    def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+        operation = get_operation_ast(document, name)
+        if operation is None:
+            raise RefusedError(
+                [GraphQLError("Say by operationName which of the operations is meant.")]
+                if name is None
+                else [GraphQLError(f"There is no operation {name[:100]}.")]
+            )
+        return operation
 
     def _document(self, schema: GraphQLSchema, text: str) -> DocumentNode:
         key = (id(schema), text)
@@ -156,6 +211,20 @@ class Engine:
             operation_name=request.operation_name,
         )
         return result if isinstance(result, ExecutionResult) else await result
+
+
+def answer_of(result: ExecutionResult, scope: Scope) -> dict[str, Any]:
+    """Return a result as it is told."""
+    answer: dict[str, Any] = {"data": result.data}
+    if result.errors:
+        answer["errors"] = told(result.errors, scope)
+    return answer
+
+
+def failed(error: Exception, scope: Scope) -> list[dict[str, Any]]:
+    """Return what ended a subscription as it is told."""
+    original = error.original_error if isinstance(error, GraphQLError) else error
+    return told([GraphQLError("", original_error=original or error)], scope)
 
 
 def told(errors: Sequence[GraphQLError], scope: Scope) -> list[dict[str, Any]]:

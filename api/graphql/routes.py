@@ -1,15 +1,22 @@
-"""`/graphql`: one query a request, by POST or GET, with the key and the scopes that REST asks for."""
+"""`/graphql`: one query a request, by POST or GET, with the key and the scopes that REST asks for; or a WebSocket."""
 
+from contextlib import suppress
+from http import HTTPStatus
 from json import JSONDecodeError
 from typing import Any, Final, cast
 
 from fastapi import Request, Response
 from pydantic_core import to_json
+from starlette.status import WS_1011_INTERNAL_ERROR
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.dependencies import PrincipalDep, ResourcesDep
+from api.errors import respond
 from api.graphql.context import Context, Live
 from api.graphql.execution import Asked, Engine, RefusedError, told
 from api.graphql.streaming import Streaming
+from api.graphql.transport_ws import TRY_LATER, serve
+from api.resources import Resources
 from api.routing import EVENT_STREAM, MalformedError, Router, parse_json
 from core.errors import FieldProblem, InvalidError
 
@@ -26,7 +33,7 @@ async def post(request: Request, principal: PrincipalDep, resources: ResourcesDe
         raise InvalidError.of("body", "must be one request: several at once are not taken")
     if not isinstance(body, dict):
         raise InvalidError.of("body", "must be a JSON object")
-    return await _answered(request, principal, resources, _asked(cast("dict[str, Any]", body)))
+    return await _answered(request, principal, resources, Asked.of(cast("dict[str, Any]", body)))
 
 
 @router.get("/graphql", include_in_schema=False)
@@ -36,7 +43,25 @@ async def get(request: Request, principal: PrincipalDep, resources: ResourcesDep
     for name in ("variables", "extensions"):
         if name in given:
             given[name] = _parsed(name, given[name].encode())
-    return await _answered(request, principal, resources, _asked(given))
+    return await _answered(request, principal, resources, Asked.of(given))
+
+
+@router.websocket("/graphql")
+async def socket(websocket: WebSocket) -> None:
+    """Answer queries and subscriptions by the protocol `graphql-transport-ws`."""
+    resources = cast("Resources", websocket.app.state.resources)
+    engine = cast("Engine", websocket.app.state.graphql)
+    try:
+        live = Live(resources.hub, resources.progress)
+        await serve(websocket, resources.sockets, engine, resources.database, live)
+    except Exception as error:  # noqa: BLE001 - nothing else would answer it
+        refusal = respond(websocket.scope, error)
+        if websocket.application_state is WebSocketState.CONNECTING:
+            await websocket.send_denial_response(refusal)
+        elif websocket.application_state is WebSocketState.CONNECTED:
+            away = refusal.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+            with suppress(WebSocketDisconnect):
+                await websocket.close(TRY_LATER if away else WS_1011_INTERNAL_ERROR)
 
 
 async def _answered(request: Request, principal: PrincipalDep, resources: ResourcesDep, asked: Asked) -> Response:
@@ -60,15 +85,3 @@ def _parsed(name: str, text: bytes) -> object:
     except JSONDecodeError as error:
         reason = f"is not valid JSON: {error.msg} at character {error.pos}"
         raise MalformedError(f"{name}: {reason}", errors=[FieldProblem(name, reason)]) from error
-
-
-def _asked(body: dict[str, Any]) -> Asked:
-    """Return what is asked; what others send beside it, as `extensions`, means nothing here."""
-    query, variables, name = (body.get(key) for key in ("query", "variables", "operationName"))
-    if not isinstance(query, str) or not query.strip():
-        raise InvalidError.of("query", "is required, as a text")
-    if variables is not None and not isinstance(variables, dict):
-        raise InvalidError.of("variables", "must be an object")
-    if name is not None and not isinstance(name, str):
-        raise InvalidError.of("operationName", "must be a text")
-    return Asked(query, cast("dict[str, Any]", variables or {}), name or None)

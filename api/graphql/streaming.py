@@ -2,19 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import graphql
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from graphql import ExecutionResult, GraphQLError, OperationType
+from graphql import ExecutionResult
 from pydantic_core import to_json
 
 from api.authentication import Authenticator
 from api.graphql.context import Context
-from api.graphql.execution import Asked, Engine, told
+from api.graphql.execution import Asked, Engine, answer_of, failed
 from api.routing import EVENT_STREAM
 from api.stream.streams import CHECK_SECONDS, HEARTBEAT_SECONDS
 
@@ -39,39 +38,25 @@ class Streaming:
         Raises:
             RefusedError: it is no subscription of this schema, or too large.
         """
-        try:
-            schema = await self._context.read(self._engine.schemas.of)
-            document = self._engine.checked(schema, asked, OperationType.SUBSCRIPTION)
-        finally:
-            await self._context.close()
-        self._context.record_types = schema.records
-        begun = graphql.subscribe(  # pyright: ignore[reportUnknownMemberType]  # a parameter nobody needs is of no type
-            schema.core,
-            document,
-            context_value=self._context,
-            variable_values=dict(asked.variables),
-            operation_name=asked.operation_name,
-        )
-        results = begun if isinstance(begun, ExecutionResult | AsyncIterator) else await begun
+        results = await self._engine.subscribed(self._context, asked)
         headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
         return StreamingResponse(self._frames(results), media_type=EVENT_STREAM, headers=headers)
 
-    async def _frames(self, results: ExecutionResult | AsyncIterator[ExecutionResult]) -> AsyncGenerator[bytes]:
+    async def _frames(self, results: ExecutionResult | AsyncGenerator[ExecutionResult, None]) -> AsyncGenerator[bytes]:
         try:
             if isinstance(results, ExecutionResult):
-                yield self._next(results)
+                yield self._frame(answer_of(results, self._scope))
             else:
-                async with aclosing(self._told(cast("AsyncGenerator[ExecutionResult]", results))) as frames:
+                async with aclosing(self._told(results)) as frames:
                     async for frame in frames:
                         yield frame
         except Exception as error:  # noqa: BLE001 - the answer has begun: what went wrong is its last word
-            original = error.original_error if isinstance(error, GraphQLError) else error
-            yield self._frame({"errors": told([GraphQLError("", original_error=original or error)], self._scope)})
+            yield self._frame({"errors": failed(error, self._scope)})
         finally:
             await self._context.close()
         yield b"event: complete\ndata:\n\n"
 
-    async def _told(self, results: AsyncGenerator[ExecutionResult]) -> AsyncGenerator[bytes]:
+    async def _told(self, results: AsyncGenerator[ExecutionResult, None]) -> AsyncGenerator[bytes]:
         ready = asyncio.ensure_future(self._context.ready.wait())
         checked = time.monotonic()
         async with aclosing(results):
@@ -92,7 +77,7 @@ class Streaming:
                     result = waiting.result()
                     if result is None:
                         return
-                    frame = self._next(result)
+                    frame = self._frame(answer_of(result, self._scope))
                     await self._context.close()  # what comes next is read anew
                     waiting = asyncio.ensure_future(anext(results, None))
                     yield frame
@@ -100,12 +85,6 @@ class Streaming:
                 waiting.cancel()
                 ready.cancel()
                 await asyncio.gather(waiting, ready, return_exceptions=True)
-
-    def _next(self, result: ExecutionResult) -> bytes:
-        answer: dict[str, Any] = {"data": result.data}
-        if result.errors:
-            answer["errors"] = told(result.errors, self._scope)
-        return self._frame(answer)
 
     @staticmethod
     def _frame(answer: Mapping[str, Any]) -> bytes:

@@ -120,9 +120,9 @@ async def _progress(info: Info, of: str) -> AsyncGenerator[Any]:
             yield Standing(of, {name: value for name, value in figures.items() if name not in {"of", "key"}})
 
 
-@strawberry.type(description="What can be listened to, as server-sent events.")
+@strawberry.type(description="What can be listened to, over a WebSocket or as server-sent events.")
 class Subscription:
-    """What can be listened to, as server-sent events."""
+    """What can be listened to, over a WebSocket or as server-sent events."""
 
     events = strawberry.subscription(
         resolver=_events,

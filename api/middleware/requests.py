@@ -31,14 +31,19 @@ class _HasTenant(Protocol):
 
 
 class RequestMiddleware:
-    """Outermost: sets `state.request_id`, echoes it as `X-Request-ID`, logs route, status and duration."""
+    """Outermost: sets `state.request_id`, echoes it as `X-Request-ID`, logs route, status and duration.
+
+    A socket's id is echoed nowhere, and it has no status.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await self._serve_socket(scope, receive, send)
+        elif scope["type"] != "http":
             await self._app(scope, receive, send)
         elif not tracing.on() or scope["path"] in _QUIET or _lasts(scope):
             await self._serve(scope, receive, send)
@@ -50,8 +55,7 @@ class RequestMiddleware:
                 await self._serve(scope, receive, send, span)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, span: Span | None = None) -> None:
-        offered = HTTPConnection(scope).headers.get("x-request-id", "")
-        request_id = offered if _SANE_ID.fullmatch(offered) else str(new_id())
+        request_id = _id_of(scope)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
         started = time.perf_counter()
@@ -81,6 +85,24 @@ class RequestMiddleware:
             if scope["path"] not in _QUIET or status >= 500:  # noqa: PLR2004 - server errors
                 self._log(scope, status, seconds)
 
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a socket for as long as it is open: no span, and no duration of a request."""
+        request_id = _id_of(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            principal: _HasTenant | None = scope["state"].get("principal")
+            _log.info(
+                "socket",
+                route=template_of(scope),
+                seconds=round(time.perf_counter() - started, 1),
+                tenant=str(principal.tenant_id) if principal else None,
+            )
+
     @staticmethod
     def _log(scope: Scope, status: int, seconds: float) -> None:
         principal: _HasTenant | None = scope["state"].get("principal")
@@ -92,6 +114,11 @@ class RequestMiddleware:
             ms=round(seconds * 1000, 1),
             tenant=str(principal.tenant_id) if principal else None,
         )
+
+
+def _id_of(scope: Scope) -> str:
+    offered = HTTPConnection(scope).headers.get("x-request-id", "")
+    return offered if _SANE_ID.fullmatch(offered) else str(new_id())
 
 
 def _lasts(scope: Scope) -> bool:
