@@ -135,6 +135,12 @@ def property_values(names: Iterable[str], properties: Properties) -> dict[str, s
     return _complete({name: key_text(dig(properties, tuple(name.split(".")))) for name in names})
 
 
+def matches(match: Mapping[FieldPath, FieldPath], entry: Properties, properties: Properties) -> bool:
+    """Whether an event with these properties is the one that who entered by `entry` means."""
+    wanted = match_values(match, entry)
+    return wanted is not None and property_values(wanted, properties) == wanted
+
+
 def key_text(value: object) -> str | None:
     """Return a value as text, as JSONB's `->>` does: the number 5 and the string "5" are one key.
 

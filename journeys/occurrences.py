@@ -80,11 +80,16 @@ class Calendar:
         28th in years that lack it. Its moment is `at` by the clocks of `zone`, on the day that the offset leads to.
         """
         found = None
+        for occurrence, _ in self.moments(day, zone, since, until):
+            found = occurrence
+        return found
+
+    def moments(self, day: date, zone: tz, since: datetime, until: datetime) -> Iterator[tuple[date, datetime]]:
+        """Yield each occurrence of a date, as `due` means it, whose moment is in this time, and the moment."""
         for occurrence in self._near(day, since, until):
             moment = self._moment(occurrence, zone)
             if since < moment <= until:
-                found = occurrence
-        return found
+                yield occurrence, moment
 
     def _near(self, day: date, since: datetime, until: datetime) -> Iterator[date]:
         if not self.yearly:

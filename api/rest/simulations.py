@@ -41,8 +41,8 @@ class Simulating(Strict):
     events: Literal["last_month", "none"] = "last_month"
     """`last_month`: what the audience did in the four weeks before is played again, moved on by four weeks."""
     enter: Literal["at_once", "by_events"] | None = None
-    """`at_once`: everybody when it begins. `by_events`: by the events that are played, as the journey's entries have
-    it; so it is unless given where an event lets people in."""
+    """`at_once`: everybody when it begins. `by_events`: by the events that are played, by dates and by schedules, as
+    the journey's entries have it; so it is unless given where one of these lets people in."""
     entry: dict[str, Any] | None = None
     """What they enter by who enter at once, as for an enrollment."""
     failing: Annotated[dict[str, Annotated[float, Field(ge=0, le=100)]], Field(max_length=100)] = Field(
@@ -127,6 +127,14 @@ class AssumedFailing(Strict):
     """`given` in the request, the `outcomes` of the four weeks before, or `none` known: then none fails."""
 
 
+class NotForeseen(Strict):
+    """What a simulation cannot know of a way in."""
+
+    field: str
+    """Where it stands in the definition."""
+    reason: str
+
+
 class Report(Strict):
     """What would become of the audience."""
 
@@ -147,6 +155,8 @@ class Report(Strict):
     failing: dict[str, AssumedFailing] = Field(default_factory=dict[str, AssumedFailing])
     """Of the webhooks with a way for failures that were reached, by node."""
     events: PlayedEvents
+    not_foreseen: list[NotForeseen] = Field(default_factory=list[NotForeseen])
+    """What could let in others, or at other times, than this says."""
 
 
 class Simulation(Strict):

@@ -67,7 +67,7 @@ async def _keep(
     asked = EntryInput(tenant_id=session.tenant_id, journey_id=journey.id, ordinal=ordinal, what=_what(entry))
     match entry:
         case DateEntry():
-            minutes = sorted({(entry.at.minute + quarter) % 60 for quarter in _QUARTERS})
+            minutes = looks(entry)
             asked = asked.model_copy(update={"since": await _since(session, asked, before)})
             cron, zone, workflow = f"{','.join(map(str, minutes))} * * * *", "UTC", BY_DATE
         case CronEntry():
@@ -77,6 +77,11 @@ async def _keep(
     await schedules.keep(
         session, workflow=workflow, entity_id=entity_id, input=asked, cron=cron, time_zone=zone, domain=_DOMAIN
     )
+
+
+def looks(entry: DateEntry) -> list[int]:
+    """Return at which minutes of every hour it is looked whose date has come round."""
+    return sorted({(entry.at.minute + quarter) % 60 for quarter in _QUARTERS})
 
 
 async def _since(session: TenantSession, asked: EntryInput, before: WorkflowSchedule | None) -> datetime:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from core.database import TenantSession
 from journeys.definition import Goal
 from journeys.durations import add
-from journeys.evaluate import match_values, property_values
+from journeys.evaluate import matches
 from models import JourneyConversion
 from services.events.bus import EventRow
 from services.journeys import hearing, versions
@@ -94,8 +94,7 @@ def _meant(goal: Goal, row: Any, event: EventRow) -> bool:  # noqa: ANN401 - a r
     """Whether the event is the goal's, for this passage: its type, in time, with the values it entered by."""
     if event.type != goal.event or event.received_at > add(row.entered_at, goal.counted_within):
         return False
-    wanted = match_values(goal.match, row.entry)
-    return wanted is not None and property_values(wanted, event.properties) == wanted
+    return matches(goal.match, row.entry, event.properties)
 
 
 async def _note(session: TenantSession, converted: Mapping[UUID, EventRow]) -> None:

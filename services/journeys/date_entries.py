@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from pydantic import JsonValue
 from sqlalchemy import (
     ColumnElement,
     Integer,
@@ -62,11 +63,12 @@ async def page(session: TenantSession, asked: EntryPage) -> EntryDone:
     if not isinstance(entry, DateEntry):
         return over
     since = max(filter(None, (asked.due_at - by_clock.LATEST, asked.entry.since)))
-    rows = (await session.execute(_people(session.tenant_id, entry, since, asked.due_at, asked.entry.after))).all()
+    later = true() if asked.entry.after is None else PERSON.c.id > asked.entry.after
+    rows = (await session.execute(dated(session.tenant_id, entry, since, asked.due_at, later).limit(PAGE))).all()
     found = [
-        _candidate(row.id, entry, row.day, occurrence)
+        Candidate(row.id, told(entry, row.day, occurrence), occurrence.isoformat())
         for row in rows
-        if (occurrence := entry.calendar.due(row.day, _zone(row.zone), since, asked.due_at)) is not None
+        if (occurrence := entry.calendar.due(row.day, zone_of(row.zone), since, asked.due_at)) is not None
     ]
     fresh = await _not_yet_in(session, version, found)
     done = await enrollments.enroll(session, version, fresh, again=_ONCE, source="date")
@@ -74,15 +76,15 @@ async def page(session: TenantSession, asked: EntryPage) -> EntryDone:
     return EntryDone(entered=len(done.enrollment_ids), after=rows[-1].id if len(rows) == PAGE else None)
 
 
-def _candidate(person_id: UUID, entry: DateEntry, day: date, occurrence: date) -> Candidate:
-    told = {"date": occurrence.isoformat(), "field": str(entry.date), "value": day.isoformat()}
-    return Candidate(person_id, told, occurrence.isoformat())
+def told(entry: DateEntry, day: date, occurrence: date) -> dict[str, JsonValue]:
+    """Return what somebody enters by."""
+    return {"date": occurrence.isoformat(), "field": str(entry.date), "value": day.isoformat()}
 
 
-def _people(
-    tenant_id: UUID, entry: DateEntry, since: datetime, until: datetime, after: UUID | None
+def dated(
+    tenant_id: UUID, entry: DateEntry, since: datetime, until: datetime, who: ColumnElement[bool]
 ) -> Select[*tuple[Any, ...]]:
-    """Return the statement for the next people whose date may have its moment in this time, with it and their zone."""
+    """Return the statement for those of `who` whose date may have its moment in this time: id, day, zone, by the id."""
     scope = Scope(tenant_id=tenant_id, person=PERSON, subject_id=PERSON.c.id)
     value = field_value(entry.date, scope)
     day = as_day(value, scope.clock.zone)
@@ -95,7 +97,7 @@ def _people(
         .where(
             PERSON.c.tenant_id == tenant_id,
             Tenant.id == tenant_id,
-            true() if after is None else PERSON.c.id > after,
+            who,
             _written(value, days, yearly=entry.yearly),
         )
         .order_by(PERSON.c.id)
@@ -106,7 +108,6 @@ def _people(
         select(rough)
         .where(rough.c.day.between(_FIRST, _LAST), _falls(rough.c.day, days, yearly=entry.yearly))
         .order_by(rough.c.id)
-        .limit(PAGE)
     )
 
 
@@ -157,7 +158,7 @@ async def _not_yet_in(session: TenantSession, version: LoadedVersion, found: Seq
     return [candidate for candidate in found if (candidate.subject_id, candidate.entry_key) not in known]
 
 
-def _zone(name: str) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
     """Return the zone, or UTC where this machine does not know the name, as conditions have it."""
     try:
         return zone_named(name)

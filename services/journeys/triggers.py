@@ -20,7 +20,7 @@ from core.database import TenantSession
 from journeys.definition import ExitRule, Goal, JourneyDefinition
 from journeys.durations import add
 from journeys.entries import EventEntry, SegmentEntry
-from journeys.evaluate import match_values, property_values
+from journeys.evaluate import matches
 from services.events.bus import Consumer, EventRow
 from services.journeys import (
     conversions,
@@ -160,8 +160,7 @@ def _concerns(rule: Goal | ExitRule, row: Any, event: EventRow) -> bool:  # noqa
         return False
     if isinstance(rule, Goal) and rule.within is not None and event.received_at > add(row.entered_at, rule.within):
         return False
-    wanted = match_values(rule.match, row.entry)
-    return wanted is not None and property_values(wanted, event.properties) == wanted
+    return matches(rule.match, row.entry, event.properties)
 
 
 async def _let_in(

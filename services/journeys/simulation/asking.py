@@ -27,6 +27,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from core.database import TenantSession
 from journeys import members as member_sets
 from journeys.conditions import Condition, FieldCondition, FieldPath, events_of
+from journeys.evaluate import Facts, NeedsDatabase, evaluate
 from models import Event
 from services.journeys.simulation.changes import Changes, Overlay, decided, people_with
 from services.journeys.simulation.passages import PASSAGE, Passages
@@ -123,33 +124,42 @@ class Asking:
                 found[row.value] = found.get(row.value, 0) | member_sets.from_slots(row.slots)
         return found
 
-    async def holding_of(self, condition: Condition, happened: Sequence[Happened], now: datetime) -> set[int]:
-        """Return the places in `happened` of those events for which the condition holds at that moment."""
+    async def holding_of(self, condition: Condition | None, happened: Sequence[Happened], now: datetime) -> set[int]:
+        """Return the slots whose event a condition holds for: decided by the event where it says enough."""
+        if condition is None:
+            return {each.slot for each in happened}
         held: set[int] = set()
-        numbers = {each.slot: number for number, each in enumerate(happened)}
-        for overlay, those in self.changes.among(member_sets.from_slots(numbers), condition):
+        undecided: list[Happened] = []
+        for each in happened:
+            event = {"type": each.type, "occurred_at": each.at, "properties": each.properties}
+            try:
+                if evaluate(condition, Facts(now=now, event=event)):
+                    held.add(each.slot)
+            except NeedsDatabase:
+                undecided.append(each)
+        if undecided:
+            held |= await self._holding_of(condition, undecided, now)
+        return held
+
+    async def _holding_of(self, condition: Condition, happened: Sequence[Happened], now: datetime) -> set[int]:
+        held: set[int] = set()
+        events = {each.slot: each for each in happened}
+        for overlay, those in self.changes.among(member_sets.from_slots(events), condition):
+            told = [events[slot] for slot in member_sets.slots(those)]
             given = (
                 func.unnest(
-                    bindparam(None, [numbers[slot] for slot in member_sets.slots(those)], type_=ARRAY(Integer)),
-                    bindparam(None, member_sets.slots(those), type_=ARRAY(Integer)),
-                    bindparam(None, [happened[numbers[s]].type for s in member_sets.slots(those)], type_=ARRAY(Text)),
-                    bindparam(
-                        None, [happened[numbers[s]].properties for s in member_sets.slots(those)], type_=ARRAY(JSONB)
-                    ),
-                    bindparam(
-                        None,
-                        [happened[numbers[s]].at for s in member_sets.slots(those)],
-                        type_=ARRAY(DateTime(timezone=True)),
-                    ),
+                    bindparam(None, [each.slot for each in told], type_=ARRAY(Integer)),
+                    bindparam(None, [each.type for each in told], type_=ARRAY(Text)),
+                    bindparam(None, [each.properties for each in told], type_=ARRAY(JSONB)),
+                    bindparam(None, [each.at for each in told], type_=ARRAY(DateTime(timezone=True))),
                 )
-                .table_valued("number", "slot", "type", "properties", "occurred_at")
+                .table_valued("slot", "type", "properties", "occurred_at")
                 .render_derived(name="given")
             )
             person, scope = self._scope(overlay, now)
             source = PASSAGE.join(given, given.c.slot == PASSAGE.c.slot).join(person, self._whose(person))
             holds = compile_condition(decided(condition, overlay), replace(scope, event=given))
-            found = await self.session.scalars(select(given.c.number).select_from(source).where(holds))
-            held.update(found)
+            held.update(await self.session.scalars(select(PASSAGE.c.slot).select_from(source).where(holds)))
         return held
 
     async def _asked(self, condition: Condition, overlay: Overlay, members: int, now: datetime) -> int:

@@ -1,7 +1,7 @@
 """The passages that a simulation walks, each a slot: who, and what they enter by. Kept in tables of one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,6 +24,8 @@ PASSAGE: Final = table(
     column("entry", JSONB),
 )
 """A passage: its slot, the number of its person, and the properties that it is entered by."""
+AUDIENCE: Final = table("simulated_person", column("number", Integer), column("person_id", Uuid))
+"""The people, by their number."""
 MAX_PASSAGES: Final = 500_000
 _WRITTEN_AT_ONCE: Final = 10_000
 
@@ -118,16 +120,30 @@ async def each_once(session: TenantSession, people: int, entry: Mapping[str, Any
     return Passages(size=people, once=True, slots_of=(), number_of=(), entries=(entry,))
 
 
-async def written(session: TenantSession, people: int, entering: Sequence[tuple[int, Mapping[str, Any]]]) -> Passages:
-    """Make a passage of each (number, entry), in their order.
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The slots that are kept for those who may enter, in their order."""
 
-    Raises:
-        InvalidError: they are more than a simulation takes.
-    """
-    if len(entering) > MAX_PASSAGES:
-        raise InvalidError.of(
-            "events", f"have people enter {len(entering):,} times; a simulation takes {MAX_PASSAGES:,} passages at most"
-        )
+    entering: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list[tuple[int, Mapping[str, Any]]])
+    """Of each slot: whose it is, and the properties that it is entered by."""
+
+    def keep(self, number: int, entry: Mapping[str, Any]) -> int:
+        """Return a new slot.
+
+        Raises:
+            InvalidError: they are more than a simulation takes.
+        """
+        if len(self.entering) == MAX_PASSAGES:
+            raise InvalidError.of(
+                "enter", f"may be more than {MAX_PASSAGES:,} times by then; a simulation takes so many passages at most"
+            )
+        self.entering.append((number, entry))
+        return len(self.entering) - 1
+
+
+async def written(session: TenantSession, people: int, slots: Slots) -> Passages:
+    """Make the passages that slots are kept for."""
+    entering = slots.entering
     slots_of: list[list[int]] = [[] for _ in range(people)]
     for slot, (number, _) in enumerate(entering):
         slots_of[number].append(slot)

@@ -1,10 +1,9 @@
 """Playing events of the past to a simulation: they let people in, end waits and passages, as `triggers` has it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 from typing import Any, Final
 
 from sqlalchemy import Text, bindparam, text
@@ -13,18 +12,20 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from contracts.events import SEGMENT_ENTERED, SEGMENT_LEFT
 from core.database import TenantSession
 from core.errors import InvalidError
-from journeys.conditions import Condition, events_of
+from journeys.conditions import events_of
 from journeys.definition import ExitRule, Goal, JourneyDefinition
 from journeys.durations import add
-from journeys.entries import Again, EventEntry, SegmentEntry
-from journeys.evaluate import Facts, NeedsDatabase, evaluate, match_values, property_values
+from journeys.entries import EventEntry, SegmentEntry
+from journeys.evaluate import matches
 from journeys.members import from_slots, slots
 from journeys.virtual import Place, Walk
 from journeys.waits import EventWay, WaitForEventNode, WaitUntilNode
 from services.journeys.enrollments import key_of
 from services.journeys.meeting import conditions_of
 from services.journeys.simulation.asking import Asking, Happened, Window
-from services.journeys.simulation.passages import Passages
+from services.journeys.simulation.clock import Opening
+from services.journeys.simulation.entrances import Coming, Entrances
+from services.journeys.simulation.passages import Passages, Slots
 from services.journeys.simulation.tally import Tally
 
 MAX_EVENTS: Final = 500_000
@@ -136,45 +137,50 @@ def _rounded(at: datetime, grain: int) -> datetime:
     return datetime.fromtimestamp(-(-at.timestamp() // grain) * grain, UTC)
 
 
-def entering(definition: JourneyDefinition, events: Iterable[Played]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Keep a slot for each way in that an event may be; yield the person and the properties of each, in that order."""
+def keep(definition: JourneyDefinition, events: Iterable[Played], slots: Slots) -> None:
+    """Keep a slot for each way in that an event may be.
+
+    Raises:
+        InvalidError: they are more than a simulation takes.
+    """
     ways = [(ordinal, entry, _type_of(entry)) for ordinal, entry in enumerate(definition.entries)]
-    slot = 0
     for event in events:
         for ordinal, entry, type_of in ways:
             if type_of != event.type:
                 continue
             if isinstance(entry, SegmentEntry) and event.properties.get("segment") != entry.segment:
                 continue
-            event.ways.append((ordinal, slot))
-            slot += 1
-            yield event.number, event.properties
+            event.ways.append((ordinal, slots.keep(event.number, event.properties)))
 
 
 @dataclass(slots=True)
 class Player:
-    """Plays events to a walk."""
+    """Plays events to a walk, and opens the ways in that the clock opens."""
 
     definition: JourneyDefinition
     walk: Walk
     passages: Passages
     asking: Asking
     tally: Tally
-    begin: datetime
+    entrances: Entrances
     met: dict[int, int]
     """Which way is opened for whom by what they hear, as the world looks at it."""
-    entered_at: dict[int, datetime] = field(default_factory=dict[int, datetime])
-    """Of those who entered by an event; the others did when the simulation began."""
-    _inside: dict[tuple[int, str], list[int]] = field(default_factory=lambda: defaultdict(list))
-    """The passages of a person and key, the newest last."""
 
-    async def play(self, events: Sequence[Played]) -> None:
-        """Play events in their order, and do what falls due between them; at the same instant the event comes first."""
-        for at, batch in groupby(events, key=lambda event: event.at):
+    async def play(self, events: Iterable[Played], openings: Iterable[Opening]) -> None:
+        """Play all in its order, and do what falls due between; at the same instant events come first, timers last."""
+        moments: dict[datetime, tuple[list[Played], list[Opening]]] = defaultdict(lambda: ([], []))
+        for event in events:
+            moments[event.at][0].append(event)
+        for opening in openings:
+            moments[opening.at][1].append(opening)
+        for at in sorted(moments):
+            batch, opened = moments[at]
             await self.walk.advance(at - _MOMENT)
             for happening in _rounds(batch):
                 await self._end(happening, at)
                 await self._let_in(happening, at)
+            for opening in opened:
+                await self._open(opening, at)
 
     async def _end(self, events: Sequence[Played], at: datetime) -> None:
         """End the waits and passages that these events end; of one person there is one event at most."""
@@ -200,41 +206,35 @@ class Player:
         reasons: dict[int, str] = {}
         for rule in self._rules():
             reason = "goal" if isinstance(rule, Goal) else f"exit_when: {rule.event}"
-            concerned = [happened for happened in heard if self._concerns(rule, happened)]
-            reasons.update(dict.fromkeys(await self._holding(rule.where, concerned, at), reason))
+            held = await self._meant(rule, [each for each in heard if self._in_time(rule, each)], at)
+            reasons.update(dict.fromkeys(held, reason))
         return reasons
 
     async def _matching(self, heard: Sequence[tuple[Happened, Place]], at: datetime) -> set[int]:
         """Return who wait for what they heard."""
-        waiting: dict[str, list[Happened]] = defaultdict(list)
-        opening: dict[str, list[Happened]] = defaultdict(list)
+        listening: dict[str, list[Happened]] = defaultdict(list)
         for happened, place in heard:
-            node = self.definition.nodes[place.node]
-            if place.phase == "listen" and isinstance(node, WaitUntilNode):
-                opening[place.node].append(happened)
-            if place.phase != "listen" or not isinstance(node, WaitForEventNode) or node.event != happened.type:
-                continue
-            wanted = match_values(node.match, self.passages.entry(happened.slot))
-            if wanted is not None and property_values(wanted, happened.properties) == wanted:
-                waiting[place.node].append(happened)
+            if place.phase == "listen":
+                listening[place.node].append(happened)
         matched: set[int] = set()
-        for name, concerned in waiting.items():
+        for name, concerned in listening.items():
             node = self.definition.nodes[name]
-            matched |= await self._holding(node.where if isinstance(node, WaitForEventNode) else None, concerned, at)
-        for name, concerned in opening.items():
-            matched |= await self._opened(self.definition.nodes[name], concerned, at)
+            if isinstance(node, WaitForEventNode):
+                matched |= await self._meant(node, concerned, at)
+            elif isinstance(node, WaitUntilNode):
+                matched |= await self._opened(node, concerned, at)
         return matched
 
-    async def _opened(self, node: Any, heard: Sequence[Happened], at: datetime) -> set[int]:  # noqa: ANN401 - one kind
+    async def _opened(self, node: WaitUntilNode, heard: Sequence[Happened], at: datetime) -> set[int]:
         """Return for whom what they heard opens a way out of a wait until something is so, and note which."""
         opened: dict[int, int] = {}
+        conditions = dict(conditions_of(node))
         for index, way in enumerate(node.ways):
             asked = [happened for happened in heard if happened.slot not in opened]
             if isinstance(way, EventWay):
-                matching = [happened for happened in asked if self._means(way, happened)]
-                held = await self._holding(way.where, matching, at)
+                held = await self._meant(way, asked, at)
             else:
-                when = dict(conditions_of(node))[index]
+                when = conditions[index]
                 # Only what it counts changes its answer: all else was so on arrival, and a day's look finds the rest.
                 counting = from_slots(happened.slot for happened in asked if happened.type in events_of(when))
                 held = slots(await self.asking.holding(when, counting, at)) if counting else ()
@@ -242,26 +242,26 @@ class Player:
         self.met.update(opened)
         return set(opened)
 
-    def _means(self, way: EventWay, happened: Happened) -> bool:
-        wanted = match_values(way.match, self.passages.entry(happened.slot))
-        return (
-            way.event == happened.type and wanted is not None and property_values(wanted, happened.properties) == wanted
-        )
-
     def _rules(self) -> list[Goal | ExitRule]:
         """Return what ends passages; the last that holds names the reason."""
         goal = [self.definition.goal] if self.definition.goal is not None else []
         return [*reversed(self.definition.exit_when), *goal]
 
-    def _concerns(self, rule: Goal | ExitRule, happened: Happened) -> bool:
-        if happened.type != rule.event:
-            return False
-        if isinstance(rule, Goal) and rule.within is not None:
-            entered = self.entered_at.get(happened.slot, self.begin)
-            if happened.at > add(entered, rule.within):
-                return False
-        wanted = match_values(rule.match, self.passages.entry(happened.slot))
-        return wanted is not None and property_values(wanted, happened.properties) == wanted
+    def _in_time(self, rule: Goal | ExitRule, happened: Happened) -> bool:
+        if isinstance(rule, ExitRule) or rule.within is None:
+            return True
+        return happened.at <= add(self.entrances.entered(happened.slot), rule.within)
+
+    async def _meant(
+        self, rule: Goal | ExitRule | WaitForEventNode | EventWay, heard: Sequence[Happened], at: datetime
+    ) -> set[int]:
+        """Return the slots whose event is the rule's: its type, with the values they entered by, and as it asks."""
+        concerned = [
+            each
+            for each in heard
+            if each.type == rule.event and matches(rule.match, self.passages.entry(each.slot), each.properties)
+        ]
+        return await self.asking.holding_of(rule.where, concerned, at)
 
     async def _let_in(self, events: Sequence[Played], at: datetime) -> None:
         """Let those in whose event is a way in, by the rules of that way."""
@@ -271,55 +271,28 @@ class Player:
                 by_way[ordinal].append((event, slot))
         for ordinal, arrived in sorted(by_way.items()):
             entry = self.definition.entries[ordinal]
+            if not isinstance(entry, EventEntry):
+                coming = [Coming(event.number, "", slot) for event, slot in arrived]
+                await self.entrances.let_in(entry.again, coming, at)
+                continue
             happened = [Happened(slot, event.type, at, event.properties) for event, slot in arrived]
-            condition = entry.where if isinstance(entry, EventEntry) else None
-            holding = await self._holding(condition, happened, at)
-            members = 0
-            for event, slot in arrived:
-                if slot not in holding:
-                    self.tally.refused["condition"] += 1
-                    continue
-                key = key_of(entry, event.properties) if isinstance(entry, EventEntry) else ""
-                refused = "no_key" if key is None else self._refused(entry.again, event.number, key, at)
-                if refused is not None:
-                    self.tally.refused[refused] += 1
-                    continue
-                self.entered_at[slot] = at
-                self._inside[event.number, key or ""].append(slot)
-                members |= 1 << slot
-            if members:
-                self.tally.entered += members.bit_count()
-                await self.walk.enroll(members, at)
+            holding = await self.asking.holding_of(entry.where, happened, at)
+            self.tally.refuse("condition", len(arrived) - len(holding))
+            keyed = [(event, slot, key_of(entry, event.properties)) for event, slot in arrived if slot in holding]
+            coming = [Coming(event.number, key, slot) for event, slot, key in keyed if key is not None]
+            self.tally.refuse("no_key", len(keyed) - len(coming))
+            await self.entrances.let_in(entry.again, coming, at)
 
-    def _refused(self, again: Again, number: int, key: str, at: datetime) -> str | None:
-        before = self._inside.get((number, key))
-        if not before:
-            return None
-        if again.mode != "always" and any(self.walk.place_of(slot) is not None for slot in before):
-            return "already_active"
-        if again.mode == "never":
-            return "already_entered"
-        if again.min_gap is not None and add(self.entered_at[before[-1]], again.min_gap) > at:
-            return "too_soon"
-        return None
-
-    async def _holding(self, condition: Condition | None, happened: Sequence[Happened], at: datetime) -> set[int]:
-        """Return the slots whose event a condition holds for: decided by the event where it says enough."""
-        if condition is None:
-            return {each.slot for each in happened}
-        held: set[int] = set()
-        undecided: list[Happened] = []
-        for each in happened:
-            event = {"type": each.type, "occurred_at": each.at, "properties": each.properties}
-            try:
-                if evaluate(condition, Facts(now=at, event=event)):
-                    held.add(each.slot)
-            except NeedsDatabase:
-                undecided.append(each)
-        if undecided:
-            found = await self.asking.holding_of(condition, undecided, at)
-            held.update(undecided[number].slot for number in found)
-        return held
+    async def _open(self, opening: Opening, at: datetime) -> None:
+        """Let those in whom the clock does."""
+        coming = opening.coming
+        if opening.member_of is not None and coming:
+            asked = from_slots(each.slot for each in coming)
+            members = await self.asking.holding(opening.member_of, asked, at)
+            coming = [each for each in coming if members >> each.slot & 1]
+        if not opening.noted:
+            coming = [each for each in coming if not self.entrances.came(each)]
+        await self.entrances.let_in(opening.again, coming, at)
 
 
 def _rounds(events: Iterable[Played]) -> list[list[Played]]:

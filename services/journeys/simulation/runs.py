@@ -116,13 +116,15 @@ async def _raw(session: TenantSession, journey: Journey, *, active: bool) -> tup
 
 
 def _by_events(definition: JourneyDefinition, asked: Asked) -> bool:
-    possible = enters_by_events(definition)
+    possible = enters_by_events(definition, played=asked.played)
     if asked.by_events is None:
-        return possible and asked.played and asked.entry is None
-    if asked.by_events and not possible:
-        raise InvalidError.of("enter", "is `by_events`, but no event lets anybody into this journey")
-    if asked.by_events and not asked.played:
+        return possible and asked.entry is None
+    if asked.by_events and not possible and enters_by_events(definition, played=True):
         raise InvalidError.of("events", "are `none`, so nobody would enter by them")
+    if asked.by_events and not possible:
+        raise InvalidError.of(
+            "enter", "is `by_events`, but neither an event nor the clock lets anybody into this journey"
+        )
     return asked.by_events
 
 

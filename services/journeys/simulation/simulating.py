@@ -17,9 +17,12 @@ from journeys.entries import EventEntry, SegmentEntry
 from journeys.plan import Plan
 from journeys.virtual import EndlessWalkError, Walk
 from models import Tenant
-from services.journeys.simulation import passages, playing
+from services.journeys.simulation import clock, foreseeing, passages, playing
 from services.journeys.simulation.asking import Asking, Window
+from services.journeys.simulation.clock import Opening
+from services.journeys.simulation.entrances import Entrances
 from services.journeys.simulation.failing import Failing
+from services.journeys.simulation.passages import Slots
 from services.journeys.simulation.playing import Player
 from services.journeys.simulation.tally import SAMPLES, Tally
 from services.journeys.simulation.world import ANSWERS, Answers, World
@@ -42,7 +45,7 @@ class Request:
     """The key of the segment whose members are the audience; else `person_ids` are."""
     person_ids: Sequence[UUID] = ()
     by_events: bool = False
-    """Whether people enter by the events that are played; else all of them when the simulation begins."""
+    """Whether people enter by the events that are played, and by the clock; else all when the simulation begins."""
     played: bool = True
     """Whether events are played."""
     entry: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -62,9 +65,10 @@ class Simulated:
     """Some passages: who, and their steps."""
 
 
-def enters_by_events(definition: JourneyDefinition) -> bool:
-    """Whether the journey has a way in that events of the past can show."""
-    return any(isinstance(entry, EventEntry | SegmentEntry) for entry in definition.entries)
+def enters_by_events(definition: JourneyDefinition, *, played: bool) -> bool:
+    """Whether the journey has a way in that is foreseeable: by the clock, or where they are `played` by events."""
+    by_events = played and any(isinstance(entry, EventEntry | SegmentEntry) for entry in definition.entries)
+    return by_events or clock.lets_in(definition)
 
 
 async def simulate(
@@ -81,9 +85,14 @@ async def simulate(
     window = Window(end - STRETCH, end, request.begin, played=request.played)
     types = playing.heard(definition, entering=request.by_events)
     playlist = playing.timed(await playing.read(session, types, window, request.until))
+    opening: list[Opening] = []
     if request.by_events:
-        entering = list(playing.entering(definition, playlist.events))
-        cast = await passages.written(session, people, entering)
+        slots = Slots()
+        playing.keep(definition, playlist.events, slots)
+        opening = await clock.openings(
+            session, definition, slots, begin=request.begin, until=request.until, tenant_zone=tenant_zone
+        )
+        cast = await passages.written(session, people, slots)
     else:
         cast = await passages.each_once(session, people, request.entry)
     shown = min(cast.size, _CANDIDATES if request.by_events else SAMPLES)
@@ -104,12 +113,12 @@ async def simulate(
         failing=failing,
     )
     walk = Walk(Plan(definition, tenant_zone), world)
-    player = Player(definition, walk, cast, asking, tally, request.begin, world.met)
+    player = Player(definition, walk, cast, asking, tally, Entrances(walk, tally, request.begin), world.met)
     try:
         if not request.by_events and cast.size:
             tally.entered = cast.size
             await walk.enroll(cast.everyone, request.begin)
-        await player.play(playlist.events)
+        await player.play(playlist.events, opening)
         await walk.advance(request.until)
     except EndlessWalkError:
         raise InvalidError.of("until", "is too far: the journey takes too many steps by then") from None
@@ -123,6 +132,7 @@ async def simulate(
         "inside": inside,
         "never_leaving": await _never_leaving(walk, request.until + LONGEST),
         "failing": failing.assumed,
+        "not_foreseen": foreseeing.gaps(definition) if request.by_events else [],
         "events": {"played": len(playlist.events), "put_together_seconds": playlist.grain},
     }
     return Simulated(report, tally.passages(await passages.people_at(session, tally.walked())))

@@ -69,6 +69,11 @@ class Tally:
         for slot in self._shown(members):
             self.samples[slot][-1] |= {"outcome": outcome, "left_at": now.isoformat()}
 
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """Nobody was let in, so many times, for a reason."""
+        if count:
+            self.refused[reason] += count
+
     def taken_out(self, node: str, reason: str, slot: int, now: datetime) -> None:
         """Somebody's passage ended at a node, for a reason outside of it."""
         if self.open:

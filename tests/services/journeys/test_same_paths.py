@@ -4,80 +4,42 @@ The real steps run in Postgres, asked for by the planner as a cohort's workflow 
 store's `now()` is the virtual clock; what defaults write is set back to it after each.
 """
 
-import itertools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 from sqlalchemy import insert, select
 
-from contracts.journeys import Told
-from core.database import Database
 from core.ids import new_id
 from journeys.arms import ARM, SplitNode, chosen, place_of
 from journeys.definition import ExitRule, Goal, JourneyDefinition
 from journeys.durations import add, zone_named
 from journeys.evaluate import Facts, evaluate, match_values, property_values
-from journeys.members import decode, everyone, slots
+from journeys.members import everyone
 from journeys.nodes import BranchNode, ExitNode, GoalNode, UpdatePersonNode
 from journeys.plan import Plan
-from journeys.planner import step
 from journeys.simulator import Answer, Enrollment, ModelWorld, leave, simulate
-from journeys.state import ActivityResult, Enrolled, Input, Leave, Matched, Run, State, TimerFired, WakeAt
+from journeys.state import Enrolled, Input, Leave, Matched, Run, TimerFired
 from journeys.waits import MET, EventWay, TimeWindowNode, WaitForEventNode, WaitNode, WaitUntilNode
 from models import EnrollmentStep, Event
-from services.events.bus import EventRow
 from services.journeys.meeting import conditions_of
 from services.journeys.simulation.simulating import STRETCH, Simulated
-from services.tenancy import tenants
-from tests.factories.marketing import Marketing, Walking, at, event, walk
+from tests.factories.marketing import Marketing, walk
 from tests.journeys.random_journeys import START, publishable
 from tests.services.journeys.simulations import simulated
+from tests.services.journeys.virtual_cohorts import Cohort, Happening, virtual_marketing
 
 SIZE = 4
 LASTING = timedelta(days=3)
 ENTRY = {"cart": "a"}
-STATES = TypeAdapter(State)
-SET_BACK = """
-    WITH steps AS (UPDATE enrollment_step s SET left_at = $2 FROM enrollment e
-      WHERE e.cohort_id = $1 AND s.tenant_id = e.tenant_id AND s.enrollment_id = e.id AND s.left_at > $3),
-    waiters AS (UPDATE waiter SET since = $2 WHERE cohort_id = $1 AND since > $3)
-    UPDATE enrollment SET
-      entered_at = CASE WHEN entered_at > $3 THEN $2 ELSE entered_at END,
-      node_entered_at = CASE WHEN node_entered_at > $3 THEN $2 ELSE node_entered_at END,
-      ended_at = CASE WHEN ended_at > $3 THEN $2 ELSE ended_at END
-    WHERE cohort_id = $1
-"""
-VIRTUAL = """
-    CREATE SCHEMA virtual;
-    CREATE TABLE virtual.clock AS SELECT NULL::timestamptz AS at;
-    CREATE FUNCTION virtual.now() RETURNS timestamptz LANGUAGE sql STABLE AS
-      $$ SELECT coalesce(at, pg_catalog.now()) FROM virtual.clock $$;
-    GRANT USAGE ON SCHEMA virtual TO PUBLIC;
-    GRANT SELECT ON virtual.clock TO PUBLIC;
-"""
-_positions = itertools.count(1_000_000_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """An event of some people at once."""
-
-    at: datetime
-    slots: frozenset[int]
-    type: str
-    properties: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,84 +78,6 @@ def happenings(draw: st.DrawFn) -> list[Happening]:
         ),
         key=lambda happening: happening.at,
     )
-
-
-@dataclass
-class Cohort:
-    """A cohort of real enrollments, driven as its workflow drives it."""
-
-    walking: Walking
-    plan: Plan
-    connection: "asyncpg.Connection[Any]"
-    repeats: Random
-    began: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(minutes=1))
-    state: State = field(default_factory=State)
-    wake: datetime | None = None
-    told: int = 0
-
-    async def feed(self, first: Input, now: datetime) -> None:
-        """Tell the planner what happened, and do what it asks for."""
-        pending = deque([first])
-        while pending:
-            self.state, commands = step(self.plan, self.state, pending.popleft(), now)
-            for command in commands:
-                match command:
-                    case Run():
-                        pending.append(await self._run(command, now))
-                    case WakeAt(due):
-                        self.wake = due
-                    case _:
-                        self.wake = None
-        self.state = STATES.validate_json(STATES.dump_json(self.state))  # as continue-as-new passes it on
-
-    async def advance(self, until: datetime) -> None:
-        """Do what falls due by then."""
-        while self.wake is not None and self.wake <= until:
-            await self.feed(TimerFired(), self.wake)
-
-    async def hear(self, happening: Happening, people: Sequence[UUID]) -> None:
-        """Hand events over, and tell the planner what they did."""
-        heard = [
-            _event(happening.type, people[slot], happening.at, happening.properties) for slot in sorted(happening.slots)
-        ]
-        await self.set_clock(happening.at)
-        await self.walking.marketing.hear(*heard)
-        await self.set_back(happening.at)
-        owed = await self.walking.marketing.told(self.walking)
-        news, self.told = owed[self.told :], len(owed)
-        for told in news:
-            await self.feed(self._input(told), happening.at)
-
-    async def set_clock(self, now: datetime | None) -> None:
-        """Have the store take it for this moment; None for the real one."""
-        await self.connection.execute("UPDATE virtual.clock SET at = $1", now)
-
-    async def set_back(self, now: datetime) -> None:
-        """Have what was just written be of this moment."""
-        await self.connection.execute(SET_BACK, self.walking.cohort_id, now, self.began)
-
-    def _input(self, told: Told) -> Input:
-        members = decode(told.members, self.walking.size)
-        if told.kind == "leave":
-            return Leave(members)
-        assert told.kind == "matched"
-        return Matched(told.node, told.visit, members)
-
-    async def _run(self, run: Run, now: datetime) -> ActivityResult:
-        await self.set_clock(now)
-        done = await self.walking.run(run.kind, run.node, run.visit, slots=slots(run.members), timed_out=run.timed_out)
-        await self.set_back(now)
-        if self.repeats.random() < 0.2:
-            again = await self.walking.run(
-                run.kind, run.node, run.visit, slots=slots(run.members), timed_out=run.timed_out, attempt=2
-            )
-            assert again == done
-        assert not done.held | done.parked
-        return ActivityResult(run.id, outcomes=done.outcomes, waits=tuple(sorted(done.waits.items())), gone=done.gone)
-
-
-def _event(event_type: str, person_id: UUID, when: datetime, properties: dict[str, Any]) -> EventRow:
-    return replace(at(event(event_type, person_id, **properties), when), position=next(_positions))
 
 
 async def really(
@@ -387,18 +271,9 @@ class Model:
 @pytest.fixture
 async def sending(empty_database_url: str) -> AsyncGenerator[Marketing]:
     """A tenant with the template that random journeys send, in a store whose clock can be set."""
-    connection = await asyncpg.connect(empty_database_url)
-    name = urlsplit(empty_database_url).path[1:]
-    await connection.execute(VIRTUAL)
-    await connection.execute(f'ALTER DATABASE "{name}" SET search_path = virtual, public, pg_catalog')
-    await connection.close()
-    database = Database(empty_database_url)
-    async with database.system() as session:
-        tenant = await tenants.create(session, "test", "Test")
-    marketing = Marketing(database, tenant.id, empty_database_url)
-    await marketing.template("t", purpose="marketing")
-    yield marketing
-    await database.close()
+    async with virtual_marketing(empty_database_url) as marketing:
+        await marketing.template("t", purpose="marketing")
+        yield marketing
 
 
 @given(

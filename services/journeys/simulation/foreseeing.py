@@ -1,0 +1,40 @@
+"""What a simulation cannot know of a journey's ways in, in words for its author."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from journeys.definition import JourneyDefinition
+from journeys.entries import CronEntry, DateEntry, EventEntry, SegmentEntry, entry_kind
+from journeys.nodes import UpdatePersonNode
+from services.journeys.simulation.clock import places
+from services.shared.computed import COMPUTED
+
+_ZONE: Final = "time_zone"
+
+
+def gaps(definition: JourneyDefinition) -> list[dict[str, str]]:
+    """Return the places in the definition that may let in others, or at other times, and why."""
+    return [{"field": place, "reason": reason} for place, reason in _gaps(definition)]
+
+
+def _gaps(definition: JourneyDefinition) -> Iterator[tuple[str, str]]:
+    updates = (node.set for node in definition.nodes.values() if isinstance(node, UpdatePersonNode))
+    changed = {name for update in updates for name in update}
+    for place, entry in places(definition):
+        match entry:
+            case DateEntry(date=field):
+                name = ".".join(field.path)
+                if field.path[0] in COMPUTED:
+                    yield f"{place}.date", f"{field} changes with what people will do: it is taken as it is now"
+                for of in sorted(changed & {name, _ZONE}):
+                    yield f"{place}.date", f"the journey itself sets person.{of}: moments go by what it is now"
+            case CronEntry(segment=segment):
+                yield (
+                    f"{place}.segment",
+                    f"who will be in {segment} by then: it is those of now, as the journey changes them",
+                )
+            case EventEntry() | SegmentEntry():
+                pass
+            case _:
+                kind = entry_kind(entry)
+                yield f"{place}.{kind}", "whom others let in is not known before: nobody enters by this"

@@ -1,0 +1,157 @@
+"""Cohorts of real enrollments walked on a clock that the test sets, asked for as their workflow asks for them.
+
+The store's `now()` is the virtual clock; what defaults write is set back to it after each.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import asyncpg
+from pydantic import TypeAdapter
+
+from contracts.journeys import Told
+from core.database import Database
+from journeys.members import decode, slots
+from journeys.plan import Plan
+from journeys.planner import step
+from journeys.state import ActivityResult, Input, Leave, Matched, Run, State, TimerFired, WakeAt
+from services.events.bus import EventRow
+from services.tenancy import tenants
+from tests.factories.marketing import Marketing, Walking, at, event
+
+STATES = TypeAdapter(State)
+SET_BACK = """
+    WITH steps AS (UPDATE enrollment_step s SET left_at = $2 FROM enrollment e
+      WHERE e.cohort_id = $1 AND s.tenant_id = e.tenant_id AND s.enrollment_id = e.id AND s.left_at > $3),
+    waiters AS (UPDATE waiter SET since = $2 WHERE cohort_id = $1 AND since > $3)
+    UPDATE enrollment SET
+      entered_at = CASE WHEN entered_at > $3 THEN $2 ELSE entered_at END,
+      node_entered_at = CASE WHEN node_entered_at > $3 THEN $2 ELSE node_entered_at END,
+      ended_at = CASE WHEN ended_at > $3 THEN $2 ELSE ended_at END
+    WHERE cohort_id = $1
+"""
+VIRTUAL = """
+    CREATE SCHEMA virtual;
+    CREATE TABLE virtual.clock AS SELECT NULL::timestamptz AS at;
+    CREATE FUNCTION virtual.now() RETURNS timestamptz LANGUAGE sql STABLE AS
+      $$ SELECT coalesce(at, pg_catalog.now()) FROM virtual.clock $$;
+    GRANT USAGE ON SCHEMA virtual TO PUBLIC;
+    GRANT SELECT ON virtual.clock TO PUBLIC;
+"""
+_positions = itertools.count(1_000_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """An event of some people at once."""
+
+    at: datetime
+    slots: frozenset[int]
+    type: str
+    properties: dict[str, Any]
+
+
+@dataclass
+class Cohort:
+    """A cohort of real enrollments, driven as its workflow drives it."""
+
+    walking: Walking
+    plan: Plan
+    connection: "asyncpg.Connection[Any]"
+    repeats: Random
+    began: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(minutes=1))
+    state: State = field(default_factory=State)
+    wake: datetime | None = None
+    told: int = 0
+
+    async def feed(self, first: Input, now: datetime) -> None:
+        """Tell the planner what happened, and do what it asks for."""
+        pending = deque([first])
+        while pending:
+            self.state, commands = step(self.plan, self.state, pending.popleft(), now)
+            for command in commands:
+                match command:
+                    case Run():
+                        pending.append(await self._run(command, now))
+                    case WakeAt(due):
+                        self.wake = due
+                    case _:
+                        self.wake = None
+        self.state = STATES.validate_json(STATES.dump_json(self.state))  # as continue-as-new passes it on
+
+    async def advance(self, until: datetime) -> None:
+        """Do what falls due by then."""
+        while self.wake is not None and self.wake <= until:
+            await self.feed(TimerFired(), self.wake)
+
+    async def hear(self, happening: Happening, people: Sequence[UUID]) -> None:
+        """Hand events over, and tell the planner what they did."""
+        heard = [
+            _event(happening.type, people[slot], happening.at, happening.properties) for slot in sorted(happening.slots)
+        ]
+        await self.set_clock(happening.at)
+        await self.walking.marketing.hear(*heard)
+        await self.learn(happening.at)
+
+    async def learn(self, now: datetime) -> None:
+        """Have what was just written be of this moment, and tell the planner what the cohort was told."""
+        await self.set_back(now)
+        owed = await self.walking.marketing.told(self.walking)
+        news, self.told = owed[self.told :], len(owed)
+        for told in news:
+            await self.feed(self._input(told), now)
+
+    async def set_clock(self, now: datetime | None) -> None:
+        """Have the store take it for this moment; None for the real one."""
+        await self.connection.execute("UPDATE virtual.clock SET at = $1", now)
+
+    async def set_back(self, now: datetime) -> None:
+        """Have what was just written be of this moment."""
+        await self.connection.execute(SET_BACK, self.walking.cohort_id, now, self.began)
+
+    def _input(self, told: Told) -> Input:
+        members = decode(told.members, self.walking.size)
+        if told.kind == "leave":
+            return Leave(members)
+        assert told.kind == "matched"
+        return Matched(told.node, told.visit, members)
+
+    async def _run(self, run: Run, now: datetime) -> ActivityResult:
+        await self.set_clock(now)
+        done = await self.walking.run(run.kind, run.node, run.visit, slots=slots(run.members), timed_out=run.timed_out)
+        await self.set_back(now)
+        if self.repeats.random() < 0.2:
+            again = await self.walking.run(
+                run.kind, run.node, run.visit, slots=slots(run.members), timed_out=run.timed_out, attempt=2
+            )
+            assert again == done
+        assert not done.held | done.parked
+        return ActivityResult(run.id, outcomes=done.outcomes, waits=tuple(sorted(done.waits.items())), gone=done.gone)
+
+
+def _event(event_type: str, person_id: UUID, when: datetime, properties: dict[str, Any]) -> EventRow:
+    return replace(at(event(event_type, person_id, **properties), when), position=next(_positions))
+
+
+@asynccontextmanager
+async def virtual_marketing(url: str) -> AsyncGenerator[Marketing]:
+    """Lend a new tenant in an empty store, whose clock can be set."""
+    connection = await asyncpg.connect(url)
+    name = urlsplit(url).path[1:]
+    await connection.execute(VIRTUAL)
+    await connection.execute(f'ALTER DATABASE "{name}" SET search_path = virtual, public, pg_catalog')
+    await connection.close()
+    database = Database(url)
+    async with database.system() as session:
+        tenant = await tenants.create(session, "test", "Test")
+    marketing = Marketing(database, tenant.id, url)
+    yield marketing
+    await database.close()
