@@ -8,16 +8,18 @@ Where this process traces, `app.trace` is set with it: rows that others go on fr
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Connection, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, TextClause, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -42,8 +44,8 @@ _OF_READERS = {
     "work_mem": "16MB",
     "TimeZone": "UTC",
 }
-_SET_TENANT = text("SELECT set_config('app.tenant_id', :tenant, true)")
-_SET_TENANT_AND_TRACE = text("SELECT set_config('app.tenant_id', :tenant, true), set_config('app.trace', :trace, true)")
+_SETTINGS: Mapping[str, str] = {"tenant": "app.tenant_id", "trace": "app.trace", "role": "role"}
+"""What a transaction sets for itself, all in one statement, by what a session's `info` calls it."""
 _BEGIN_READING = """
 SELECT set_config('app.tenant_id', $1, true), set_config('statement_timeout', $2, true),
        -- who runs the server decides whether the role may bound its temporary files
@@ -72,12 +74,28 @@ class TenantSession(AsyncSession):
 @event.listens_for(Session, "after_begin")
 def _set_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     tenant_id = session.info.get("tenant_id")
-    if tenant_id is not None and not transaction.nested:  # a savepoint keeps what its transaction set
-        if tracing.on():
-            values = {"tenant": str(tenant_id), "trace": tracing.current() or ""}
-            connection.execute(_SET_TENANT_AND_TRACE, values)
-        else:
-            connection.execute(_SET_TENANT, {"tenant": str(tenant_id)})
+    if tenant_id is None or transaction.nested:  # a savepoint keeps what its transaction set
+        return
+    values = {"tenant": str(tenant_id)}
+    if tracing.on():
+        values["trace"] = tracing.current() or ""
+    if "role" in session.info:
+        values["role"] = session.info["role"]
+    connection.execute(_setting(*values), values)
+
+
+@cache
+def _setting(*names: str) -> TextClause:
+    return text("SELECT " + ", ".join(f"set_config('{_SETTINGS[name]}', :{name}, true)" for name in names))
+
+
+def _refuse_closed(connection: DBAPIConnection, _record: object, _proxy: object) -> None:
+    """Have the pool make a new one in place of a connection that the server has ended: asyncpg has seen that by now.
+
+    To ask the server instead (`pool_pre_ping`) takes three round trips a transaction.
+    """
+    if cast("asyncpg.Connection[Any]", connection.driver_connection).is_closed():
+        raise DisconnectionError
 
 
 def driver_url(url: str, driver: str = "") -> str:
@@ -93,19 +111,18 @@ class Database:
         """Prepare engines for both roles; nothing connects before it is used."""
         self._url = url
         self._pool_size = pool_size
-        self._app = self._engine("tl_app", ask_first=False)
-        self._system = self._engine("tl_system", ask_first=True)
+        self._app = self._engine("tl_app")
+        self._system = self._engine("tl_system")
         self._hot = self._hot_pool("tl_app")
         self._hot_system = self._hot_pool("tl_system")
         self._readers = asyncio.Semaphore(READERS)
         self._waker = Waker(lambda: self._connect("tl_system"))
 
-    def _engine(self, role: Role, *, ask_first: bool) -> AsyncEngine:
-        return create_async_engine(
+    def _engine(self, role: Role) -> AsyncEngine:
+        engine = create_async_engine(
             driver_url(self._url, "asyncpg"),
             pool_size=self._pool_size,
             max_overflow=self._pool_size,
-            pool_pre_ping=ask_first,
             hide_parameters=True,  # an error's text may reach a log or a workflow's history; people's data must not
             connect_args={
                 "server_settings": self._server_settings(role),
@@ -114,6 +131,8 @@ class Database:
                 "max_cacheable_statement_size": 0,
             },
         )
+        event.listen(engine.sync_engine, "checkout", _refuse_closed)
+        return engine
 
     def _hot_pool(self, role: Role) -> HotPool:
         return HotPool(driver_url(self._url), size=self._pool_size, server_settings=self._server_settings(role))
@@ -132,7 +151,8 @@ class Database:
     @asynccontextmanager
     async def tenant(self, tenant_id: UUID) -> AsyncGenerator[TenantSession]:
         """Open one transaction as `tl_app` for one tenant; commit when the block ends, roll back when it raises."""
-        async with await self._begun(tenant_id) as session:
+        info = {"tenant_id": tenant_id}
+        async with TenantSession(self._app, expire_on_commit=False, info=info) as session:
             try:
                 yield session
             except BaseException:
@@ -141,22 +161,6 @@ class Database:
             await session.commit()
             for channel in session.wakes:
                 self.wake(channel)
-
-    async def _begun(self, tenant_id: UUID) -> TenantSession:
-        # Setting the tenant shows whether the pool's connection has died meanwhile, so asking it first is spared.
-        session = self._session(tenant_id)
-        try:
-            await session.connection()
-        except DBAPIError as error:
-            await session.close()
-            if not error.connection_invalidated:
-                raise
-            session = self._session(tenant_id)  # the pool has dropped what was stale by now
-            await session.connection()
-        return session
-
-    def _session(self, tenant_id: UUID) -> TenantSession:
-        return TenantSession(self._app, expire_on_commit=False, info={"tenant_id": tenant_id})
 
     @asynccontextmanager
     async def system(self) -> AsyncGenerator[AsyncSession]:

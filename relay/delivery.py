@@ -20,7 +20,6 @@ from services.identity import aliases
 
 _log = get_logger(__name__)
 
-_AS_TENANT: Final = text("SET LOCAL ROLE tl_app")
 _AS_SYSTEM: Final = text("SET LOCAL ROLE tl_system")
 
 _TRANSIENT_CLASSES: Final = frozenset({"08", "40", "53", "57", "58"})
@@ -131,12 +130,11 @@ async def _as_tenant(session: AsyncSession, tenant_id: UUID) -> AsyncGenerator[T
             bind=await session.connection(),
             join_transaction_mode="create_savepoint",
             expire_on_commit=False,
-            info={"tenant_id": tenant_id},
+            # A rollback to the savepoint takes the role back too.
+            info={"tenant_id": tenant_id, "role": "tl_app"},
         ) as tenant_session,
         tenant_session.begin(),
     ):
-        # A rollback to the savepoint takes the role back too.
-        await tenant_session.execute(_AS_TENANT)
         yield tenant_session
     await session.execute(_AS_SYSTEM)
 
