@@ -25,6 +25,8 @@ from services.events.bus import Consumer, EventRow
 PAGE_SIZE: Final = 2_000
 FEW: Final = 50
 """So many events are handed over as they come: asking which are wanted would cost more than it spares."""
+HEAD_START: Final = 0.02
+"""So many seconds at most the others leave to a consumer whose effect is awaited."""
 POLL_SECONDS: Final = 0.25
 """How late an event is seen whose notification was lost."""
 FIRST_RETRY: Final = 0.1
@@ -67,6 +69,10 @@ class Relay:
         self._poll_seconds = poll_seconds
         self._peeks = Peeks(database)
         self._awake = [asyncio.Event() for _ in consumers]
+        self._awaited = 0
+        """How many consumers whose effect is awaited are at work."""
+        self._free = asyncio.Event()
+        self._free.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed the consumers until `stop` is set; a page begun is finished. An outage of Postgres is waited out."""
@@ -89,7 +95,7 @@ class Relay:
         while not stop.is_set():
             awake.clear()
             try:
-                more = await self._peeks.worthwhile(consumer) and await self.step(consumer)
+                more = await self._peeks.worthwhile(consumer) and await self._take_turn(consumer)
             except Exception as error:  # noqa: BLE001 - whatever it was, the bus must go on
                 metrics.BUS_FAILURES.labels(consumer.name).inc()
                 _log.warning("relay_failed", consumer=consumer.name, retry_in=pause, exc_info=error)
@@ -99,6 +105,21 @@ class Relay:
                 pause = FIRST_RETRY
                 if not more:
                     await any_of(awake, seconds=self._poll_seconds)
+
+    async def _take_turn(self, consumer: Consumer) -> bool:
+        if not consumer.awaited:
+            await asyncio.sleep(0)  # who was woken together has begun
+            if not self._free.is_set():
+                await any_of(self._free, seconds=HEAD_START)
+            return await self.step(consumer)
+        self._awaited += 1
+        self._free.clear()
+        try:
+            return await self.step(consumer)
+        finally:
+            self._awaited -= 1
+            if not self._awaited:
+                self._free.set()
 
     async def step(self, consumer: Consumer) -> bool:
         """Handle one page, and the replays asked for; return whether there was anything.

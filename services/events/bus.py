@@ -48,3 +48,5 @@ class Consumer:
     """The event types it wants; None for all."""
     concerning: Concerning | None = None
     """Asked before many events are read at once: the others are passed over. None: all of `types` concern it always."""
+    awaited: bool = False
+    """Whether somebody waits for what it does with an event: the others leave it the processor for a moment."""

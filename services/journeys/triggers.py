@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import and_, or_, select
@@ -37,6 +37,9 @@ from services.journeys.candidates import Refusal
 from services.journeys.listening import Entry, Listeners, Rule
 from services.journeys.members import ENROLLMENT
 
+FEW: Final = 50
+"""Who waits is looked up for each of so many events, without asking first which types are waited for."""
+
 
 async def concerning(session: TenantSession, types: frozenset[str]) -> frozenset[str]:
     """Return which of the types may do something to a journey of the tenant."""
@@ -53,8 +56,9 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     live = [event for event in events if event.live]
     if not live:
         return
-    heard_by = await listening.by_subject(session, {event.type for event in live})
-    waited = await ending_waits.waited_types(session, {event.type for event in live})
+    types = {event.type for event in live}
+    heard_by = await listening.by_subject(session, types)
+    waited = types if len(live) <= FEW else await ending_waits.waited_types(session, types)
     refused: list[Refusal] = []
     for subject, listeners in heard_by.items():
         await _act(session, _concerning(subject, live), listeners, waited, refused)
@@ -76,11 +80,11 @@ async def _act(
     from_start = await ending_waits.waited_from_start(session, listeners.entries, {event.type for event in events})
     heard = listeners.types() | from_start
     # Thousands of deals of one person would be as many rounds: of what is only waited for, those awaited count.
-    awaited = await ending_waits.awaited(session, [event for event in events if event.type in waited - heard])
+    awaited = await ending_waits.awaited(session, [event for event in events if event.type in waited])
     wanted = [event for event in events if event.type in heard or event.id in awaited]
-    ending = waited | from_start
     for batch in rounds(wanted):
-        await ending_waits.end_waits(session, [event for event in batch if event.type in ending])
+        ending = [event for event in batch if event.id in awaited or event.type in from_start]
+        await ending_waits.end_waits(session, ending)
         await conversions.count(session, batch, listeners.rules)
         await _end_passages(session, batch, listeners.rules)
         await _let_in(session, batch, listeners.entries, refused)
@@ -219,4 +223,4 @@ def _candidate(event: EventRow, key: str) -> enrollments.Candidate:
     )
 
 
-CONSUMER = Consumer(name="journeys", handle=handle, concerning=concerning)
+CONSUMER = Consumer(name="journeys", handle=handle, concerning=concerning, awaited=True)

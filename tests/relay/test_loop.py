@@ -1,7 +1,7 @@
 """Effects exactly once, past what cannot be handled, woken at once, back after an outage."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 
@@ -13,6 +13,7 @@ from core.actor import CLI
 from core.database import Database, TenantSession
 from core.errors import ConflictError
 from core.ids import new_id
+from relay import loop
 from relay.loop import Chore, Relay
 from services.events import dead
 from services.events.bus import Consumer, EventRow
@@ -219,6 +220,37 @@ async def test_events_published_by_a_consumer_wake_the_others(bus: Bus) -> None:
         await bus.publish(3)
         await eventually([0, 1, 2], bus.effects)
     assert len(committed) >= 2
+
+
+async def test_whose_effect_is_awaited_goes_first(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "HEAD_START", NEVER)
+    order: list[str] = []
+
+    def telling(name: str) -> Callable[[TenantSession, Sequence[EventRow]], Awaitable[None]]:
+        async def tell(_session: TenantSession, _events: Sequence[EventRow]) -> None:
+            order.append(name)
+
+        return tell
+
+    await bus.publish(1)
+    others = [Consumer(name, telling(name)) for name in ("one", "two")]
+    async with running(bus, *others, Consumer("awaited", telling("awaited"), awaited=True)):
+        await eventually(3, lambda: len(order))
+    assert order[0] == "awaited"
+
+
+async def test_who_is_awaited_long_does_not_keep_the_others(bus: Bus) -> None:
+    other_came = asyncio.Event()
+
+    async def come(_session: TenantSession, _events: Sequence[EventRow]) -> None:
+        other_came.set()
+
+    async def hang(_session: TenantSession, _events: Sequence[EventRow]) -> None:
+        await asyncio.wait_for(other_came.wait(), 10)
+
+    await bus.publish(1)
+    async with running(bus, Consumer("other", come), Consumer("awaited", hang, awaited=True)):
+        await asyncio.wait_for(other_came.wait(), 10)
 
 
 async def test_the_relay_listens_again_when_its_connection_was_lost(bus: Bus) -> None:
