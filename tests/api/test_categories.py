@@ -4,13 +4,14 @@ from typing import Any
 from uuid import UUID
 
 from httpx import AsyncClient
+from sqlalchemy import text
 
 from core.actor import CLI
 from core.database import Database
 from services.commerce import categories, product_directory
 from services.commerce.product_directory import Filter
 from tests.factories.shop import Shop
-from tests.services.identity.statements import WITHOUT_SCANS, nodes, recorded
+from tests.services.identity.statements import WITHOUT_SCANS, analyzed, nodes, recorded
 
 
 async def category(client: AsyncClient, key: str, parent: str | None = None) -> str:
@@ -99,11 +100,30 @@ async def test_products_are_found_by_beginnings_of_their_words(client: AsyncClie
     assert await found(client, q="w2") == []
 
 
-async def test_the_lists_of_products_use_their_indexes(database: Database, tenant_id: UUID) -> None:
+_MANY = """
+    WITH made AS (
+      INSERT INTO product (tenant_id, id, key, name, status, external_id)
+      SELECT :tenant, tl_uuid7(), 'p' || n, 'P' || n, CASE WHEN n % 100 = 0 THEN 'draft' ELSE 'archived' END, 'e' || n
+      FROM generate_series(1, 5000) AS n
+      RETURNING id, key
+    ), shown AS (
+      INSERT INTO product_category (tenant_id, product_id, category_id) SELECT :tenant, id, :shelf FROM made
+    ), sold AS (
+      INSERT INTO variant (tenant_id, id, product_id, sku) SELECT :tenant, tl_uuid7(), id, key FROM made
+    )
+    INSERT INTO product_word (tenant_id, word, product_id) SELECT :tenant, key, id FROM made
+"""
+
+
+async def test_the_lists_of_products_use_their_indexes(database: Database, tenant_id: UUID, database_url: str) -> None:
     shop = Shop(database, tenant_id)
     await shop.product("shirt")
     async with shop.session() as session:
         shelf = await categories.create(session, {"key": "c", "name": "C"}, by=CLI)
+        full = await categories.create(session, {"key": "full", "name": "Full"}, by=CLI)
+        await session.execute(text(_MANY), {"tenant": tenant_id, "shelf": full.id})
+    await analyzed(database_url, "product", "variant", "product_word", "product_category")
+    async with shop.session() as session:
         asked = {
             "words": (Filter(search="shi"), {"product_word_pkey"}),
             "status": (Filter(status="active"), {"product_tenant_id_status_id_idx"}),

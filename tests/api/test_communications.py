@@ -18,7 +18,7 @@ from services.marketing import communication_log, inbound
 from services.marketing.communication_log import Filter
 from services.marketing.inbound import Inbound
 from tests.factories.marketing import Marketing
-from tests.services.identity.statements import indexes, nodes
+from tests.services.identity.statements import analyzed, indexes, nodes
 from tests.services.identity.test_plans import plans
 
 NOW = datetime.now(UTC)
@@ -357,6 +357,7 @@ async def test_a_page_of_the_log_reads_two_ranges_of_indexes(
         thread: UUID = (
             await session.scalars(select(Communication.thread_id).where(Communication.tenant_id == tenant_id).limit(1))
         ).one()
+    await analyzed(database_url, "communication", "message")
     by_person = {"communication_tenant_id_person_id_occurred_at_id_idx", "message_person_idx"}
     for wanted, expected in (
         (Filter(person_id=ann), by_person),

@@ -19,7 +19,7 @@ from relay.type_counts import TypeCounter
 from services.events import declared, event_types, tally
 from tests.api.conftest import serving
 from tests.api.websites import browser, website
-from tests.services.identity.statements import WITHOUT_SCANS, nodes, recorded
+from tests.services.identity.statements import WITHOUT_SCANS, analyzed, nodes, recorded
 
 SCHEMA = {
     "type": "object",
@@ -215,14 +215,20 @@ async def test_events_of_a_tenant_are_asked_for_nothing_more(client: AsyncClient
     assert not [query for query in sent if "event_type" in query]
 
 
-async def test_an_index_serves_each_question(database: Database, tenant_id: UUID) -> None:
+async def test_an_index_serves_each_question(database: Database, tenant_id: UUID, database_url: str) -> None:
     fill = text("""
+        WITH known AS (
+          INSERT INTO event_type (tenant_id, id, type) SELECT :tenant, tl_uuid7(), 'a.b' || n
+          FROM generate_series(1, 3000) AS n
+        )
         INSERT INTO event_type_day (tenant_id, type, day, events)
         SELECT :tenant, 'a.b' || n, current_date - CAST(d AS int), 1
-        FROM generate_series(1, 200) AS n, generate_series(1, 30) AS d
+        FROM generate_series(1, 3000) AS n, generate_series(1, 10) AS d
     """)
     async with database.tenant(tenant_id) as session:
         await session.execute(fill, {"tenant": tenant_id})
+    await analyzed(database_url, "event_type", "event_type_day")
+    async with database.tenant(tenant_id) as session:
         with recorded() as seen:
             await event_types.page(session, limit=51, after="a.b5")
             await event_types.page(session, limit=51, after="a.b5", origin="tenant", seen=True)

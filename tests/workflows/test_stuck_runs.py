@@ -196,6 +196,16 @@ async def test_a_round_asks_about_a_page_and_the_next_goes_on(
 
 
 async def test_the_rounds_read_by_the_index_of_what_is_open(marketing: Marketing) -> None:
+    version = await marketing.journey(walk(mark=MARK))
+    async with marketing.superuser() as connection:
+        await connection.execute(
+            """
+            INSERT INTO cohort (tenant_id, id, journey_id, version_id, size, source, started_at, emptied_at)
+            SELECT $1, tl_uuid7(), $2, $3, 1, 'api', now(), now() FROM generate_series(1, 20000)
+            """,
+            *(marketing.tenant_id, version.journey_id, version.id),
+        )
+        await connection.execute("ANALYZE cohort")
     compiled = stuck.under_way(None, DOMAINS, 200).compile(
         dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
     )

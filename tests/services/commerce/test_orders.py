@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 
 from core.database import Database
 from core.errors import ConflictError, InvalidError
@@ -15,7 +15,7 @@ from services.commerce.order_directory import Filter
 from services.commerce.orders import Terms
 from services.identity.organization_ledger import CreditLimitError
 from tests.factories.ordering import Ordering, price_of
-from tests.services.identity.statements import WITHOUT_SCANS, indexes, recorded
+from tests.services.identity.statements import WITHOUT_SCANS, analyzed, indexes, recorded
 
 
 @pytest.fixture
@@ -152,8 +152,21 @@ async def test_what_costs_nothing_needs_no_payment(shop: Ordering) -> None:
     assert (order.payment_status, order.captured_minor) == ("paid", 0)
 
 
-async def test_orders_are_found_by_indexes(shop: Ordering) -> None:
+async def test_orders_are_found_by_indexes(shop: Ordering, database_url: str) -> None:
     ann, company = await shop.person(), await shop.company()
+    async with shop.session() as session:
+        await session.execute(
+            text("""
+            WITH people AS (
+              INSERT INTO person (tenant_id, id) SELECT :tenant, tl_uuid7() FROM generate_series(1, 5000) RETURNING id
+            )
+            INSERT INTO sales_order (tenant_id, id, number, person_id, status, payment_status, currency, subtotal_minor,
+                                     total_minor)
+            SELECT :tenant, tl_uuid7(), row_number() OVER (), id, 'completed', 'unpaid', 'EUR', 1, 1 FROM people
+            """),
+            {"tenant": shop.tenant_id},
+        )
+    await analyzed(database_url, "sales_order")
     wanted = {
         "sales_order_tenant_id_person_id_id_idx": Filter(person_id=ann),
         "sales_order_tenant_id_organization_id_id_idx": Filter(organization_id=company),

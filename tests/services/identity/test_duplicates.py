@@ -18,7 +18,7 @@ from services.identity import duplicate_search, duplicates, people
 from services.identity.duplicates import Pair
 from services.identity.people import PersonChange
 from tests.factories.marketing import Marketing
-from tests.services.identity.statements import WITHOUT_SCANS, indexes, nodes, recorded
+from tests.services.identity.statements import WITHOUT_SCANS, analyzed, indexes, nodes, recorded
 
 
 async def add(database: Database, tenant_id: UUID, name: str = "", **identifiers: str) -> UUID:
@@ -212,7 +212,9 @@ async def test_somebody_who_goes_meanwhile_is_no_candidate(database: Database, t
     assert await found(database, tenant_id) == []
 
 
-async def test_pairs_are_listed_off_an_index_in_its_order(database: Database, tenant_id: UUID) -> None:
+async def test_pairs_are_listed_off_an_index_in_its_order(
+    database: Database, tenant_id: UUID, database_url: str
+) -> None:
     async with database.tenant(tenant_id) as session:
         await session.execute(
             text("INSERT INTO person (tenant_id, id) SELECT :tenant, tl_uuid7() FROM generate_series(1, 300)"),
@@ -230,6 +232,7 @@ async def test_pairs_are_listed_off_an_index_in_its_order(database: Database, te
             select(func.count()).select_from(Person).where(Person.tenant_id == tenant_id)
         )
         assert people_there == 300
+    await analyzed(database_url, "person", "duplicate_candidate")
     page = await found(database, tenant_id, limit=3)
     again = await found(database, tenant_id, limit=3, after=(page[0].candidate.score, page[0].candidate.id))
     assert [pair.candidate.id for pair in again[:2]] == [pair.candidate.id for pair in page[1:]]

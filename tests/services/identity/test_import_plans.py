@@ -15,7 +15,7 @@ from core.actor import CLI
 from core.database import Database
 from services.identity import import_upload, import_write
 from services.identity.import_upload import Upload
-from tests.services.identity.statements import WITHOUT_SCANS, indexes, nodes, recorded
+from tests.services.identity.statements import WITHOUT_SCANS, analyzed, indexes, nodes, recorded
 
 
 async def take(database: Database, tenant_id: UUID, people: int, *, first: int = 0, note: str = "a") -> None:
@@ -56,8 +56,11 @@ async def test_the_number_of_statements_does_not_depend_on_the_rows(
     assert taken[:3] == taken[3:]
 
 
-async def test_identifiers_and_people_are_found_by_their_keys(database: Database, tenant_id: UUID) -> None:
+async def test_identifiers_and_people_are_found_by_their_keys(
+    database: Database, tenant_id: UUID, database_url: str
+) -> None:
     await take(database, tenant_id, 3_000)
+    await analyzed(database_url, "person", "person_identifier", "consent")
     async with database.hot(tenant_id) as connection, connection.transaction():
         await connection.execute(WITHOUT_SCANS)
         for query, arguments in (
