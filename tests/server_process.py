@@ -16,7 +16,7 @@ from testcontainers.community.postgres import PostgresContainer
 
 from migrations.run import upgrade
 from stack.dev import CACHE
-from stack.postgres import DEFAULT_MAJOR, EmbeddedPostgres, GivenPostgres
+from stack.postgres import DEFAULT_MAJOR, NOT_DURABLE, EmbeddedPostgres, GivenPostgres
 from stack.processes import free_port
 from stack.stripe_mock import start_stripe_mock
 from stack.temporal import DevTemporal
@@ -31,7 +31,8 @@ class ContainerPostgres:
     """PostgreSQL in a container, where a Docker engine answers."""
 
     def __init__(self, major: int) -> None:
-        self._container = PostgresContainer(f"postgres:{major}", driver=None)
+        settings = " ".join(f"-c {name}={value}" for name, value in NOT_DURABLE.items())
+        self._container = PostgresContainer(f"postgres:{major}", driver=None).with_command(f"postgres {settings}")
 
     @staticmethod
     def available() -> bool:
@@ -87,7 +88,7 @@ class _Servers:
         elif ContainerPostgres.available():
             server = ContainerPostgres(major)
         else:
-            server = EmbeddedPostgres(self._folder, major=major, report=_report)
+            server = EmbeddedPostgres(self._folder, major=major, durable=False, report=_report)
         url = server.start()
         self._stop.append(server.stop)
         asyncio.run(self._make_template(url))

@@ -1,8 +1,10 @@
 """The fixtures of tests/conftest.py do what every other test relies on."""
 
+import os
 from datetime import timedelta
 
 import asyncpg
+import pytest
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
@@ -25,6 +27,13 @@ async def test_each_database_has_the_schema_and_is_apart(database_url: str, empt
     await connection.close()
     assert "person" in names
     assert database_url != empty_database_url
+
+
+@pytest.mark.skipif("DATABASE_URL" in os.environ, reason="whoever runs the server decides")
+async def test_nobody_waits_for_a_disk(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("SHOW fsync") == "off"
+    await connection.close()
 
 
 async def test_temporal_answers_and_knows_our_search_attributes(temporal_client: Client) -> None:
