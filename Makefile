@@ -16,6 +16,9 @@ ifeq ($(SSL_CERT_FILE),)
 unexport SSL_CERT_FILE
 endif
 
+# A machine may be set up not to keep what Python compiled. Then each process of a test run would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo dev test check lint format bench chaos fuzz examples clients schema lock clean
 
 help:  ## this list
