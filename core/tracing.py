@@ -1,6 +1,7 @@
 """Traces by OpenTelemetry: what a request set off, from step to step, up to the mail.
 
-A trace begins with a request, where the sampler has it so. What follows makes spans only where it continues something
+A trace begins with a request, a mail that comes in, or an activity of what a schedule of Temporal's started, where the
+sampler has it so. What follows makes spans only where it continues something
 that is traced: all else costs one look, and without a collector (`core.exporting`) not even that.
 
 Where work waits in Postgres, its row keeps the span that wrote it, as the `traceparent` of W3C: the column `trace` is
@@ -40,6 +41,7 @@ NODE: Final = "throughline.journey.node"
 CONSUMER: Final = "throughline.consumer"
 ENDPOINT: Final = "throughline.webhook.id"
 CHANNEL: Final = "throughline.channel"
+ANSWER: Final = "throughline.mail.answer"
 COUNT: Final = "messaging.batch.message_count"
 """Names of attributes; those of the semantic conventions are written where they are used."""
 
@@ -95,9 +97,7 @@ def identifiers() -> tuple[str, str] | None:
     return f"{context.trace_id:032x}", f"{context.span_id:016x}"
 
 
-def entered(
-    carrier: Mapping[str, str], name: str, *, kind: SpanKind = SpanKind.SERVER, attributes: Attributes
-) -> AbstractContextManager[Span]:
+def entered(carrier: Mapping[str, str], name: str, *, attributes: Attributes) -> AbstractContextManager[Span]:
     """Have a block be where a trace begins, or goes on that `carrier` names by `traceparent` and `tracestate`.
 
     What the sampler refuses costs no more than asking it.
@@ -105,7 +105,7 @@ def entered(
     if _state.tracer is None:
         return _NOTHING
     context = _W3C.extract(carrier) if carrier else None
-    made = _state.tracer.start_span(name, context, kind=kind, attributes=attributes)
+    made = _state.tracer.start_span(name, context, kind=SpanKind.SERVER, attributes=attributes)
     return _during(made) if made.is_recording() else _NOTHING
 
 
@@ -118,9 +118,7 @@ def span(
     return _within(name, None, (), kind, attributes or {})
 
 
-def continued(
-    traces: Iterable[str | None], name: str, *, kind: SpanKind = SpanKind.CONSUMER, attributes: Attributes
-) -> AbstractContextManager[Span]:
+def continued(traces: Iterable[str | None], name: str, *, attributes: Attributes) -> AbstractContextManager[Span]:
     """Have a block be a span that goes on with what rows kept as their `trace`; nothing where none kept one.
 
     It is part of the first one's trace, and has links to the others: so nothing that is traced ends here.
@@ -130,7 +128,7 @@ def continued(
     spans = [context for text in dict.fromkeys(traces) if text is not None and (context := _parsed(text)) is not None]
     if not spans:
         return _NOTHING
-    return _within(name, _remote(spans[0]), [Link(context) for context in spans[1:]], kind, attributes)
+    return _within(name, _remote(spans[0]), [Link(context) for context in spans[1:]], SpanKind.CONSUMER, attributes)
 
 
 @contextmanager
@@ -153,14 +151,7 @@ def annotate(attributes: Attributes) -> None:
         trace.get_current_span().set_attributes(attributes)
 
 
-def start(
-    name: str,
-    context: Context | None,
-    *,
-    kind: SpanKind = SpanKind.CLIENT,
-    attributes: Attributes,
-    start_time: int | None = None,
-) -> Span | None:
+def start(name: str, context: Context | None, *, attributes: Attributes, start_time: int | None = None) -> Span | None:
     """Begin a span of what is done at this moment, or was in `context`; the caller ends it. None where untraced.
 
     `start_time` is in nanoseconds since 1970.
@@ -170,7 +161,7 @@ def start(
     parent = trace.get_current_span(context)
     if not (goes_on(parent) if context is None else parent.get_span_context().trace_flags.sampled):
         return None
-    return _state.tracer.start_span(name, context, kind=kind, attributes=attributes, start_time=start_time)
+    return _state.tracer.start_span(name, context, kind=SpanKind.CLIENT, attributes=attributes, start_time=start_time)
 
 
 def failed(span: Span, error: BaseException, *, code: str | None = None) -> None:

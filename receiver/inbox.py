@@ -8,9 +8,10 @@ from typing import Final
 from uuid import UUID
 
 from asyncpg import InterfaceError, PostgresError
+from opentelemetry.trace import StatusCode
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import logging
+from core import logging, tracing
 from core.actor import SYSTEM
 from core.database import Database
 from core.errors import NotFoundError, PlatformError
@@ -58,7 +59,11 @@ class Inbox:
             raw: the mail, with line ends of either kind.
             recipient: whom the envelope names; without it, the mail's header may hold the token.
         """
-        answer = await self._answer(raw, recipient)
+        with tracing.entered({}, "take mail", attributes={}) as span:
+            answer = await self._answer(raw, recipient)
+            span.set_attribute(tracing.ANSWER, answer.name.lower())
+            if answer is Answer.LATER:
+                span.set_status(StatusCode.ERROR)
         MAILS_TAKEN.labels(answer.name.lower()).inc()
         return answer
 
@@ -69,6 +74,7 @@ class Inbox:
         return Answer.NO_TENANT if tenant_id is None else await self._take(tenant_id, raw, recipient)
 
     async def _take(self, tenant_id: UUID, raw: bytes, recipient: str | None) -> Answer:
+        tracing.annotate({tracing.TENANT: str(tenant_id)})
         try:
             async with asyncio.timeout(SECONDS), self.database.tenant(tenant_id) as session:
                 await tenants.get(session)

@@ -13,7 +13,7 @@ from asyncpg import InterfaceError, PostgresError
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import logging, memory
+from core import exporting, logging, memory
 from core.database import Database
 from core.errors import NotFoundError
 from core.presence import present
@@ -29,6 +29,8 @@ _CODES: Final[Mapping[Answer, int]] = {
     Answer.NO_MAIL: os.EX_DATAERR,
     Answer.LATER: os.EX_TEMPFAIL,
 }
+_SERVICE: Final = "throughline-inbound"
+"""What it is called in traces."""
 _MAX_PORT: Final = 65535
 
 log = logging.get_logger(__name__)
@@ -73,7 +75,7 @@ def _take_one(tenant: str | None, recipient: str | None, *, lmtp: bool) -> int:
 
 
 async def _take(configuration: Settings, tenant: str | None, raw: bytes, recipient: str | None) -> Answer:
-    async with _inbox(configuration, tenant, unknown=os.EX_NOUSER) as inbox:
+    async with exporting.traces(_SERVICE), _inbox(configuration, tenant, unknown=os.EX_NOUSER) as inbox:
         return await inbox.take(raw, recipient)
 
 
@@ -81,7 +83,7 @@ async def _serve(configuration: Settings, tenant: str | None, host: str, port: i
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _inbox(configuration, tenant, unknown=os.EX_CONFIG) as inbox:
+    async with exporting.traces(_SERVICE), _inbox(configuration, tenant, unknown=os.EX_CONFIG) as inbox:
         server = MailServer(inbox, lmtp=lmtp, max_bytes=configuration.max_mail_bytes)
         try:
             port = await server.start(host, port)

@@ -7,9 +7,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 
 from core import database_spans, tracing
 from core.exporting import WordlessExporter
+from core.workflow_spans import interceptors
 
 
 class Spans:
@@ -46,6 +49,16 @@ def traced(sampler: Sampler = DEFAULT_ON) -> Generator[Spans]:
         yield Spans(exporter)
     finally:
         tracing.use(None)
+
+
+def client_of(client: Client) -> Client:
+    """A client as a process that traces has it."""
+    return Client(
+        client.service_client,
+        namespace=client.namespace,
+        data_converter=pydantic_data_converter,
+        interceptors=interceptors(),
+    )
 
 
 def parent_of(span: ReadableSpan) -> str:

@@ -19,6 +19,7 @@ from core.settings import Settings
 from core.tokens import Tokens
 from receiver import process
 from services.tenancy import tenants
+from tests.chaos.hook import Hook
 from tests.receiver.support import address_of, bounce, logged, reply, sent_to, status
 
 ROOT = Path(__file__).parents[2]
@@ -64,8 +65,13 @@ async def test_a_mail_from_a_pipe(database: Database, tenant_id: UUID, settings:
     assert await status(database, tenant_id, message_id) == "bounced"
     assert await code_of(settings, raw, {"recipient": address}) == (os.EX_OK, "")
     key = await key_of(database, tenant_id)
-    assert await code_of(settings, b"From ann\n" + reply(), {"tenant": key}) == (os.EX_OK, "")
+    with Hook() as collector:
+        traced = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.url}
+        assert await code_of(settings, b"From ann\n" + reply(), {"tenant": key}, **traced) == (os.EX_OK, "")
     assert await logged(database, tenant_id) == 1
+    ((_, exported),) = collector.bodies
+    assert b"throughline-inbound" in exported
+    assert b"take mail" in exported
 
 
 async def test_what_cannot_be_taken(database: Database, tenant_id: UUID, settings: Settings, tokens: Tokens) -> None:

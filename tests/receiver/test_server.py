@@ -5,11 +5,16 @@ import smtplib
 from uuid import UUID, uuid4
 
 import pytest
+from opentelemetry.trace import StatusCode
+from sqlalchemy import select
 
+from core import tracing
 from core.database import Database
 from core.tokens import Tokens
+from models import Event
 from receiver.inbox import Answer, Inbox
 from tests.receiver.support import address_of, bounce, listening, logged, reply, sent_to, status
+from tests.tracing import parent_of, traced, traceparent
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 OK, NO_SUCH, LATER, TOO_LONG = 250, 550, 451, 552
@@ -169,3 +174,25 @@ async def test_a_server_that_stops_finishes_what_is_handed_over(
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
     assert await logged(database, tenant_id) == 1
+
+
+async def test_a_mail_that_is_taken_begins_a_trace(database: Database, tenant_id: UUID, tokens: Tokens) -> None:
+    message_id = await sent_to(database, tenant_id, "ann")
+    address = address_of(tokens, tenant_id, message_id)
+    with traced() as spans:
+        assert await Inbox(database, tokens).take(bounce("ann@example.com"), address) is Answer.TAKEN
+        assert await Inbox(database, tokens).take(b"no mail", None) is Answer.NO_MAIL
+        assert await Inbox(Database(NOWHERE), tokens, tenant_id).take(reply(), None) is Answer.LATER
+    taken, refused, later = (span for span in spans.all if span.name == "take mail")
+    assert taken.parent is None
+    assert dict(taken.attributes or {}) == {tracing.TENANT: str(tenant_id), tracing.ANSWER: "taken"}
+    (changed,) = (span for span in spans.all if span.name == "UPDATE message")
+    assert parent_of(changed) == traceparent(taken)
+    assert (refused.attributes or {})[tracing.ANSWER] == "no_mail"
+    assert (refused.status.status_code, later.status.status_code) == (StatusCode.UNSET, StatusCode.ERROR)
+    told = str([(span.name, dict(span.attributes or {})) for span in spans.all])
+    assert "ann@" not in told
+    async with database.tenant(tenant_id) as session:
+        kept = await session.scalar(select(Event.trace).where(Event.tenant_id == tenant_id, Event.trace.is_not(None)))
+    assert kept is not None
+    assert kept[:35] == traceparent(taken)[:35], "whoever reads the event goes on in that trace"

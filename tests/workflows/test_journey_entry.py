@@ -8,13 +8,14 @@ from temporalio.client import Client
 
 from contracts.journey_entries import EntryDone, EntryPage
 from core.database import TenantSession
-from models import Enrollment, WorkflowSchedule
+from models import Cohort, Enrollment, WorkflowSchedule
 from relay.schedules import as_schedule, schedule_id
 from services.marketing import cron_entries
 from tests.eventually import eventually
 from tests.factories.entering import begun, usher, weekly
 from tests.factories.marketing import Marketing
 from tests.factories.running import Hasty
+from tests.tracing import client_of, parent_of, traced, traceparent
 
 
 async def _entered(marketing: Marketing) -> list[Any]:
@@ -40,6 +41,37 @@ async def test_a_schedule_lets_the_segment_in_for_the_moment_it_means(
         await eventually(everybody)
     await handle.delete()
     assert {entry["segment"] for entry in await _entered(marketing)} == {"loyal"}
+
+
+async def test_what_a_schedule_starts_begins_a_trace(marketing: Marketing, temporal_client: Client) -> None:
+    await weekly(marketing, 2)
+    with traced() as spans:
+        following = client_of(temporal_client)
+        async with usher(following, marketing) as worker:
+            async with marketing.session() as session:
+                query = select(WorkflowSchedule).where(WorkflowSchedule.tenant_id == session.tenant_id)
+                row = (await session.scalars(query)).one()
+            row.queue = worker.task_queue
+            handle = await following.create_schedule(schedule_id(row), as_schedule(row))
+            await handle.trigger()
+
+            async def everybody() -> bool:
+                return len(await _entered(marketing)) == 2 and bool(spans.all)
+
+            await eventually(everybody)
+            begun_by_hand = await (await begun(worker, marketing)).result()
+            assert begun_by_hand is not None
+        await handle.delete()
+    activities = [span for span in spans.all if span.name.startswith("RunActivity:")]
+    assert activities
+    assert all(span.parent is None for span in activities)
+    ids = {str(span.attributes["temporalWorkflowID"]) for span in activities if span.attributes}
+    assert len(ids) == 1, "what no schedule started, and no request that is traced, is of no trace"
+    (entering,) = (span for span in spans.all if span.name == "INSERT cohort")
+    assert parent_of(entering) in {traceparent(span) for span in activities}
+    async with marketing.session() as session:
+        kept = await session.scalar(select(Cohort.trace).where(Cohort.tenant_id == session.tenant_id))
+    assert kept in {traceparent(span) for span in activities}, "the journey goes on in that trace"
 
 
 async def test_everybody_enters_once_though_each_page_is_lost_once(

@@ -7,18 +7,16 @@ from typing import Final
 
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Link
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import WorkflowHistory
 from temporalio.contrib.opentelemetry import TracingInterceptor
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from core import tracing
-from core.workflow_spans import interceptors
 from services.events.publish import NewEvent
 from tests.factories.marketing import walk
 from tests.factories.running import Platform
 from tests.histories import record
 from tests.histories.replaying import replayer
-from tests.tracing import parent_of, traced, traceparent
+from tests.tracing import client_of, parent_of, traced, traceparent
 from tests.workflows.test_journey import post
 
 ORDER: Final = {"total": "10.00", "currency": "EUR"}
@@ -37,7 +35,7 @@ async def test_people_of_two_traces_walk_as_one_cohort(running: Platform) -> Non
     version = await marketing.journey(walk(entry={"event": "cart.left"}, listen=LISTEN, mark=MARK))
     people = await marketing.people(2)
     with traced() as spans:
-        following = replace(running, client=client_of(running))
+        following = replace(running, client=client_of(running.client))
         for number, person_id in enumerate(people):
             with tracing.entered({}, f"request {number}", attributes={}):
                 await post(marketing, NewEvent("cart.left", person_id))
@@ -89,7 +87,7 @@ async def test_histories_recorded_without_traces_replay_with_them() -> None:
 async def test_what_is_not_traced_leaves_no_byte_in_a_history(running: Platform) -> None:
     marketing = running.marketing
     with traced(ALWAYS_OFF) as spans:
-        following = replace(running, client=client_of(running))
+        following = replace(running, client=client_of(running.client))
         with tracing.entered({}, "request", attributes={}):
             cohort = await marketing.walking(walk(mark=MARK), await marketing.people())
         async with following.worker():
@@ -98,16 +96,6 @@ async def test_what_is_not_traced_leaves_no_byte_in_a_history(running: Platform)
         history = await following.handle(cohort).fetch_history()
     assert "_tracer-data" not in history.to_json()
     assert spans.names == []
-
-
-def client_of(running: Platform) -> Client:
-    """Return the client as a process that traces has it."""
-    return Client(
-        running.client.service_client,
-        namespace=running.client.namespace,
-        data_converter=pydantic_data_converter,
-        interceptors=interceptors(),
-    )
 
 
 def linked(link: Link) -> str:
