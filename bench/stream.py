@@ -2,6 +2,9 @@
 
 One API serves both: the one and the thousand are of two tenants, to which events are posted in turns. The listeners are
 bare sockets in processes of their own.
+
+Beside them a bare loop writes as much to a thousand such listeners: what the kernel takes for it is the floor, and what
+the last of the thousand waits longer than the one is held against that.
 """
 
 import asyncio
@@ -26,6 +29,7 @@ GAP_SECONDS = 0.05
 BODY = json.dumps({"type": "page.viewed", "person": {"email": "ann@bench.example"}, "properties": {"path": "/pricing"}})
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _LISTENING = Path(__file__).with_name("listeners.py")
+_WRITING = Path(__file__).with_name("bare_writer.py")
 
 
 class Told:
@@ -49,10 +53,28 @@ class Told:
         assert answer.startswith(b"HTTP/1.1 202"), answer
         await asyncio.sleep(GAP_SECONDS)
 
-    def __str__(self) -> str:
-        """In milliseconds."""
-        tenths = statistics.quantiles(self.seconds, n=10)
-        return f"{tenths[4] * 1_000:.1f} ({tenths[0] * 1_000:.1f} to {tenths[8] * 1_000:.1f})"
+
+class Written:
+    """Listeners to whom a bare loop writes."""
+
+    def __init__(self, writing: asyncio.StreamWriter, listeners: asyncio.StreamReader) -> None:
+        """Take what the loop is told by, and what the listeners say."""
+        self._writing = writing
+        self._listeners = listeners
+        self.seconds: list[float] = []
+
+    async def write(self) -> None:
+        """Have it write to each, and note how long it took until the last had it."""
+        began = time.perf_counter()
+        self._writing.write(b"\n")
+        heard = float(await self._listeners.readline())
+        self.seconds.append(heard - began)
+        await asyncio.sleep(GAP_SECONDS)
+
+
+def _milliseconds(seconds: list[float]) -> str:
+    tenths = statistics.quantiles(seconds, n=10)
+    return f"{tenths[4] * 1_000:.1f} ({tenths[0] * 1_000:.1f} to {tenths[8] * 1_000:.1f})"
 
 
 async def run(running: Servers, report: Report) -> list[Ratio]:
@@ -69,27 +91,53 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
             await cleanup.enter_async_context(_told(port, secret, count))
             for secret, count in zip(secrets, (1, LISTENERS), strict=True)
         ]
+        bare = await cleanup.enter_async_context(_written(LISTENERS))
         for _ in range(WARMING + EVENTS):
             await one.post()
             await many.post()
-        for each in (one, many):
-            del each.seconds[:WARMING]
+            await bare.write()
+    told_one, told_many, wrote = (each.seconds[WARMING:] for each in (one, many, bare))
     report(
-        f"posted until heard, ms: one {one}, the last of {LISTENERS:,} {many}; median and tenths of {EVENTS} in turns"
+        f"posted until heard, ms: one {_milliseconds(told_one)}, the last of {LISTENERS:,} {_milliseconds(told_many)};"
+        f" a bare loop's writes {_milliseconds(wrote)}; median and tenths of {EVENTS} in turns"
     )
-    return [Ratio("stream", statistics.median(many.seconds) / statistics.median(one.seconds), 2, at_least=False)]
+    first, last, floor = map(statistics.median, (told_one, told_many, wrote))
+    return [
+        Ratio("stream", last / first, 2, at_least=False),
+        Ratio("stream-writes", (last - first) / floor, 1.5, at_least=False),
+    ]
 
 
 @asynccontextmanager
-async def _told(port: int, secret: str, count: int) -> AsyncGenerator[Told]:
+async def _heard(port: int, secret: str, count: int) -> AsyncGenerator[asyncio.StreamReader]:
+    """Open so many streams; lend what their process says of each event."""
     command = [sys.executable, str(_LISTENING), str(port), secret, str(count)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     if process.stdout is None:
         raise TypeError("a pipe was asked for")
     async with asyncio.timeout(120):
         await process.stdout.readline()
-    posting = await asyncio.open_connection("127.0.0.1", port)
-    yield Told(secret, posting, process.stdout)
-    posting[1].close()
+    yield process.stdout
+    process.kill()
+    await process.wait()
+
+
+@asynccontextmanager
+async def _told(port: int, secret: str, count: int) -> AsyncGenerator[Told]:
+    async with _heard(port, secret, count) as listeners:
+        posting = await asyncio.open_connection("127.0.0.1", port)
+        yield Told(secret, posting, listeners)
+        posting[1].close()
+
+
+@asynccontextmanager
+async def _written(count: int) -> AsyncGenerator[Written]:
+    command = [sys.executable, str(_WRITING), str(count)]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    if process.stdin is None or process.stdout is None:
+        raise TypeError("pipes were asked for")
+    async with _heard(int(await process.stdout.readline()), "", count) as listeners:
+        yield Written(process.stdin, listeners)
     process.kill()
     await process.wait()
