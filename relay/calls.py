@@ -12,18 +12,16 @@ from core import tracing
 from core.database import Database
 from core.logging import get_logger
 from core.settings import Settings
-from core.waiting import any_of
 from core.wake import CALL_CHANNEL
 from integrations import outward
 from integrations.webhooks import posting
 from integrations.webhooks.posting import Answer
 from integrations.webhooks.signing import WebhookSecrets
+from relay.repeating import work_off
 from services.crm import calls
 from services.crm.calls import DueCall
 
 PAGE: Final = 20
-SWEEP_SECONDS: Final = 1.0
-"""Without being woken, look this often for what is due."""
 
 log = get_logger(__name__)
 
@@ -44,16 +42,11 @@ class CallMaker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; an outage of Postgres only delays."""
         async with outward.client(private=self._private) as client:
-            while not stop.is_set():
-                try:
-                    async with self._database.listen(CALL_CHANNEL, self._woken.set) as lost:
-                        while not stop.is_set() and not lost.is_set():
-                            self._woken.clear()
-                            if await self.once(client) < PAGE:
-                                await any_of(stop, self._woken, seconds=SWEEP_SECONDS)
-                except Exception as error:  # noqa: BLE001 - whatever it was, what is owed stays owed
-                    log.warning("calls.delayed", error=type(error).__name__)
-                    await any_of(stop, seconds=SWEEP_SECONDS)
+
+            async def page() -> bool:
+                return await self.once(client) == PAGE
+
+            await work_off(self._database, CALL_CHANNEL, self._woken, page, stop, delayed="calls.delayed")
 
     async def once(self, client: httpx.AsyncClient) -> int:
         """Make one page of calls; return how many."""

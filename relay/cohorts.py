@@ -23,15 +23,13 @@ from core import tracing
 from core.database import Database
 from core.logging import get_logger
 from core.temporal import CRM_QUEUE, DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
-from core.waiting import any_of
 from core.wake import COHORT_CHANNEL
 from models import Cohort, CohortSignal, JourneyVersion
+from relay.repeating import work_off
 
 log = get_logger(__name__)
 
 PAGE = 200
-SWEEP_SECONDS = 1.0
-"""Without being woken, look this often for what a crash left undone."""
 DELIVERY_LOCK = 7_302_120
 """Key of the advisory lock that keeps signals in order: one process delivers at a time."""
 
@@ -84,19 +82,7 @@ class CohortStarter:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; an outage of Postgres or Temporal only delays."""
-        while not stop.is_set():
-            try:
-                async with self._database.listen(COHORT_CHANNEL, self.wake) as lost:
-                    await self._work(stop, lost)
-            except Exception as error:  # noqa: BLE001 - whatever it was, what is owed stays owed
-                log.warning("cohorts.delayed", error=type(error).__name__)
-                await any_of(stop, seconds=SWEEP_SECONDS)
-
-    async def _work(self, stop: asyncio.Event, lost: asyncio.Event) -> None:
-        while not stop.is_set() and not lost.is_set():
-            self._woken.clear()
-            if not await self.once():
-                await any_of(stop, self._woken, seconds=SWEEP_SECONDS)
+        await work_off(self._database, COHORT_CHANNEL, self._woken, self.once, stop, delayed="cohorts.delayed")
 
     async def once(self) -> bool:
         """Start and deliver one page of each; whether there may be more."""

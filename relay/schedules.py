@@ -34,12 +34,11 @@ from core.waiting import any_of
 from core.wake import SCHEDULE_CHANNEL
 from models import Tenant, WorkflowSchedule
 from relay.refusals import Refusals, is_outage
+from relay.repeating import SWEEP_SECONDS, work_off
 
 log = get_logger(__name__)
 
 PAGE: Final = 50
-SWEEP_SECONDS: Final = 1.0
-"""Without being woken, look this often for what a crash left undone."""
 REPAIR_SECONDS: Final = 3_600.0
 """How often what Temporal has is compared with what it is to have."""
 RETRY_REPAIR_SECONDS: Final = 60.0
@@ -73,20 +72,11 @@ class ScheduleKeeper:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; an outage of Postgres or Temporal only delays."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._apply_changes(stop), name="schedules-apply")
+            applying = work_off(
+                self._database, SCHEDULE_CHANNEL, self._woken, self.once, stop, delayed="schedules.delayed"
+            )
+            tasks.create_task(applying, name="schedules-apply")
             tasks.create_task(self._repair_hourly(stop), name="schedules-repair")
-
-    async def _apply_changes(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            try:
-                async with self._database.listen(SCHEDULE_CHANNEL, self._woken.set) as lost:
-                    while not stop.is_set() and not lost.is_set():
-                        self._woken.clear()
-                        if not await self.once():
-                            await any_of(stop, self._woken, seconds=SWEEP_SECONDS)
-            except Exception as error:  # noqa: BLE001 - whatever it was, what is owed stays owed
-                log.warning("schedules.delayed", error=type(error).__name__)
-                await any_of(stop, seconds=SWEEP_SECONDS)
 
     async def _repair_hourly(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -17,16 +17,14 @@ from core import tracing
 from core.database import Database
 from core.logging import get_logger
 from core.temporal import CAMPAIGN_ID, DOMAIN, TENANT_ID
-from core.waiting import any_of
 from core.wake import START_CHANNEL
 from models import WorkflowStart
 from relay.refusals import Refusals, is_outage
+from relay.repeating import work_off
 
 log = get_logger(__name__)
 
 PAGE = 100
-SWEEP_SECONDS = 1.0
-"""Without being woken, look this often for what a crash left undone."""
 ENDLESS = frozenset({webhooks.WORKFLOW})
 """Workflows that go on for good: they are of no trace, which would never end."""
 
@@ -43,16 +41,7 @@ class WorkflowStarter:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; an outage of Postgres or Temporal only delays."""
-        while not stop.is_set():
-            try:
-                async with self._database.listen(START_CHANNEL, self._woken.set) as lost:
-                    while not stop.is_set() and not lost.is_set():
-                        self._woken.clear()
-                        if not await self.once():
-                            await any_of(stop, self._woken, seconds=SWEEP_SECONDS)
-            except Exception as error:  # noqa: BLE001 - whatever it was, what is owed stays owed
-                log.warning("starts.delayed", error=type(error).__name__)
-                await any_of(stop, seconds=SWEEP_SECONDS)
+        await work_off(self._database, START_CHANNEL, self._woken, self.once, stop, delayed="starts.delayed")
 
     async def once(self) -> bool:
         """Start one page; whether there may be more.
