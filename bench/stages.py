@@ -48,6 +48,8 @@ PATH: Final = ("when", "a0", "a1", "a2")
 """A branch, an owner in turns, a task with its notification, a change of the deal: four step rows."""
 NOBODY_S: Final = "no password has this hash"
 _POLL_SECONDS: Final = 0.05
+_LOOKED_AT: Final = 50
+"""So many deals, spread over all."""
 
 
 async def run(running: Servers, report: Report) -> list[Ratio]:
@@ -127,19 +129,26 @@ async def _move(bench: Tenant, deals: Sequence[UUID], stage: Stage) -> None:
 
 
 async def _moved(bench: Tenant, version: LoadedVersion, deals: Sequence[UUID], stage: Stage) -> float:
-    """Return the seconds from the request to move deals until the last has left the rule."""
+    """Return the seconds from the request to move deals until the last has left the rule.
+
+    Counting all of them takes the server's time, so some are looked at until they have left, and then all.
+    """
     left = select(func.count()).where(
         Enrollment.tenant_id == bench.id, Enrollment.journey_id == version.journey_id, Enrollment.status == "completed"
     )
+    some = [*deals[:: max(1, len(deals) // _LOOKED_AT)], deals[-1]]
+    of_some = left.where(Enrollment.subject_id.in_(some))
     async with bench.database.tenant(bench.id) as session:
         wanted = (await session.scalar(left) or 0) + len(deals)
     began = time.perf_counter()
     await _move(bench, deals, stage)
-    while True:
-        async with bench.database.tenant(bench.id) as session:
-            if (await session.scalar(left) or 0) >= wanted:
-                return time.perf_counter() - began
-        await asyncio.sleep(_POLL_SECONDS)
+    for question, enough in ((of_some, len(set(some))), (left, wanted)):
+        while True:
+            async with bench.database.tenant(bench.id) as session:
+                if (await session.scalar(question) or 0) >= enough:
+                    break
+            await asyncio.sleep(_POLL_SECONDS)
+    return time.perf_counter() - began
 
 
 @asynccontextmanager
