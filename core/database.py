@@ -121,8 +121,10 @@ class Database:
     def _engine(self, role: Role) -> AsyncEngine:
         engine = create_async_engine(
             driver_url(self._url, "asyncpg"),
-            pool_size=self._pool_size,
-            max_overflow=self._pool_size,
+            # None beyond the pool's own: those are closed when given back, and busy processes would connect all the time.
+            pool_size=2 * self._pool_size,
+            max_overflow=0,
+            pool_use_lifo=True,  # the fewer serve, the more each has prepared
             hide_parameters=True,  # an error's text may reach a log or a workflow's history; people's data must not
             connect_args={
                 "server_settings": self._server_settings(role),
