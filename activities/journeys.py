@@ -12,6 +12,7 @@ from contracts.journeys import (
     PARK,
     RUN_STEP,
     STAND,
+    Arrived,
     Due,
     ParkRequest,
     StandRequest,
@@ -21,7 +22,7 @@ from contracts.journeys import (
 )
 from core import tracing
 from core.database import Database, TenantSession
-from core.errors import NotFoundError
+from core.errors import NotFoundError, PlatformError
 from core.metrics import MEMBERS_PARKED
 from journeys.members import decode, encode
 from services.journeys import standing, steps, versions
@@ -60,10 +61,15 @@ class JourneyActivities:
         tenant_id = request.cohort.tenant_id
         try:
             async with self._database.tenant(tenant_id) as session:
-                return await steps.run(session, await self._step(session, request), members, isolating=False)
+                step = await self._step(session, request)
+                going_on = steps.going_on(step) if request.onward else step
+                return await steps.run(session, going_on, members, isolating=False)
         except DBAPIError as error:
             if steps.permanent(error) is None:
                 raise
+        except PlatformError:
+            if not request.onward:
+                raise  # else it may be of a node that follows: that one is to fail alone
         # Somebody's data is at fault: once more, with savepoints that cost round trips, to find out whose.
         async with self._database.tenant(tenant_id) as session:
             return await steps.run(session, await self._step(session, request), members)
@@ -128,4 +134,8 @@ def _result(done: steps.StepOutcome, request: StepRequest) -> StepResult:
         held=encode(done.held, size),
         parked=encode(done.parked, size),
         gone=encode(done.gone, size),
+        arrived=tuple(
+            Arrived(node=node, visit=visit, members=encode(mask, size))
+            for (node, visit), mask in sorted(done.arrived.items())
+        ),
     )

@@ -94,12 +94,22 @@ class StepRequest(Contract):
     visit: int
     members: str
     timed_out: bool = False
+    onward: bool = False
+    """Whether nodes that follow and only act may be done at once: who asks understands `StepResult.arrived`."""
 
 
 class Due(Contract):
     """Members who wait until the same moment."""
 
     at: datetime
+    members: str
+
+
+class Arrived(Contract):
+    """Members who stand at a node by now, past others that the same run did."""
+
+    node: str
+    visit: int
     members: str
 
 
@@ -112,6 +122,7 @@ class StepResult(Contract):
     held: str = ""
     parked: str = ""
     gone: str = ""
+    arrived: tuple[Arrived, ...] = ()
 
 
 class ParkRequest(Contract):

@@ -121,7 +121,7 @@ class Database:
     def _engine(self, role: Role) -> AsyncEngine:
         engine = create_async_engine(
             driver_url(self._url, "asyncpg"),
-            # None beyond the pool's own: those are closed when given back, and busy processes would connect all the time.
+            # None beyond the pool's own: these are closed when given back, and busy processes would always connect.
             pool_size=2 * self._pool_size,
             max_overflow=0,
             pool_use_lifo=True,  # the fewer serve, the more each has prepared

@@ -43,6 +43,10 @@ class Plan:
             return None
         return target, visit + ((node, target) in self._back_edges)
 
+    def outcomes(self, node: str) -> list[str]:
+        """The outcomes by which a node is left."""
+        return list(self._moves[node])
+
     def arrival(self, node: str, now: datetime) -> tuple[Phase, datetime | None] | None:
         """What members who arrive at a node do there first, and until when; None at an exit."""
         match self.nodes[node]:

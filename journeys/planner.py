@@ -38,7 +38,10 @@ Postgres is the judge of where everybody is; the planner only follows. In one tr
    looks again. Due at once is due now: such a run must get on in the end, or the driver spins;
 4. the rest: have the effect, write the step, and move to `plan.move(node, visit, outcome)`, with what entering there
    writes: entering `wait_for_event` writes the waiter, entering `exit` ends the enrollment. Enrolling does the same for
-   the start node. So `plan_wait` too moves on whom it finds in no need of waiting, by any outcome of the node.
+   the start node. So `plan_wait` too moves on whom it finds in no need of waiting, by any outcome of the node. Where
+   nodes that only act follow, it may do what they do as well, write their steps, and move to where the last of them
+   leads: it answers who came there (`arrived`) instead of the outcome. Asked again, it answers the outcome it recorded,
+   and so does each of the runs that follow.
 
 A member the result does not name is parked by the planner, as is one with an outcome its node does not have.
 
@@ -227,6 +230,9 @@ class _Draft:
             target = self._plan.move(run.node, run.visit, outcome)
             if target is not None:
                 self._enter(*target, claim(result.outcomes[outcome]))
+        for node, visit, members in result.arrived:
+            if node in self._plan.nodes:
+                self._enter(node, visit, claim(members))
         parked |= rest
         # Retried or released, they do again what they were about.
         self._rest(flight, _PHASE_OF_RUN[run.kind, run.timed_out], None, parked | held)

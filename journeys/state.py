@@ -44,6 +44,8 @@ class ActivityResult:
     """Members for whom the node failed; Postgres has them as parked."""
     gone: Members = 0
     """Members whose enrollment has ended in Postgres."""
+    arrived: tuple[tuple[str, int, Members], ...] = ()
+    """Members moved on further than to the next node, as the run did what lies between: node and visit, and who."""
 
 
 @dataclass(frozen=True, slots=True)

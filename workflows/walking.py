@@ -164,6 +164,7 @@ class CohortDriver:
             visit=run.visit,
             members=encode(run.members, size),
             timed_out=run.timed_out,
+            onward=True,
         )
         try:
             result = await self._run_step(request)
@@ -185,6 +186,7 @@ class CohortDriver:
                 held=decode(result.held, size),
                 parked=decode(result.parked, size),
                 gone=decode(result.gone, size),
+                arrived=tuple((come.node, come.visit, decode(come.members, size)) for come in result.arrived),
             )
         )
 

@@ -36,6 +36,7 @@ from services.crm.tasks import NewTask
 from services.journeys import answering, steps, waiting
 from services.journeys.actions import COMMON
 from services.journeys.members import CohortMembers
+from services.journeys.onward import Through
 from services.journeys.steps import Actions, NodeAction, Step, StepOutcome
 from services.shared.related import DEALS
 
@@ -45,17 +46,28 @@ _UTC: Final = ZoneInfo("UTC")
 _TEXTS: Final = ("title", "note", "body")
 
 
-def _acting(effect: Effect) -> NodeAction:
+def _alone(effect: Effect) -> NodeAction:
+    """Return the action of a node that no other shares a transaction with: it holds more than deals."""
+
     async def act(session: TenantSession, step: Step, members: CohortMembers, node: Any) -> StepOutcome:  # noqa: ANN401 - of the effect's type
         done = await steps.pass_through(session, step, members, "done")
-        went = members.only(done.get("done", 0))
-        if went.mask:
-            texts = {} if isinstance(node, WebhookNode) else {name: getattr(node, name, None) for name in _TEXTS}
-            meant = await passed(session, step, went, texts)
+        if done:
+            meant = await _meant(session, step, members.only(done["done"]), node)
             await steps.note(session, step, await effect(session, step, meant, node))
         return StepOutcome(outcomes=done)
 
     return act
+
+
+async def _meant(session: TenantSession, step: Step, members: CohortMembers, node: Any) -> Sequence[Member]:  # noqa: ANN401 - of any type
+    return await passed(session, step, members, {name: getattr(node, name, None) for name in _TEXTS})
+
+
+def _acting(effect: Effect) -> Through:
+    async def have(session: TenantSession, step: Step, members: CohortMembers, node: Any) -> Mapping[UUID, Detail]:  # noqa: ANN401 - of the effect's type
+        return await effect(session, step, await _meant(session, step, members, node), node)
+
+    return Through(have)
 
 
 async def _create_task(
@@ -112,7 +124,11 @@ async def _notify(
 async def _call(session: TenantSession, step: Step, members: CohortMembers, node: WebhookNode) -> StepOutcome:
     """Owe the calls; with a way for those that fail, members stay until theirs has ended."""
     if node.failed is None:
-        return await _acting(_webhook)(session, step, members, node)
+        done = await steps.pass_through(session, step, members, "done")
+        if done:
+            told = await passed(session, step, members.only(done["done"]), {})
+            await _owe_calls(session, step, told, node)
+        return StepOutcome(outcomes=done)
     here = members.only(await answering.staying(session, members, *step.passage))
     if not here.mask:
         return StepOutcome()
@@ -128,13 +144,6 @@ async def _call(session: TenantSession, step: Step, members: CohortMembers, node
         # Some were owed before, by another workflow or an earlier attempt, and may have ended unheard.
         done.add(await steps.leave_call(session, step, called))
     return done
-
-
-async def _webhook(
-    session: TenantSession, step: Step, members: Sequence[Member], node: WebhookNode
-) -> Mapping[UUID, Detail]:
-    await _owe_calls(session, step, members, node)
-    return {}
 
 
 async def _owe_calls(session: TenantSession, step: Step, members: Sequence[Member], node: WebhookNode) -> int:
@@ -214,8 +223,8 @@ async def _deals(session: TenantSession, ids: Sequence[UUID]) -> dict[UUID, Deta
 ACTIONS: Final[Actions] = MappingProxyType(
     {
         **COMMON,
-        CreateDealNode: _acting(journey_deals.create),
-        MoveDealNode: _acting(journey_deals.move),
+        CreateDealNode: _alone(journey_deals.create),
+        MoveDealNode: _alone(journey_deals.move),
         UpdateDealNode: _acting(journey_deals.change),
         AssignOwnerNode: _acting(journey_deals.assign),
         CreateTaskNode: _acting(_create_task),

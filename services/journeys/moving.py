@@ -4,8 +4,8 @@ One statement per call, whatever the number of members. Postgres is the judge: o
 passage and may move are moved, so a repeat after a crash moves nobody twice.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,6 @@ from sqlalchemy import (
     CTE,
     Integer,
     Select,
-    Table,
     Text,
     bindparam,
     case,
@@ -32,13 +31,11 @@ from sqlalchemy.sql.elements import ColumnElement
 from core.database import TenantSession
 from journeys import members as member_sets
 from journeys.nodes import SKIPPED, successors
-from models import EnrollmentStep
 from services.journeys.entering import WAITER, Arrival, arrival, conversions_for, waiters_for
 from services.journeys.members import ENROLLMENT, CohortMembers, movable, present
+from services.journeys.onward import STEP, Way, moment
 from services.journeys.versions import LoadedVersion
 from services.journeys.waking import wake_at
-
-STEP: Table = EnrollmentStep.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +50,17 @@ class Leaving:
     """Makes the select, as `standing` begins it, with the columns `outcome` and `detail`."""
     skipped: bool = False
     """Whether they pass the node without its doing, by `SKIPPED` alone."""
+    onward: Mapping[str, Way] = field(default_factory=dict[str, Way])
+    """By which outcomes they go further than the next node, as the caller does at once what lies on the way."""
 
     def outcomes(self, version: LoadedVersion) -> list[str]:
         """Return by which outcomes they may leave."""
         return [SKIPPED] if self.skipped else list(successors(version.definition.nodes[self.node]))
+
+    def target(self, version: LoadedVersion, outcome: str) -> tuple[str, int] | None:
+        """Return where an outcome leads to."""
+        way = self.onward.get(outcome)
+        return version.plan.move(self.node, self.visit, outcome) if way is None else way.to
 
 
 def standing(members: CohortMembers, node: str, visit: int, *joined: Any) -> Any:  # noqa: ANN401 - SQLAlchemy selectables
@@ -105,7 +109,7 @@ async def move(
     Each moved member gets its step (with `detail`), and what arriving writes: a waiter, or the end of the passage.
     """
     statement = version.statements.get(
-        ("move", leaving.node, leaving.visit, leaving.how, members.whole),
+        ("move", leaving.node, leaving.visit, leaving.how, members.whole, *leaving.onward.items()),
         lambda: _statement(session.tenant_id, version, leaving),
     )
     wakes = await _wakes(session, version, leaving)
@@ -116,13 +120,13 @@ async def move(
 async def _wakes(session: TenantSession, version: LoadedVersion, leaving: Leaving) -> list[datetime | None]:
     """Return, in the order of the outcomes, until when who arrives there by one waits now."""
     now = datetime.now(UTC)
-    arrivals = [version.plan.move(leaving.node, leaving.visit, outcome) for outcome in leaving.outcomes(version)]
+    arrivals = [leaving.target(version, outcome) for outcome in leaving.outcomes(version)]
     return [None if target is None else await wake_at(session, version, target[0], now) for target in arrivals]
 
 
 def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Select[*tuple[Any, ...]]:
     node, visit = leaving.node, leaving.visit
-    arrivals = {outcome: _arrival_of(version, node, visit, outcome) for outcome in leaving.outcomes(version)}
+    arrivals = {outcome: _arrival_of(version, leaving, outcome) for outcome in leaving.outcomes(version)}
     member: CTE = leaving.select().cte("member")
     # Arrays, not VALUES: a statement with VALUES is compiled anew each time.
     ways = list(arrivals.items())
@@ -133,6 +137,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
             bindparam(None, [arrived.visit for _, arrived in ways], type_=ARRAY(Integer)),
             bindparam(None, [arrived.status for _, arrived in ways], type_=ARRAY(Text)),
             bindparam(None, [arrived.reason for _, arrived in ways], type_=ARRAY(Text)),
+            bindparam(None, [_passed(leaving, outcome) for outcome, _ in ways], type_=ARRAY(Integer)),
             bindparam("wakes", type_=ARRAY(ENROLLMENT.c.wake_at.type)),
         )
         .table_valued(
@@ -141,6 +146,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
             column("visit", Integer),
             column("status", Text),
             column("reason", Text),
+            column("passed", Integer),
             column("wake_at", ENROLLMENT.c.wake_at.type),
         )
         .render_derived(name="target")
@@ -158,11 +164,11 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
             visit=target.c.visit,
             status=target.c.status,
             reason=target.c.reason,
-            node_entered_at=func.now(),
+            node_entered_at=moment(target.c.passed),
             wake_at=target.c.wake_at,
             problem=null(),
             skip=case((target.c.status == "active", func.nullif(ENROLLMENT.c.skip, "node")), else_=null()),
-            ended_at=case((target.c.status == "completed", func.now()), else_=null()),
+            ended_at=case((target.c.status == "completed", moment(target.c.passed)), else_=null()),
         )
         .returning(
             ENROLLMENT.c.tenant_id,
@@ -210,6 +216,10 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
     return statement
 
 
+def _passed(leaving: Leaving, outcome: str) -> int:
+    return len(leaving.onward[outcome].through) if outcome in leaving.onward else 0
+
+
 def constant(outcome: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     """Return the columns of a node with one way out."""
     return literal(outcome, Text).label("outcome"), null().cast(JSONB).label("detail")
@@ -230,8 +240,8 @@ def until() -> ColumnElement[Any]:
     return func.jsonb_build_object("until", ENROLLMENT.c.wake_at, type_=JSONB)
 
 
-def _arrival_of(version: LoadedVersion, node: str, visit: int, outcome: str) -> Arrival:
-    target = version.plan.move(node, visit, outcome)
+def _arrival_of(version: LoadedVersion, leaving: Leaving, outcome: str) -> Arrival:
+    target = leaving.target(version, outcome)
     if target is None:
-        raise ValueError(f"node {node} has no outcome {outcome}")
+        raise ValueError(f"node {leaving.node} has no outcome {outcome}")
     return arrival(version, *target)

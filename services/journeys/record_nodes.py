@@ -22,7 +22,7 @@ from journeys.keeping_nodes import CreateRecordNode, UpdateRecordNode
 from journeys.literals import MAX_TEXT
 from services.journeys import steps
 from services.journeys.members import ENROLLMENT, CohortMembers
-from services.journeys.moving import STEP
+from services.journeys.onward import STEP
 from services.journeys.steps import Step, StepOutcome
 from services.journeys.subjects import surroundings
 from services.journeys.texts import filled_json

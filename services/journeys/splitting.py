@@ -12,7 +12,8 @@ from core.database import TenantSession
 from journeys.arms import ARM, PLACES, Shared, SplitNode, bounds
 from journeys.members import Members
 from services.journeys.members import ENROLLMENT, CohortMembers
-from services.journeys.moving import STEP, Leaving, move, standing
+from services.journeys.moving import Leaving, move, standing
+from services.journeys.onward import STEP
 from services.journeys.steps import Step, StepOutcome
 
 

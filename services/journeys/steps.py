@@ -23,9 +23,10 @@ from journeys.nodes import BranchNode, SendNode, UpdatePersonNode
 from journeys.state import RunKind
 from journeys.waits import TimeWindowNode, WaitNode, WaitUntilNode
 from services.identity import bulk
-from services.journeys import answering, meeting, passing, seeing, waiting
+from services.journeys import answering, meeting, onward, passing, seeing, waiting
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
-from services.journeys.moving import STEP, Leaving, by_waiter, constant, move, standing, taken_waiters
+from services.journeys.moving import Leaving, by_waiter, constant, move, standing, taken_waiters
+from services.journeys.onward import STEP, Detail, Through, Way
 from services.journeys.subjects import surroundings
 from services.journeys.versions import LoadedVersion
 from services.journeys.waiting import Passage, Stay
@@ -48,11 +49,13 @@ class StepOutcome:
     held: int = 0
     parked: int = 0
     gone: int = 0
+    arrived: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
+    """Who went on past nodes that only act, all done by this run, and the node and visit where they stand now."""
 
     def answered(self) -> int:
         """Everybody this names."""
         named = self.listening | self.held | self.parked | self.gone
-        for members in (*self.outcomes.values(), *self.waits.values()):
+        for members in (*self.outcomes.values(), *self.waits.values(), *self.arrived.values()):
             named |= members
         return named
 
@@ -62,6 +65,8 @@ class StepOutcome:
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) | members
         for due, members in other.waits.items():
             self.waits[due] = self.waits.get(due, 0) | members
+        for passage, members in other.arrived.items():
+            self.arrived[passage] = self.arrived.get(passage, 0) | members
         self.listening |= other.listening
         self.held |= other.held
         self.parked |= other.parked
@@ -79,6 +84,8 @@ class Step:
     timed_out: bool
     attempt: int
     actions: "Actions"
+    onward: Mapping[str, Way] = field(default_factory=dict[str, Way])
+    """By which outcomes of the node the run goes on with the nodes that follow."""
 
     @property
     def passage(self) -> tuple[str, int]:
@@ -91,6 +98,15 @@ class Step:
         return Passage(self.version, self.node, self.visit, self.attempt)
 
 
+def going_on(step: Step) -> Step:
+    """Return the step as one that does at once, with its node, those that follow and only act."""
+    node = step.version.definition.nodes[step.node]
+    plain = isinstance(node, BranchNode) or (isinstance(node, SendNode) and node.variants is None)
+    if step.kind != "act" or not (plain or isinstance(step.actions.get(type(node)), Through)):
+        return step
+    return replace(step, onward=onward.ways(step.version, step.passage, step.actions))
+
+
 async def run(session: TenantSession, step: Step, members: CohortMembers, *, isolating: bool = True) -> StepOutcome:
     """Do what the node does for these members, and say what became of each.
 
@@ -99,6 +115,10 @@ async def run(session: TenantSession, step: Step, members: CohortMembers, *, iso
     if step.kind == "act" and isinstance(step.version.definition.nodes[step.node], SendNode):
         members = replace(members, sends=True)
     done = await (_isolated if isolating else _ACTIONS[step.kind])(session, step, members)
+    for outcome, way in step.onward.items():
+        if going := done.outcomes.pop(outcome, 0):
+            await _go_on(session, step, members.only(going), way)
+            done.arrived[way.to] = done.arrived.get(way.to, 0) | going
     if done.waits:
         await planned(session, step.passage, members, done.waits)
     rest = members.mask & ~done.answered()
@@ -159,7 +179,25 @@ async def _act(session: TenantSession, step: Step, members: CohortMembers) -> St
     action = step.actions.get(type(node))
     if action is None:
         raise TypeError(f"node {step.node} does not act here")
-    return await action(session, step, members, node)
+    if not isinstance(action, Through):
+        return await action(session, step, members, node)
+    done = await pass_through(session, step, members, "done")
+    if done:
+        await note(session, step, await action.effect(session, step, members.only(done["done"]), node))
+    return StepOutcome(outcomes=done)
+
+
+async def _go_on(session: TenantSession, step: Step, members: CohortMembers, way: Way) -> None:
+    """Do for members who were moved past them what the nodes on their way do."""
+    details: list[Mapping[UUID, Detail]] = []
+    for node, visit in way.through:
+        doing = step.version.definition.nodes[node]
+        action = step.actions[type(doing)]
+        if not isinstance(action, Through):
+            raise TypeError(f"node {node} does more than act")
+        at = replace(step, node=node, visit=visit, onward={})
+        details.append(await action.effect(session, at, replace(members, sends=False), doing))
+    await onward.record(session, members, way.through, details, attempt=step.attempt)
 
 
 async def _branch(session: TenantSession, step: Step, members: CohortMembers, node: BranchNode) -> StepOutcome:
@@ -180,28 +218,22 @@ async def _branch(session: TenantSession, step: Step, members: CohortMembers, no
 
 async def _update_person(
     session: TenantSession, step: Step, members: CohortMembers, node: UpdatePersonNode
-) -> StepOutcome:
-    done = await pass_through(session, step, members, "done")
-    if done:
-        around = surroundings(step.version.definition, session.tenant_id)
-        chosen = (
-            select(around.person_id)
-            .distinct()
-            .select_from(around.source)
-            .where(around.person_id.is_not(None), *members.only(done["done"]).within(ENROLLMENT))
-        )
-        person_ids: list[UUID] = list((await session.scalars(chosen)).all())
-        attributes = {
-            path.removeprefix("attributes."): value
-            for path, value in node.set.items()
-            if path.startswith("attributes.")
-        }
-        fields = {
-            path: None if v is None else str(v) for path, v in node.set.items() if not path.startswith("attributes.")
-        }
-        by = Actor.journey(step.version.journey_id)
-        await bulk.set_fields(session, person_ids, fields=fields, attributes=attributes, by=by)
-    return StepOutcome(outcomes=done)
+) -> Mapping[UUID, Detail]:
+    around = surroundings(step.version.definition, session.tenant_id)
+    chosen = (
+        select(around.person_id)
+        .distinct()
+        .select_from(around.source)
+        .where(around.person_id.is_not(None), *members.within(ENROLLMENT))
+    )
+    person_ids: list[UUID] = list((await session.scalars(chosen)).all())
+    attributes = {
+        path.removeprefix("attributes."): value for path, value in node.set.items() if path.startswith("attributes.")
+    }
+    fields = {path: None if v is None else str(v) for path, v in node.set.items() if not path.startswith("attributes.")}
+    by = Actor.journey(step.version.journey_id)
+    await bulk.set_fields(session, person_ids, fields=fields, attributes=attributes, by=by)
+    return {}
 
 
 async def _plan_wait(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
@@ -284,7 +316,7 @@ async def note(session: TenantSession, step: Step, details: Mapping[UUID, Mappin
 async def _move(
     session: TenantSession, step: Step, members: CohortMembers, leaving: Callable[[], Any]
 ) -> dict[str, int]:
-    how = Leaving(*step.passage, how=(step.kind, step.timed_out), select=leaving)
+    how = Leaving(*step.passage, how=(step.kind, step.timed_out), select=leaving, onward=step.onward)
     return await move(session, step.version, members, how, attempt=step.attempt)
 
 
@@ -333,6 +365,6 @@ _ACTIONS: dict[RunKind, Action] = {
 }
 
 NodeAction = Callable[[TenantSession, Step, CohortMembers, Any], Awaitable[StepOutcome]]
-Actions = Mapping[type[Any], NodeAction]
+Actions = Mapping[type[Any], NodeAction | Through]
 """What nodes do, by their type."""
-OWN: Final[Actions] = MappingProxyType({BranchNode: _branch, UpdatePersonNode: _update_person})
+OWN: Final[Actions] = MappingProxyType({BranchNode: _branch, UpdatePersonNode: Through(_update_person, people=True)})

@@ -9,9 +9,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.journeys import JourneyActivities
-from contracts.journeys import ParkRequest, StepRequest, StepResult
+from contracts.journeys import Arrived, ParkRequest, StepRequest, StepResult
 from core.ids import new_id
 from journeys.state import RunKind
+from models import Enrollment, Person
+from services.journeys import endings, passages
 from services.marketing import journey_sends
 from tests.factories.marketing import Marketing, Walking, walk
 from tests.factories.running import Platform, members
@@ -82,6 +84,44 @@ async def test_whose_data_is_at_fault_is_found_out_and_parked_alone(
     assert done == StepResult(outcomes={"done": "0-2,4"}, parked="3")
     assert len(await marketing.messages()) == 4
     assert (await cohort.row(3)).problem == {"error": "P0001: poisoned", "attempt": 1}
+
+
+async def test_nodes_that_only_act_are_done_in_one_transaction_with_the_one_before(
+    activities: JourneyActivities, marketing: Marketing
+) -> None:
+    await marketing.template("hello")
+    nodes = {
+        "send": {**SEND, "next": "mark"},
+        "mark": {"type": "update_person", "set": {"attributes.sent": True}, "next": "size"},
+        "size": {"type": "update_person", "set": {"attributes.size": 3}, "next": "done"},
+    }
+    walking = await marketing.walking(walk(**nodes), await marketing.people(3))
+    asked = request(walking, "act", "send").model_copy(update={"onward": True})
+    third = await walking.row(2)
+    async with marketing.refusing([third.id]):
+        one_by_one = await ActivityEnvironment().run(activities.run_step, asked)
+    assert one_by_one == StepResult(outcomes={"done": "0-1"}, parked="2"), "whose data is at fault is looked for alone"
+    async with marketing.session() as session:
+        await endings.retry(session, Enrollment.id == third.id)
+    done = await ActivityEnvironment().run(activities.run_step, asked)
+    assert done == StepResult(outcomes={"done": "0-1"}, arrived=(Arrived(node="done", visit=1, members="2"),))
+    again = await ActivityEnvironment().run(activities.run_step, asked)
+    assert again == StepResult(outcomes={"done": "*"}), "what was recorded, asked for once more"
+    for node in ("mark", "size"):
+        following = request(walking, "act", node, 2).model_copy(update={"onward": True})
+        assert (await ActivityEnvironment().run(activities.run_step, following)).outcomes == {"done": "2"}
+    async with marketing.session() as session:
+        passage = await passages.steps_of(session, await walking.row(2))
+        assert [(step.node, step.outcome) for step in passage] == [
+            ("send", "done"),
+            ("mark", "done"),
+            ("size", "done"),
+            ("done", "finished"),
+        ]
+        assert [step.entered_at for step in passage[1:]] == [step.left_at for step in passage[:-1]]
+        person = await session.get_one(Person, (marketing.tenant_id, third.subject_id))
+    assert person.attributes.items() >= {"sent": True, "size": 3}.items()
+    assert len(await marketing.messages()) == 3
 
 
 async def test_what_may_end_by_itself_is_tried_again(

@@ -65,6 +65,16 @@ def test_a_journey_of_sends_runs_one_activity_after_the_other() -> None:
     assert driver.commands == [Done(finished=3, left=0)]
 
 
+def test_a_run_may_have_done_nodes_that_follow() -> None:
+    driver = Driver(make_plan({"a": send("b"), "b": send("c"), "c": send()}), 0b1111)
+    runs = driver.feed(ActivityResult(1, {"done": 0b0001}, arrived=(("c", 1, 0b0110), ("end", 1, 0b1000))))
+    assert runs == [Run(2, "act", "b", 1, 0b0001), Run(3, "act", "c", 1, 0b0110)]
+    assert driver.state.finished == 0b1000
+    # a node that this version does not have: parked, as whoever is not named
+    driver.feed(ActivityResult(3, arrived=(("x", 1, 0b0010), ("end", 1, 0b0100))))
+    assert (driver.state.parked, driver.state.finished) == (0b0010, 0b1100)
+
+
 def test_an_empty_cohort_is_done_at_once() -> None:
     assert Driver(make_plan({"a": send()}), 0).commands == [Done(0, 0)]
 

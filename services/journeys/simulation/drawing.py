@@ -14,7 +14,7 @@ from journeys.arms import ARM, PLACES, Shared, SplitNode, bounds
 from journeys.sending import VARIANT, SendNode
 from models import JourneyTest
 from services.journeys.members import ENROLLMENT
-from services.journeys.moving import STEP
+from services.journeys.onward import STEP
 from services.journeys.simulation.passages import PASSAGE
 
 

@@ -16,7 +16,7 @@ from journeys.command_nodes import WebhookNode
 from journeys.definition import JourneyDefinition
 from models import Cohort
 from services.journeys.members import ENROLLMENT
-from services.journeys.moving import STEP
+from services.journeys.onward import STEP
 from services.journeys.simulation import drawing
 from services.journeys.simulation.passages import PASSAGE
 

@@ -1,6 +1,7 @@
 """What journeys do in sales: each node once for each member, for deals and for people, with or without a person."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -25,13 +26,13 @@ def deal_walk(**nodes: dict[str, Any]) -> dict[str, Any]:
     return {**walk(entry=ENTRY, **nodes), "subject": "deal"}
 
 
-async def act(cohort: Walking, node: str, *, attempt: int = 1) -> StepOutcome:
+async def act(cohort: Walking, node: str, *, attempt: int = 1, onward: bool = False) -> StepOutcome:
     """Take a step as the worker of sales does."""
     async with cohort.marketing.session() as session:
         step = steps.Step(
             cohort.version, "act", node, 1, timed_out=False, attempt=attempt, actions=journey_nodes.ACTIONS
         )
-        return await steps.run(session, step, cohort.members())
+        return await steps.run(session, steps.going_on(step) if onward else step, cohort.members())
 
 
 async def detail(cohort: Walking, slot: int, node: str) -> Any:  # noqa: ANN401 - JSON
@@ -180,6 +181,55 @@ async def test_owners_are_given_in_turns_that_go_on(marketing: Marketing, sellin
     calls = await rows(marketing, OutgoingCall)
     assert [(one.body["data"], one.body["person"]) for one in calls] == [({"a": 1}, None)] * 4
     assert all(one.body["deal"]["stage"] == "new" for one in calls)
+
+
+async def test_what_follows_without_a_wait_is_done_at_once(
+    marketing: Marketing, selling: Selling, database: Database
+) -> None:
+    stages = await selling.pipeline()
+    ann = await add_user(database, marketing.tenant_id, "sales")
+    nodes: dict[str, dict[str, Any]] = {
+        "big": {
+            "type": "branch",
+            "branches": [{"when": {"field": "deal.amount", "op": ">", "value": 1000}, "next": "give"}],
+            "otherwise": "done",
+        },
+        "give": {"type": "assign_owner", "among": [ann.email], "next": "set"},
+        "set": {"type": "update_deal", "set": {"title": "Big", "attributes.hot": True}, "next": "call"},
+        "call": {"type": "create_task", "title": "Call about {{ deal.title }}", "next": "tell"},
+        "tell": {"type": "notify", "title": "Yours: {{ deal.title }}", "next": "move"},
+        "move": {"type": "move_deal", "stage": "won", "next": "done"},
+    }
+    big = await selling.deal(stages["new"], amount_minor=200_000)
+    small = await selling.deal(stages["new"], amount_minor=500)
+    cohort = await marketing.walking(deal_walk(**nodes), [big, small])
+    done = await act(cohort, "big", onward=True)
+    assert (done.outcomes, done.arrived) == ({"otherwise": 0b10}, {("move", 1): 0b01}), "a move is for itself"
+    (task,) = await rows(marketing, Task)
+    assert (task.title, task.owner_id) == ("Call about Big", ann.id), "each node sees what those before it did"
+    assert {note.title for note in await rows(marketing, Notification)} == {"Task: Call about Big", "Yours: Big"}
+    first, second = await cohort.rows()
+    assert (first.node, first.status, second.node, second.status) == ("move", "active", "done", "completed")
+    assert await detail(cohort, 0, "give") == {"owner_id": str(ann.id)}
+    assert await detail(cohort, 0, "set") is None
+    again = await act(cohort, "big", attempt=2, onward=True)
+    assert (again.outcomes, again.arrived) == ({"branch_0": 0b01, "otherwise": 0b10}, {})
+    assert (await act(cohort, "give", onward=True)).outcomes == {"done": 0b01}
+    assert len(await rows(marketing, Task)) == 1
+
+
+async def test_who_comes_to_a_wait_for_an_event_comes_by_one_node(marketing: Marketing, selling: Selling) -> None:
+    stages = await selling.pipeline()
+    heard = {"type": "wait_for_event", "event": "deal.updated", "timeout": "P1D", "matched": "done"}
+    names = ("a", "b", "c", "wait")
+    nodes = {
+        name: {"type": "update_deal", "set": {"attributes.at": name}, "next": following}
+        for name, following in pairwise(names)
+    }
+    definition = deal_walk(**nodes, wait=heard | {"timed_out": "done"})
+    cohort = await marketing.walking(definition, [await selling.deal(stages["new"])])
+    assert (await act(cohort, "a", onward=True)).arrived == {("c", 1): 1}
+    assert (await act(cohort, "c", onward=True)).outcomes == {"done": 1}
 
 
 async def test_a_webhook_with_a_way_for_failures_waits_for_its_call(marketing: Marketing) -> None:

@@ -1,0 +1,136 @@
+"""Nodes that only act and follow each other without a wait: one run does them all, in one transaction.
+
+Members are moved once, to where the last of these nodes leads, and each node has its effect in turn: it sees what those
+before it did. What is kept of each is as if it had run alone.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from sqlalchemy import Integer, Table, Text, Uuid, and_, bindparam, column, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
+from sqlalchemy.sql.elements import ColumnElement
+
+from core.database import TenantSession
+from journeys.waits import WaitForEventNode, WaitUntilNode
+from models import EnrollmentStep
+from services.journeys.members import ENROLLMENT, CohortMembers
+from services.journeys.versions import LoadedVersion
+
+if TYPE_CHECKING:
+    from services.journeys.steps import Step
+
+STEP: Table = EnrollmentStep.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
+MOST: Final = 8
+"""So many nodes at most follow the first of a run: a transaction holds what it changes."""
+
+Passage = tuple[str, int]
+"""A node and a visit."""
+Detail = Mapping[str, Any]
+"""What a step keeps of what came of a member."""
+Effect = Callable[[TenantSession, "Step", CohortMembers, Any], Awaitable[Mapping[UUID, Detail]]]
+"""Has a node's effect on members who were moved on already; says by enrollment what is worth keeping of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """The action of a node that all pass by `done`, whatever comes of its effect on them."""
+
+    effect: Effect
+    people: bool = False
+    """Whether it holds people, in which case none that may hold deals comes after it in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where an outcome leads to in the same transaction."""
+
+    through: tuple[Passage, ...]
+    """The nodes done on the way, in their order."""
+    to: Passage
+
+
+def ways(version: LoadedVersion, at: Passage, actions: Mapping[type[Any], object]) -> dict[str, Way]:
+    """Return the outcomes of a passage that lead on by nodes which only act, by these actions.
+
+    Who comes to a wait for an event comes there by a run of one node: what happened before that is not heard.
+    """
+    found: dict[str, Way] = {}
+    first = actions.get(type(version.definition.nodes[at[0]]))
+    for outcome in version.plan.outcomes(at[0]):
+        here = version.plan.move(*at, outcome)
+        through: list[Passage] = []
+        people = isinstance(first, Through) and first.people
+        while here is not None and len(through) < MOST:
+            action = actions.get(type(version.definition.nodes[here[0]]))
+            following = version.plan.move(*here, "done")
+            if not isinstance(action, Through) or (people and not action.people) or following is None:
+                break
+            people = action.people
+            through.append(here)
+            here = following
+        if (
+            through
+            and here is not None
+            and isinstance(version.definition.nodes[here[0]], WaitForEventNode | WaitUntilNode)
+        ):
+            here = through.pop()
+        if through and here is not None:
+            found[outcome] = Way(tuple(through), here)
+    return found
+
+
+def moment(number: int | ColumnElement[int]) -> ColumnElement[Any]:
+    """Return the time at which the first node of a run, or one so many after it, is left: in order, by microseconds."""
+    passed = literal(number, Integer) if isinstance(number, int) else number
+    return func.now() + passed * literal("1 microsecond", Text).cast(INTERVAL)
+
+
+async def record(
+    session: TenantSession,
+    members: CohortMembers,
+    through: Sequence[Passage],
+    details: Sequence[Mapping[UUID, Detail]],
+    *,
+    attempt: int,
+) -> None:
+    """Write the steps of members who were moved by these nodes, after the first of their run."""
+    passed = (
+        func.unnest(
+            bindparam(None, [node for node, _ in through], type_=ARRAY(Text)),
+            bindparam(None, [visit for _, visit in through], type_=ARRAY(Integer)),
+        )
+        .table_valued(column("node", Text), column("visit", Integer), with_ordinality="number")
+        .render_derived(name="passed")
+    )
+    noted = [(each, number, detail) for number, kept in enumerate(details, 1) for each, detail in kept.items()]
+    kept = (
+        func.unnest(
+            bindparam(None, [each for each, _, _ in noted], type_=ARRAY(Uuid)),
+            bindparam(None, [number for _, number, _ in noted], type_=ARRAY(Integer)),
+            bindparam(None, [dict(detail) for _, _, detail in noted], type_=ARRAY(JSONB)),
+        )
+        .table_valued(column("enrollment_id", Uuid), column("number", Integer), column("detail", JSONB))
+        .render_derived(name="kept")
+    )
+    of_step = and_(kept.c.enrollment_id == ENROLLMENT.c.id, kept.c.number == passed.c.number)
+    number = passed.c.number.cast(Integer)
+    taken = (
+        select(
+            ENROLLMENT.c.tenant_id,
+            ENROLLMENT.c.id,
+            passed.c.node,
+            passed.c.visit,
+            moment(number - 1),
+            moment(number),
+            literal("done", Text),
+            literal(attempt, Integer),
+            kept.c.detail,
+        )
+        .select_from(ENROLLMENT.join(passed, literal(value=True)).join(kept, of_step, isouter=True))
+        .where(*members.within(ENROLLMENT))
+    )
+    names = ["tenant_id", "enrollment_id", "node", "visit", "entered_at", "left_at", "outcome", "attempt", "detail"]
+    await session.execute(STEP.insert().from_select(names, taken))
