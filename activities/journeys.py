@@ -1,7 +1,9 @@
 """Activities of journeys: each opens one transaction, calls a service and answers with a contract."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 from temporalio import activity
@@ -101,7 +103,12 @@ class JourneyActivities:
             timed_out=request.timed_out,
             attempt=activity.info().attempt,
             actions=self._actions,
+            apart=partial(self._apart, request.cohort.tenant_id),
         )
+
+    async def _apart(self, tenant_id: UUID, statement: str, *arguments: object) -> Any:  # noqa: ANN401 - the statement's
+        async with self._database.hot(tenant_id) as connection:
+            return await connection.fetchval(statement, *arguments)
 
 
 def _annotate(request: StepRequest) -> None:

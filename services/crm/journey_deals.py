@@ -24,6 +24,13 @@ from services.identity import owners
 from services.journeys.steps import Step
 
 _UTC: Final = ZoneInfo("UTC")
+_TAKE: Final = """
+    INSERT INTO owner_rotation AS r (tenant_id, key, turn) SELECT {tenant} AS tenant_id, {key}, {count}
+    ON CONFLICT (tenant_id, key) DO UPDATE SET turn = r.turn + EXCLUDED.turn
+    RETURNING turn
+"""
+_TURNS: Final = text(_TAKE.format(tenant=":tenant", key=":key", count=":count"))
+_TURNS_APART: Final = _TAKE.format(tenant="$1::uuid", key="$2::text", count="$3::bigint")
 
 
 async def create(
@@ -174,7 +181,7 @@ async def assign(
     meant = [member for member in members if not (node.only_without and member.owner_id)]
     if not among or not meant:
         return {member.id: {"refused": "no_teammate"} for member in meant}
-    turn = await _turns(session, f"{step.version.journey_id}:{step.node}", len(meant))
+    turn = await _turns(session, step, len(meant))
     owner_of = {member.id: among[(turn + number) % len(among)] for number, member in enumerate(meant)}
     details: dict[UUID, Detail] = {member.id: {"owner_id": str(owner_of[member.id])} for member in meant}
     whose = {member.id: member.deal_id for member in meant if member.deal_id is not None}
@@ -189,12 +196,15 @@ async def assign(
     return details
 
 
-async def _turns(session: TenantSession, key: str, count: int) -> int:
-    """Take so many turns; return how many were taken before."""
-    taken = text("""
-        INSERT INTO owner_rotation AS r (tenant_id, key, turn) SELECT :tenant AS tenant_id, :key, :count
-        ON CONFLICT (tenant_id, key) DO UPDATE SET turn = r.turn + :count
-        RETURNING turn
-    """)
-    after = await session.scalar(taken, {"tenant": session.tenant_id, "key": key, "count": count})
-    return (after or count) - count
+async def _turns(session: TenantSession, step: Step, count: int) -> int:
+    """Take so many turns; return how many were taken before.
+
+    Apart from the step's transaction where that can be, or all other cohorts at the node would wait for its end: a step
+    that is tried again takes new turns.
+    """
+    key = f"{step.version.journey_id}:{step.node}"
+    if step.apart is not None:
+        after = await step.apart(_TURNS_APART, session.tenant_id, key, count)
+    else:
+        after = await session.scalar(_TURNS, {"tenant": session.tenant_id, "key": key, "count": count})
+    return after - count

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import Text, Uuid, and_, bindparam, case, column, func, literal, select, update
@@ -73,6 +73,14 @@ class StepOutcome:
         self.gone |= other.gone
 
 
+class Apart(Protocol):
+    """Has the store execute one statement on a connection of its own, for the tenant; returns the value it gives."""
+
+    async def __call__(self, statement: str, *arguments: object) -> Any:  # noqa: ANN401 - the statement's
+        """Execute it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One run of one node."""
@@ -86,6 +94,8 @@ class Step:
     actions: "Actions"
     onward: Mapping[str, Way] = field(default_factory=dict[str, Way])
     """By which outcomes of the node the run goes on with the nodes that follow."""
+    apart: Apart | None = None
+    """For what is to stay whatever becomes of the step's transaction; None: there is nobody to do it."""
 
     @property
     def passage(self) -> tuple[str, int]:

@@ -183,6 +183,30 @@ async def test_owners_are_given_in_turns_that_go_on(marketing: Marketing, sellin
     assert all(one.body["deal"]["stage"] == "new" for one in calls)
 
 
+async def test_no_cohort_waits_for_another_s_turns(marketing: Marketing, selling: Selling, database: Database) -> None:
+    stages = await selling.pipeline()
+    users = [await add_user(database, marketing.tenant_id, "sales") for _ in range(3)]
+    version = await marketing.journey(
+        deal_walk(give={"type": "assign_owner", "among": [user.email for user in users], "next": "done"})
+    )
+    deals_of = [[await selling.deal(stages["new"]) for _ in range(number)] for number in (2, 2)]
+    for made in deals_of:
+        await marketing.enroll(version, made)
+
+    async def apart(statement: str, *arguments: object) -> Any:  # noqa: ANN401 - as the protocol has it
+        async with database.hot(marketing.tenant_id) as connection:
+            return await connection.fetchval(statement, *arguments)
+
+    step = steps.Step(version, "act", "give", 1, timed_out=False, attempt=1, actions=journey_nodes.ACTIONS, apart=apart)
+    one, other = await marketing.cohorts(version)
+    async with marketing.session() as session, marketing.session() as beside:
+        await steps.run(session, step, one.members())
+        await steps.run(beside, step, other.members())
+    owner_of = {deal.id: deal.owner_id for deal in await rows(marketing, Deal)}
+    given = [owner_of[deal_id] for made in deals_of for deal_id in made]
+    assert given == [users[0].id, users[1].id, users[2].id, users[0].id]
+
+
 async def test_what_follows_without_a_wait_is_done_at_once(
     marketing: Marketing, selling: Selling, database: Database
 ) -> None:
