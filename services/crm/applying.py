@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -91,7 +92,7 @@ async def write_fields(session: TenantSession, judged: Judged) -> list[Written]:
     while written and claimed:
         try:
             async with session.begin_nested():
-                await deal_rows.write_all(session, [one.after for one in written])
+                await deal_rows.write_all(session, [(one.before, one.after) for one in written])
         except IntegrityError:
             owners = await deal_rows.external_ids(session, claimed)
             lost = {claimed[name]: owner for name, owner in owners.items() if owner != claimed[name]}
@@ -103,7 +104,7 @@ async def write_fields(session: TenantSession, judged: Judged) -> list[Written]:
         else:
             return written
     if written:
-        await deal_rows.write_all(session, [one.after for one in written])
+        await deal_rows.write_all(session, [(one.before, one.after) for one in written])
     return written
 
 
@@ -117,9 +118,14 @@ def stale(version: int) -> ConflictError:
 
 
 async def judge(
-    session: TenantSession, changes: Mapping[UUID, DealChange], base: str, versions: Mapping[UUID, int]
+    session: TenantSession,
+    changes: Mapping[UUID, DealChange],
+    base: str,
+    versions: Mapping[UUID, int],
+    *,
+    held: Mapping[UUID, deal_rows.Values] = MappingProxyType({}),
 ) -> Judged:
-    """Lock the deals, and say what the changes make of each."""
+    """Lock the deals, but for those that are `held` already and are as it says; say what the changes make of each."""
     result = Changed()
     wanted: dict[UUID, Mapping[str, Any]] = {}
     for deal_id, change in changes.items():
@@ -127,7 +133,7 @@ async def judge(
             wanted[deal_id] = change.normalized().fields
         except InvalidError as error:
             result.refused[deal_id] = error
-    rows = await deal_rows.locked(session, wanted)
+    rows = await deal_rows.locked(session, wanted.keys() - held.keys()) | dict(held)
     known = await _known(session, wanted, rows)
     written: list[Written] = []
     claimed: dict[str, UUID] = {}
@@ -208,7 +214,7 @@ def _apply(
     lines: Sequence[Line] | None = fields.get("lines")
     if lines is not None and list(lines) == list(known.lines.get(row["id"], ())):
         lines = None
-    if lines is None and all(same(after[name], value) for name, value in row.items()):
+    if lines is None and all(after[name] is value or same(after[name], value) for name, value in row.items()):
         return None
     _check_emptied(row, after, lines, known)
     return Written(row, after, lines)

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime
+from functools import cache
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy import TextClause, bindparam, delete, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text, Uuid
 
@@ -15,6 +16,7 @@ from core.ids import new_ids
 from models import Deal, DealLine, Organization, UserAccount
 from services.crm.deal_fields import Contact, Line
 from services.identity import aliases, lifecycle
+from services.objects.telling import same
 
 Values = dict[str, Any]
 T = TypeVar("T")
@@ -72,13 +74,6 @@ _BEGIN = text("""
 """).bindparams(
     bindparam("ids", type_=ARRAY(Uuid)), bindparam("entries", type_=ARRAY(Uuid)), bindparam("actor", type_=Text)
 )
-_WRITE = text(f"""
-    UPDATE deal d
-    SET {", ".join(f"{name} = n.{name}" for name in _WRITTEN)}, version = d.version + 1, updated_at = now(),
-        touched_at = now()
-    FROM jsonb_populate_recordset(NULL::deal, CAST(:rows AS jsonb)) n
-    WHERE d.tenant_id = :tenant AND d.id = n.id
-""")  # noqa: S608 - names of our columns
 _LINES = text("""
     INSERT INTO deal_line (tenant_id, id, deal_id, number, sku, name, quantity, unit_minor, discount_minor, recurring)
     SELECT :tenant AS tenant_id, n.id, n.deal_id, n.number, n.sku, n.name, n.quantity, n.unit_minor, n.discount_minor,
@@ -114,6 +109,8 @@ async def locked(session: TenantSession, deal_ids: Collection[UUID], *, going: b
 
     Of two who ask for several, one waits for the other: nobody holds a later one already. People come after deals.
     """
+    if not deal_ids:
+        return {}
     rows = await session.execute(
         select(_TABLE)
         .where(Deal.tenant_id == session.tenant_id, Deal.id.in_(sorted(set(deal_ids))))
@@ -133,9 +130,24 @@ async def insert_all(session: TenantSession, rows: Sequence[Values], *, actor: s
     return written
 
 
-async def write_all(session: TenantSession, rows: Sequence[Values]) -> None:
-    """Write locked deals back, all but where they stand."""
-    await session.execute(_WRITE, {"tenant": session.tenant_id, "rows": _as_json(rows)})
+@cache
+def _writing(names: tuple[str, ...]) -> TextClause:
+    return text(f"""
+        UPDATE deal d
+        SET {"".join(f"{name} = n.{name}, " for name in names)} version = d.version + 1, updated_at = now(),
+            touched_at = now()
+        FROM unnest(:id{"".join(f", :{name}" for name in names)}) AS n(id{"".join(f", {name}" for name in names)})
+        WHERE d.tenant_id = :tenant AND d.id = n.id
+    """).bindparams(  # noqa: S608 - names of our columns
+        *(bindparam(name, type_=ARRAY(_TABLE.c[name].type, dimensions=1)) for name in ("id", *names))
+    )
+
+
+async def write_all(session: TenantSession, changes: Sequence[tuple[Values, Values]]) -> None:
+    """Write locked deals back, of each what it was and is, but for where it stands; only columns that any changes."""
+    names = tuple(name for name in _WRITTEN if not all(same(before[name], after[name]) for before, after in changes))
+    columns = {name: [after[name] for _, after in changes] for name in ("id", *names)}
+    await session.execute(_writing(names), {"tenant": session.tenant_id, **columns})
 
 
 async def write_lines(session: TenantSession, lines: Sequence[tuple[UUID, Sequence[Line]]]) -> None:

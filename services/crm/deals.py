@@ -302,11 +302,12 @@ async def update_many(
     base = await rates.hold(session)
     judged = await judge(session, changes, base, versions or {})
     if judged.written:
-        await _write_back(session, judged, by=by)
+        await write_back(session, judged, by=by)
     return judged.result
 
 
-async def _write_back(session: TenantSession, judged: Judged, *, by: Actor) -> None:
+async def write_back(session: TenantSession, judged: Judged, *, by: Actor) -> None:
+    """Write deals that are held and judged good, log it, and tell of it."""
     written = await write_fields(session, judged)
     if not written:
         return

@@ -20,6 +20,7 @@ from services.crm import deals, moving, rates, stages
 from services.crm.deal_fields import DealChange, NewDeal
 from services.crm.journey_members import Detail, Member, actor, teammates
 from services.crm.stages import Stage
+from services.crm.unwritten import Unwritten, kept_back
 from services.identity import owners
 from services.journeys.steps import Step
 
@@ -164,7 +165,15 @@ async def change(
 async def _changed(
     session: TenantSession, step: Step, whose: Mapping[UUID, UUID], changes: Mapping[UUID, DealChange]
 ) -> Mapping[UUID, Detail]:
-    done = await deals.update_many(session, changes, by=actor(step))
+    if step.later is None:
+        done = await deals.update_many(session, changes, by=actor(step))
+    else:
+        if step.later.kept is None:
+            step.later.kept = Unwritten(actor(step))
+        kept = kept_back(step)
+        if kept is None:
+            raise TypeError("something else than deals is kept back")
+        done = await kept.change(session, changes)
     return {
         enrollment_id: _refusal(done.refused[deal_id])
         for enrollment_id, deal_id in whose.items()

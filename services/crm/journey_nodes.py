@@ -5,6 +5,7 @@ the step. Each thing made is also unique by its source key: a member, a node and
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -26,13 +27,16 @@ from journeys.command_nodes import (
     UpdateDealNode,
     WebhookNode,
 )
+from journeys.conditions import FieldPath
 from journeys.durations import add
+from journeys.texts import PlacedText
 from models import Journey, Person
 from services.crm import calls, journey_deals, notifications, tasks
 from services.crm.calls import NewCall
 from services.crm.journey_members import Detail, Member, actor, passed, teammates
 from services.crm.notifications import NewNotification
 from services.crm.tasks import NewTask
+from services.crm.unwritten import kept_back
 from services.journeys import answering, steps, waiting
 from services.journeys.actions import COMMON
 from services.journeys.members import CohortMembers
@@ -60,14 +64,27 @@ def _alone(effect: Effect) -> NodeAction:
 
 
 async def _meant(session: TenantSession, step: Step, members: CohortMembers, node: Any) -> Sequence[Member]:  # noqa: ANN401 - of any type
-    return await passed(session, step, members, {name: getattr(node, name, None) for name in _TEXTS})
+    meant = await passed(session, step, members, {name: getattr(node, name, None) for name in _TEXTS})
+    unwritten = kept_back(step)
+    if unwritten is None:
+        return meant
+    owner_of = [unwritten.owner_of(one.deal_id, one.owner_id) for one in meant]
+    return [
+        one if owner_id == one.owner_id else replace(one, owner_id=owner_id)
+        for one, owner_id in zip(meant, owner_of, strict=True)
+    ]
+
+
+def _asked(node: Any) -> list[FieldPath]:  # noqa: ANN401 - of any type
+    texts: list[PlacedText | None] = [getattr(node, name, None) for name in _TEXTS]
+    return [path for text in texts if text is not None for path in text.fields]
 
 
 def _acting(effect: Effect) -> Through:
     async def have(session: TenantSession, step: Step, members: CohortMembers, node: Any) -> Mapping[UUID, Detail]:  # noqa: ANN401 - of the effect's type
         return await effect(session, step, await _meant(session, step, members, node), node)
 
-    return Through(have)
+    return Through(have, asks=_asked)
 
 
 async def _create_task(
@@ -75,6 +92,7 @@ async def _create_task(
 ) -> Mapping[UUID, Detail]:
     known = await teammates(session, [node.owner])
     due_at = None if node.due_in is None else add(datetime.now(UTC), node.due_in, _UTC)
+    unwritten = kept_back(step)
     await tasks.create_many(
         session,
         [
@@ -92,6 +110,7 @@ async def _create_task(
             for member in members
         ],
         by=actor(step),
+        touched=() if unwritten is None else unwritten.deals,
     )
     return {}
 

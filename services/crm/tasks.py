@@ -3,7 +3,7 @@
 A task's texts stand in its row alone: neither the log nor an event repeats them, so erasing its person forgets them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -45,7 +45,7 @@ _INSERT = text("""
     bindparam("dues", type_=ARRAY(DateTime(timezone=True))),
 )
 _TOUCH = text("""
-    UPDATE deal SET touched_at = now() WHERE tenant_id = :tenant AND id IN
+    UPDATE deal SET touched_at = now() WHERE tenant_id = :tenant AND touched_at < now() AND id IN
       (SELECT id FROM deal WHERE tenant_id = :tenant AND id = ANY(:deals) ORDER BY id FOR NO KEY UPDATE)
 """).bindparams(bindparam("deals", type_=ARRAY(Uuid)))
 
@@ -82,10 +82,12 @@ async def create(session: TenantSession, new: NewTask, *, by: Actor) -> Task:
     return await get(session, ids[0])
 
 
-async def create_many(session: TenantSession, wanted: Sequence[NewTask], *, by: Actor) -> list[UUID]:
+async def create_many(
+    session: TenantSession, wanted: Sequence[NewTask], *, by: Actor, touched: Collection[UUID] = ()
+) -> list[UUID]:
     """Make tasks about people and things that are known to be there; return the ids of those that are new.
 
-    Their owners are notified, but of those they make themselves.
+    Their owners are notified, but of those they make themselves. The caller writes those deals that are `touched`.
     """
     if not wanted:
         return []
@@ -117,7 +119,7 @@ async def create_many(session: TenantSession, wanted: Sequence[NewTask], *, by: 
     ]
     await activity.record_all(session, entries, by=by)
     await publish(session, [_event(TASK_CREATED, task_id, new.person_id, _properties(new)) for task_id, new in made])
-    await touch(session, {new.deal_id for _, new in made if new.deal_id is not None})
+    await touch(session, {new.deal_id for _, new in made if new.deal_id is not None}.difference(touched))
     await _tell_owners(session, [new for _, new in made], by=by)
     return [task_id for task_id, _ in made]
 

@@ -117,7 +117,10 @@ def _closed(deal: Row, stage: Stage, *, at: datetime | None) -> list[NewEvent]:
 def changes(before: Row, after: Row) -> dict[str, tuple[Any, Any]]:
     """Return each field that is another now, with what it was and is, as the log shows it; attributes one by one."""
     found: dict[str, tuple[Any, Any]] = {}
-    for name in sorted((before.keys() | after.keys()) - _HIDDEN):
+    # Most of a row that is written back is the very same object.
+    others = [name for name, now in after.items() if before.get(name) is not now]
+    others += [name for name in before if name not in after]
+    for name in sorted(set(others) - _HIDDEN):
         was, now = before.get(name), after.get(name)
         if name == "attributes":
             old, new = cast("Row", was or {}), cast("Row", now or {})

@@ -4,9 +4,9 @@ Members are moved once, to where the last of these nodes leads, and each node ha
 before it did. What is kept of each is as if it had run alone.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import Integer, Table, Text, Uuid, and_, bindparam, column, func, literal, select
@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.database import TenantSession
+from journeys.conditions import FieldPath
 from journeys.waits import WaitForEventNode, WaitUntilNode
 from models import EnrollmentStep
 from services.journeys.members import ENROLLMENT, CohortMembers
@@ -34,6 +35,30 @@ Effect = Callable[[TenantSession, "Step", CohortMembers, Any], Awaitable[Mapping
 """Has a node's effect on members who were moved on already; says by enrollment what is worth keeping of it."""
 
 
+class Kept(Protocol):
+    """What effects of a run keep back, to have it once for several nodes."""
+
+    def concerns(self, fields: Iterable[FieldPath]) -> bool:
+        """Whether the store may say of any of these what is no longer so."""
+        ...
+
+    async def write(self, session: TenantSession) -> None:
+        """Have it in the store."""
+        ...
+
+
+@dataclass(slots=True)
+class Later:
+    """Holds what is kept back."""
+
+    kept: Kept | None = None
+
+    async def settle(self, session: TenantSession, fields: Iterable[FieldPath] | None) -> None:
+        """Have what is kept back in the store before somebody asks for these fields; None: for anything."""
+        if self.kept is not None and (fields is None or self.kept.concerns(fields)):
+            await self.kept.write(session)
+
+
 @dataclass(frozen=True, slots=True)
 class Through:
     """The action of a node that all pass by `done`, whatever comes of its effect on them."""
@@ -41,6 +66,8 @@ class Through:
     effect: Effect
     people: bool = False
     """Whether it holds people, in which case none that may hold deals comes after it in one transaction."""
+    asks: Callable[[Any], Iterable[FieldPath]] | None = None
+    """Returns the fields that a node has the store look up; None: it may ask for anything."""
 
 
 @dataclass(frozen=True, slots=True)

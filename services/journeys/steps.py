@@ -26,7 +26,7 @@ from services.identity import bulk
 from services.journeys import answering, meeting, onward, passing, seeing, waiting
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
 from services.journeys.moving import Leaving, by_waiter, constant, move, standing, taken_waiters
-from services.journeys.onward import STEP, Detail, Through, Way
+from services.journeys.onward import STEP, Detail, Later, Through, Way
 from services.journeys.subjects import surroundings
 from services.journeys.versions import LoadedVersion
 from services.journeys.waiting import Passage, Stay
@@ -94,6 +94,8 @@ class Step:
     actions: "Actions"
     onward: Mapping[str, Way] = field(default_factory=dict[str, Way])
     """By which outcomes of the node the run goes on with the nodes that follow."""
+    later: Later | None = None
+    """What the nodes of this run keep back; None: nothing, each has its effect at once."""
     apart: Apart | None = None
     """For what is to stay whatever becomes of the step's transaction; None: there is nobody to do it."""
 
@@ -114,7 +116,8 @@ def going_on(step: Step) -> Step:
     plain = isinstance(node, BranchNode) or (isinstance(node, SendNode) and node.variants is None)
     if step.kind != "act" or not (plain or isinstance(step.actions.get(type(node)), Through)):
         return step
-    return replace(step, onward=onward.ways(step.version, step.passage, step.actions))
+    ways = onward.ways(step.version, step.passage, step.actions)
+    return replace(step, onward=ways, later=Later() if ways else None)
 
 
 async def run(session: TenantSession, step: Step, members: CohortMembers, *, isolating: bool = True) -> StepOutcome:
@@ -205,8 +208,12 @@ async def _go_on(session: TenantSession, step: Step, members: CohortMembers, way
         action = step.actions[type(doing)]
         if not isinstance(action, Through):
             raise TypeError(f"node {node} does more than act")
+        if step.later is not None:
+            await step.later.settle(session, None if action.asks is None else action.asks(doing))
         at = replace(step, node=node, visit=visit, onward={})
         details.append(await action.effect(session, at, replace(members, sends=False), doing))
+    if step.later is not None:
+        await step.later.settle(session, None)
     await onward.record(session, members, way.through, details, attempt=step.attempt)
 
 

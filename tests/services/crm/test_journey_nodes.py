@@ -5,13 +5,14 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from core.actor import CLI
 from core.database import Database
 from journeys.members import encode
 from models import Deal, EnrollmentStep, Notification, OutgoingCall, Person, Task
 from services.crm import calls, deals, journey_nodes
+from services.crm.stage_plans import NewStage
 from services.events.bus import EventRow
 from services.journeys import steps
 from services.journeys.steps import StepOutcome
@@ -240,6 +241,45 @@ async def test_what_follows_without_a_wait_is_done_at_once(
     assert (again.outcomes, again.arrived) == ({"branch_0": 0b01, "otherwise": 0b10}, {})
     assert (await act(cohort, "give", onward=True)).outcomes == {"done": 0b01}
     assert len(await rows(marketing, Task)) == 1
+
+
+async def test_changes_of_a_deal_that_follow_each_other_are_one(
+    marketing: Marketing, selling: Selling, database: Database
+) -> None:
+    required = NewStage(key="new", name="New", required_fields=["attributes.budget"])
+    stages = await selling.pipeline(stages=[required])
+    ann = await add_user(database, marketing.tenant_id, "sales")
+    nodes: dict[str, dict[str, Any]] = {
+        "give": {"type": "assign_owner", "among": [ann.email], "next": "empty"},
+        "empty": {"type": "update_deal", "set": {"attributes.budget": None}, "next": "call"},
+        "call": {"type": "create_task", "title": "Call about {{ deal.title }}", "next": "set"},
+        "set": {"type": "update_deal", "set": {"attributes.hot": True, "probability": 40}, "next": "tell"},
+        "tell": {"type": "notify", "title": "{{ deal.probability }} %", "next": "done"},
+    }
+    made = [await selling.deal(stages["new"], attributes={"budget": 5}, owner_id=owner) for owner in (None, ann.id)]
+    cohort = await marketing.walking(deal_walk(**nodes), made)
+    assert (await act(cohort, "give", onward=True)).arrived == {("done", 1): 0b11}
+    refused = await detail(cohort, 0, "empty")
+    assert "attributes.budget" in refused["refused"], "what is refused is refused by itself"
+    for deal in await rows(marketing, Deal):
+        assert (deal.owner_id, deal.attributes, deal.probability) == (ann.id, {"budget": 5, "hot": True}, 40)
+        assert (deal.version, deal.touched_at) == (2, deal.updated_at)
+    assert {task.owner_id for task in await rows(marketing, Task)} == {ann.id}, "an owner is known before it is written"
+    assert {note.title for note in await rows(marketing, Notification)} >= {"40 %"}
+    async with marketing.session() as session:
+        told = await session.execute(
+            text(
+                "SELECT properties->'fields' FROM event WHERE tenant_id = :tenant AND type = 'deal.updated' ORDER BY 1"
+            ),
+            {"tenant": session.tenant_id},
+        )
+        logged = await session.execute(
+            text("SELECT changes FROM activity WHERE tenant_id = :tenant AND type = 'deal.updated'"),
+            {"tenant": session.tenant_id},
+        )
+    changed = ["attributes.hot", "probability"]
+    assert sorted(told.scalars()) == [["attributes.hot", "owner_id", "probability"], changed]
+    assert sorted(map(sorted, logged.scalars())) == [["attributes.hot", "owner_id", "probability"], changed]
 
 
 async def test_who_comes_to_a_wait_for_an_event_comes_by_one_node(marketing: Marketing, selling: Selling) -> None:

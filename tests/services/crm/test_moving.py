@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from uuid import UUID
 
 import pytest
@@ -76,7 +77,7 @@ async def test_stages_say_where_a_deal_may_go_and_what_it_needs(selling: Selling
         contacts=[Contact(person_id=await selling.person())],
     )
     async with selling.session() as session:
-        await deals.update(session, whole, DealChange({"close_date": "2026-01-01"}), by=CLI)
+        await deals.update(session, whole, DealChange({"close_date": date(2026, 1, 1)}), by=CLI)
     moved = await selling.move([bare, whole, new_id()], stages["offer"])
     assert moved.moved == [whole]
     assert [problem.field for problem in moved.refused[bare].errors] == [

@@ -1,0 +1,71 @@
+"""Deals that nodes of one run of a journey change: judged one after the other, and written together."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+from uuid import UUID
+
+from core.actor import Actor
+from core.database import TenantSession
+from journeys.conditions import FieldPath
+from services.crm import deals, rates
+from services.crm.applying import Changed, Judged, Written, judge
+from services.crm.deal_fields import DealChange
+from services.journeys.steps import Step
+from services.objects.telling import same
+
+_FOLLOW: Final = frozenset({"updated_at", "rotting", "base_amount"})
+"""What any change of a deal changes too."""
+
+
+@dataclass(slots=True)
+class Unwritten:
+    """Changes kept back, of deals that the transaction holds: here is what they are, in the store what they were.
+
+    Nodes that follow each other so make one change of a deal: one row of the log, one event.
+    """
+
+    by: Actor
+    deals: dict[UUID, Written] = field(default_factory=dict[UUID, Written])
+    fields: set[str] = field(default_factory=set[str])
+    """What of them may be another."""
+
+    async def change(self, session: TenantSession, changes: Mapping[UUID, DealChange]) -> Changed:
+        """Change deals as `deals.update_many` does, but for writing it."""
+        base = await rates.hold(session)
+        held = {deal_id: one.after for deal_id, one in self.deals.items() if deal_id in changes}
+        judged = await judge(session, changes, base, {}, held=held)
+        for one in judged.written:
+            deal_id = one.after["id"]
+            first = self.deals.get(deal_id)
+            self.deals[deal_id] = one if first is None else replace(one, before=first.before)
+        self.fields.update(*(change.fields for change in changes.values()))
+        return judged.result
+
+    def owner_of(self, deal_id: UUID | None, otherwise: UUID | None) -> UUID | None:
+        """Return who owns a deal by now, `otherwise` where that was not changed."""
+        one = None if deal_id is None else self.deals.get(deal_id)
+        return otherwise if one is None or one.after["owner_id"] == one.before["owner_id"] else one.after["owner_id"]
+
+    def concerns(self, fields: Iterable[FieldPath]) -> bool:
+        """Whether the store may say of any of these what is no longer so."""
+        return bool(self.deals) and any(
+            path.root == "deal" and (path.path[0] in _FOLLOW or path.path[0] in self.fields) for path in fields
+        )
+
+    async def write(self, session: TenantSession) -> None:
+        """Write the deals, with what is told of it; those that are what they were are left alone."""
+        changed = [
+            one
+            for one in self.deals.values()
+            if not all(same(one.after[name], value) for name, value in one.before.items())
+        ]
+        self.deals.clear()
+        self.fields.clear()
+        if changed:
+            await deals.write_back(session, Judged(changed, Changed()), by=self.by)
+
+
+def kept_back(step: Step) -> Unwritten | None:
+    """Return what the step's run has kept back; None where it has nothing."""
+    return step.later.kept if step.later is not None and isinstance(step.later.kept, Unwritten) else None
