@@ -14,13 +14,16 @@ from activities.verdicts import verdict
 from contracts.simulations import FAIL, RUN, SimulationFailure, SimulationRef
 from core.database import Database
 from core.errors import PlatformError
+from services.crm.simulated_deals import Sales
 from services.journeys.simulation import runs
-from services.journeys.simulation.world import Answers
+from services.journeys.simulation.world import Domains
 from services.marketing.simulated_sends import Sends
 
 
-def _answers(begin: datetime) -> Answers:
-    return Sends(begin).answers
+def domains(begin: datetime) -> Domains:
+    """Return what marketing and sales give to a simulation that begins then."""
+    sales = Sales()
+    return Domains({**Sends(begin).answers, **sales.answers}, sales.follow)
 
 
 class SimulationActivities:
@@ -43,7 +46,7 @@ class SimulationActivities:
                     running = await runs.begin(session, ref.simulation_id)
                 if running:
                     async with self._database.tenant(ref.tenant_id) as session:
-                        await runs.compute(session, ref.simulation_id, _answers)
+                        await runs.compute(session, ref.simulation_id, domains)
         except (PlatformError, DBAPIError, asyncpg.PostgresError) as error:
             # An error's own text may hold people's data, and this goes into a history.
             code, permanent = verdict(error)

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+from activities.simulations import domains
 from bench import ten_nodes, walking
 from bench.harness import FULL, Ratio, Report, Servers, Tenant, median, tenant
 from core.actor import CLI
 from services.journeys import journeys
 from services.journeys.simulation import runs
+from services.journeys.simulation.passages import Audience
 from services.journeys.versions import LoadedVersion
-from services.marketing.simulated_sends import Sends
 
 PEOPLE: Final = 100_000 if FULL else 20_000
 RUNS: Final = 3
@@ -55,9 +56,9 @@ async def _simulate(bench: Tenant) -> float:
     began = time.perf_counter()
     async with bench.database.tenant(bench.id) as session:
         journey = await journeys.find(session, "simulated")
-        asked = await runs.ask(session, journey, runs.Asked(segment="all", active=True), by=CLI)
+        asked = await runs.ask(session, journey, runs.Asked(audience=Audience(segment="all"), active=True), by=CLI)
     async with bench.database.tenant(bench.id) as session:
-        await runs.compute(session, asked.id, lambda begin: Sends(begin).answers)
+        await runs.compute(session, asked.id, domains)
     seconds = time.perf_counter() - began
     async with bench.database.tenant(bench.id) as session:
         found = await runs.get(session, asked.journey_id, asked.id)

@@ -15,14 +15,17 @@ from api.rest.journeys import JourneyPath
 from api.routing import Router
 from core.database import Database, TenantSession
 from core.errors import ConflictError, InvalidError, NotFoundError
+from services.crm import pipelines
 from services.journeys import journeys
 from services.journeys.simulation import runs
+from services.journeys.simulation.passages import Audience
 from services.marketing.segments import definitions
 
 router = Router(prefix="/journeys", tags=["journeys"])
 
 MAX_NAMED: Final = 10_000
 LONGEST_WAIT: Final = 30
+_AUDIENCES: Final = ("segment_id", "person_ids", "pipeline_id", "deal_ids")
 _POLL_SECONDS: Final = 0.1
 
 
@@ -32,6 +35,11 @@ class Simulating(Strict):
     segment_id: Annotated[str | None, Field(min_length=1, max_length=100)] = None
     """The id or key of a segment: its members as they are now."""
     person_ids: Annotated[list[UUID] | None, Field(min_length=1, max_length=MAX_NAMED)] = None
+    pipeline_id: Annotated[str | None, Field(min_length=1, max_length=100)] = None
+    """Of a journey of deals, the id or key of a pipeline: all its deals, as they are now."""
+    stage_id: Annotated[str | None, Field(min_length=1, max_length=100)] = None
+    """The id or key of a stage: of the pipeline's deals those alone that stand there now."""
+    deal_ids: Annotated[list[UUID] | None, Field(min_length=1, max_length=MAX_NAMED)] = None
     version: Literal["draft", "active"] = "draft"
     """`active`: the version that people enter now."""
     from_: Annotated[Instant | None, Field(alias="from")] = None
@@ -65,12 +73,16 @@ class SampleStep(Strict):
     left_at: datetime | None = None
     message: str | None = None
     """Of a node that sends: `queued`, or why not."""
+    deal: Literal["moved", "changed", "unchanged", "refused"] | None = None
+    """Of a node that moves or changes the deal: what came of it."""
 
 
 class Sample(Strict):
     """A passage as it would be."""
 
-    person_id: UUID
+    person_id: UUID | None = None
+    deal_id: UUID | None = None
+    """In a journey of deals."""
     steps: list[SampleStep]
 
 
@@ -88,7 +100,8 @@ class SimulatedMessages(Strict):
     delayed: int
     """Of those queued, by quiet hours."""
     excluded: dict[str, int]
-    """By the reason: `no_address`, `suppressed`, `opted_out`, `unconfirmed`, `no_consent`, `capped`."""
+    """By the reason: `no_person` (of a deal), `no_address`, `suppressed`, `opted_out`, `unconfirmed`, `no_consent`,
+    `capped`."""
 
 
 class AllMessages(SimulatedMessages):
@@ -106,6 +119,8 @@ class SimulatedNode(Strict):
     """By outcome."""
     ended: dict[str, int]
     """Passages that a goal or an exit condition ended here."""
+    deals: dict[str, int] = Field(default_factory=dict[str, int])
+    """Of a node that moves or changes deals: how many are `moved`, `changed`, `unchanged` or `refused`."""
     messages: SimulatedMessages
     hours: list[Hour]
 
@@ -203,11 +218,8 @@ async def simulate(
 
 
 async def _asked(session: TenantSession, body: Simulating) -> runs.Asked:
-    if (body.segment_id is None) == (body.person_ids is None):
-        raise InvalidError.of("segment_id", "give one of segment_id and person_ids")
     return runs.Asked(
-        segment=None if body.segment_id is None else await _segment(session, body.segment_id),
-        person_ids=body.person_ids or (),
+        audience=await _audience(session, body),
         begin=body.from_,
         until=body.until,
         by_events=None if body.enter is None else body.enter == "by_events",
@@ -217,6 +229,34 @@ async def _asked(session: TenantSession, body: Simulating) -> runs.Asked:
         failing=body.failing,
         active=body.version == "active",
     )
+
+
+async def _audience(session: TenantSession, body: Simulating) -> Audience:
+    given = [name for name in _AUDIENCES if getattr(body, name) is not None]
+    if len(given) != 1:
+        raise InvalidError.of(given[-1] if given else "segment_id", f"give one of {', '.join(_AUDIENCES)}")
+    if body.stage_id is not None and body.pipeline_id is None:
+        raise InvalidError.of("stage_id", "needs `pipeline_id`")
+    if body.pipeline_id is not None:
+        return await _of_pipeline(session, body.pipeline_id, body.stage_id)
+    return Audience(
+        segment=None if body.segment_id is None else await _segment(session, body.segment_id),
+        person_ids=body.person_ids or (),
+        deal_ids=body.deal_ids or (),
+    )
+
+
+async def _of_pipeline(session: TenantSession, pipeline: str, stage: str | None) -> Audience:
+    known = await pipelines.list_all(session)
+    found = next((one for one in known if pipeline in {str(one.pipeline.id), one.pipeline.key}), None)
+    if found is None:
+        raise InvalidError.of("pipeline_id", "there is no such pipeline")
+    if stage is None:
+        return Audience(pipeline=found.pipeline.key)
+    key = next((each.key for each in found.stages if stage in {str(each.id), each.key}), None)
+    if key is None:
+        raise InvalidError.of("stage_id", "is no stage of this pipeline")
+    return Audience(pipeline=found.pipeline.key, stage=key)
 
 
 async def _segment(session: TenantSession, id_or_key: str) -> str:
@@ -251,14 +291,17 @@ async def get_simulation(journey: JourneyPath, simulation_id: UUID, session: Ses
 async def _shown(session: TenantSession, journey_id: UUID, simulation_id: UUID) -> Simulation:
     found = await runs.get(session, journey_id, simulation_id)
     samples = await runs.samples(session, found.id) if found.status == "done" else ()
+    shown = [Sample.model_validate({"person_id": each.person_id, "steps": each.steps}) for each in samples]
+    report = dict(found.report or {})
+    shown += [Sample.model_validate(each) for each in report.pop("samples", ())]
     return Simulation(
         id=found.id,
         journey_id=found.journey_id,
         version_id=found.version_id,
         status=found.status,  # pyright: ignore[reportArgumentType]  # the table's check holds it to these
         problem=found.problem,
-        report=None if found.report is None else Report.model_validate(found.report),
-        samples=[Sample.model_validate({"person_id": each.person_id, "steps": each.steps}) for each in samples],
+        report=None if found.report is None else Report.model_validate(report),
+        samples=shown,
         created_at=found.created_at,
         finished_at=found.finished_at,
     )

@@ -119,7 +119,7 @@ async def move(
     moved = Moved()
     rows = await deal_rows.locked(session, deal_ids)
     left = await stages.known(session, {row["stage_id"] for row in rows.values()})
-    beside = await _beside(session, stage, list(rows))
+    beside = await beside_of(session, stage, list(rows))
     going: list[_Going] = []
     for deal_id in dict.fromkeys(deal_ids):
         row = rows.get(deal_id)
@@ -165,6 +165,15 @@ async def relocate(session: TenantSession, left: Stage, stage: Stage, *, by: Act
     return count
 
 
+def refusal(row: deal_rows.Values, left: Stage, stage: Stage, beside: Beside, *, reason: str | None) -> str | None:
+    """Return why a deal may not go from one stage of its pipeline to another; None where it may."""
+    try:
+        _check(_Going(row, _after(row, stage, reason), left), stage, None, beside)
+    except InvalidError as error:
+        return error.detail
+    return None
+
+
 def _after(row: deal_rows.Values, stage: Stage, reason: str | None) -> deal_rows.Values:
     kept = row["lost_reason"] if row["status"] == "lost" else None
     return row | {
@@ -195,7 +204,8 @@ def _check(going: _Going, stage: Stage, pipeline_id: UUID | None, beside: Beside
         raise problem
 
 
-async def _beside(session: TenantSession, stage: Stage, deal_ids: Sequence[UUID]) -> dict[UUID, Beside]:
+async def beside_of(session: TenantSession, stage: Stage, deal_ids: Sequence[UUID]) -> dict[UUID, Beside]:
+    """Return what deals have in other tables, where the stage asks for it."""
     if not requirements.looks_beside(stage):
         return {}
     lines = await deal_rows.totals(session, deal_ids)

@@ -63,7 +63,8 @@ class Sends:
         key = channel, template.purpose, template.topic or ""
         if key not in self._barred:
             self._barred[key] = await _barred(world, channel, template)
-        rest = run.members
+        rest = run.members & ~world.passages.alone
+        world.tally.excluded(run.node, run.members & ~rest, "no_person")
         for reason, those in self._barred[key].items():
             world.tally.excluded(run.node, rest & those, reason)
             rest &= ~those

@@ -94,7 +94,32 @@ async def test_a_simulation_is_asked_for_and_found_by_its_id(client: AsyncClient
         ({"person_ids": [person], "from": "2026-01-31"}, "from"),
         ({"person_ids": [person], "failing": {"nap": 5}}, "failing.nap"),
         ({"person_ids": [person], "failing": {"nap": 101}}, "failing.nap"),
+        ({"person_ids": [person], "deal_ids": [person]}, "deal_ids"),
+        ({"pipeline_id": "none"}, "pipeline_id"),
+        ({"person_ids": [person], "stage_id": "new"}, "stage_id"),
     ):
         refused = await client.post("/v1/journeys/nap/simulate", json=wrong)
+        assert refused.status_code == 422, (wrong, refused.text)
+        assert [each["field"] for each in refused.json()["errors"]] == [field]
+
+
+async def test_a_simulation_of_deals_names_deals(client: AsyncClient) -> None:
+    made = await client.post("/v1/pipelines", json={"name": "Sales", "stages": [{"name": "New"}, {"name": "Offer"}]})
+    pipeline = made.json()
+    of_deals = JOURNEY | {"subject": "deal"}
+    await client.post("/v1/journeys", json={"key": "late", "name": "Late", "definition": of_deals})
+    for audience in (
+        {"pipeline_id": "sales"},
+        {"pipeline_id": pipeline["id"], "stage_id": pipeline["stages"][0]["id"]},
+        {"pipeline_id": "sales", "stage_id": "offer"},
+        {"deal_ids": [pipeline["id"]]},
+    ):
+        asked = await client.post("/v1/journeys/late/simulate", json={**audience, "wait_seconds": 0})
+        assert asked.status_code == 202, asked.text
+    for wrong, field in (
+        ({"person_ids": [pipeline["id"]]}, "person_ids"),
+        ({"pipeline_id": "sales", "stage_id": "won"}, "stage_id"),
+    ):
+        refused = await client.post("/v1/journeys/late/simulate", json=wrong)
         assert refused.status_code == 422, (wrong, refused.text)
         assert [each["field"] for each in refused.json()["errors"]] == [field]

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -34,7 +34,7 @@ from services.events.bus import EventRow
 from services.journeys import enrollments, journeys, steps, triggers, versions
 from services.journeys.enrollments import Candidate, Enrolled
 from services.journeys.members import CohortMembers
-from services.journeys.steps import StepOutcome
+from services.journeys.steps import Actions, StepOutcome
 from services.journeys.versions import LoadedVersion
 from services.marketing import journey_sends, templates
 from services.marketing.templates import Purpose, Text
@@ -85,6 +85,7 @@ class Walking:
     version: LoadedVersion
     cohort_id: UUID
     size: int
+    actions: Actions = field(default_factory=lambda: journey_sends.ACTIONS)
 
     async def run(
         self,
@@ -98,7 +99,7 @@ class Walking:
     ) -> StepOutcome:
         """Take a step, and commit it."""
         async with self.marketing.session() as session:
-            step = steps.Step(self.version, kind, node, visit, timed_out, attempt, journey_sends.ACTIONS)
+            step = steps.Step(self.version, kind, node, visit, timed_out, attempt, self.actions)
             return await steps.run(session, step, self.members(slots))
 
     def members(self, slots: Iterable[int] | None = None) -> CohortMembers:

@@ -13,9 +13,11 @@ from activities.simulations import SimulationActivities
 from core.actor import CLI
 from core.database import Database
 from core.errors import InvalidError
+from core.ids import new_id
 from models import JourneySimulation, WorkflowStart
 from services.journeys import journeys
 from services.journeys.simulation import passages, runs
+from services.journeys.simulation.passages import Audience
 from tests.factories.marketing import Marketing, walk
 from workflows.journey_simulation import JourneySimulationWorkflow
 
@@ -65,7 +67,7 @@ async def computed(marketing: Marketing, client: Client, simulation: JourneySimu
 @pytest.mark.usefixtures("journey_id")
 async def test_a_worker_computes_what_was_asked_for(marketing: Marketing, temporal_client: Client) -> None:
     people = await marketing.people(3)
-    simulation = await asked(marketing, person_ids=[*people, people[0]])
+    simulation = await asked(marketing, audience=Audience(person_ids=[*people, people[0]]))
     found = await computed(marketing, temporal_client, simulation)
     assert (found.status, found.problem, found.request["person_ids"]) == ("done", None, [])
     assert found.report is not None
@@ -83,7 +85,7 @@ async def test_what_is_too_large_is_said_so(
     marketing: Marketing, temporal_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passages, "MAX_PASSAGES", 2)
-    simulation = await asked(marketing, person_ids=await marketing.people(3))
+    simulation = await asked(marketing, audience=Audience(person_ids=await marketing.people(3)))
     found = await computed(marketing, temporal_client, simulation)
     assert (found.status, found.report) == ("failed", None)
     assert found.problem == "segment_id: holds 3 people; a simulation takes 2 at most"
@@ -93,7 +95,7 @@ async def test_what_is_too_large_is_said_so(
 async def test_old_simulations_are_forgotten(
     marketing: Marketing, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulation = await asked(marketing, person_ids=await marketing.people(1))
+    simulation = await asked(marketing, audience=Audience(person_ids=await marketing.people(1)))
     async with database.system() as session:
         await runs.forget_old(session)
     async with marketing.session() as session:
@@ -115,8 +117,15 @@ async def test_what_cannot_be_simulated_is_refused_by_the_field(marketing: Marke
     }.items():
         with pytest.raises(InvalidError, match=f"^{field}: "):
             await asked(marketing, **options)
+    by_deals, by_people = {"subject": "deal"}, {}
     async with marketing.session() as session:
-        of_deals = JOURNEY | {"subject": "deal"}
-        deals = await journeys.create(session, key="deals", name="Deals", definition=of_deals, by=CLI)
-        with pytest.raises(InvalidError, match="one of deals"):
-            await runs.ask(session, deals, runs.Asked(), by=CLI)
+        for subject, audience, field in (
+            (by_deals, Audience(segment="loyal"), "segment_id"),
+            (by_deals, Audience(person_ids=[new_id()]), "person_ids"),
+            (by_people, Audience(pipeline="sales"), "pipeline_id"),
+            (by_people, Audience(deal_ids=[new_id()]), "deal_ids"),
+        ):
+            key = f"of_{field}"
+            journey = await journeys.create(session, key=key, name=key, definition=JOURNEY | subject, by=CLI)
+            with pytest.raises(InvalidError, match=f"^{field}: is for journeys of"):
+                await runs.ask(session, journey, runs.Asked(audience=audience), by=CLI)

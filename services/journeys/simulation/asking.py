@@ -29,6 +29,7 @@ from journeys import members as member_sets
 from journeys.conditions import Condition, FieldCondition, FieldPath, events_of
 from journeys.evaluate import Facts, NeedsDatabase, evaluate
 from models import Event
+from services.journeys.simulation import deals
 from services.journeys.simulation.changes import Changes, Overlay, decided, people_with
 from services.journeys.simulation.passages import PASSAGE, Passages
 from services.journeys.waiting import text_of
@@ -109,11 +110,11 @@ class Asking:
         """Return what a field holds at that moment, as text, and for which of `members`."""
         found: dict[str | None, int] = {}
         for overlay, those in self.changes.among(members, FieldCondition(field=path, op="exists")):
-            person, scope = self._scope(overlay, now)
+            source, scope = self._scope(overlay, now)
             slots = bindparam("slots", member_sets.slots(those), type_=ARRAY(Integer))
             held = (
                 select(text_of(path, scope).label("value"), PASSAGE.c.slot)
-                .select_from(PASSAGE.join(person, self._whose(person)))
+                .select_from(source)
                 .where(PASSAGE.c.slot == func.any(slots))
                 .subquery()
             )
@@ -156,16 +157,15 @@ class Asking:
                 .table_valued("slot", "type", "properties", "occurred_at")
                 .render_derived(name="given")
             )
-            person, scope = self._scope(overlay, now)
-            source = PASSAGE.join(given, given.c.slot == PASSAGE.c.slot).join(person, self._whose(person))
+            source, scope = self._scope(overlay, now)
+            source = source.join(given, given.c.slot == PASSAGE.c.slot)
             holds = compile_condition(decided(condition, overlay), replace(scope, event=given))
             held.update(await self.session.scalars(select(PASSAGE.c.slot).select_from(source).where(holds)))
         return held
 
     async def _asked(self, condition: Condition, overlay: Overlay, members: int, now: datetime) -> int:
-        person, scope = self._scope(overlay, now)
+        source, scope = self._scope(overlay, now)
         condition = decided(condition, overlay)
-        source: FromClause = PASSAGE.join(person, self._whose(person))
         where: list[ColumnElement[bool]] = []
         if members.bit_count() * FEW > self.passages.size:
             counts = Counts(lambda person_id: person_id.in_(select(PASSAGE.c.person_id)))
@@ -177,20 +177,31 @@ class Asking:
         found = await self.session.scalar(select(func.array_agg(PASSAGE.c.slot)).select_from(source).where(*where))
         return member_sets.from_slots(found or ()) & members
 
-    def _whose(self, person: FromClause) -> ColumnElement[bool]:
-        # In the join, as a condition may turn out to be one that never holds, which takes all others away.
-        return and_(person.c.tenant_id == self.session.tenant_id, person.c.id == PASSAGE.c.person_id)
+    def forget(self, members: int) -> None:
+        """Have all be asked anew about members whose deals are others now."""
+        for key, (asked, holds) in self._known.items():
+            self._known[key] = asked & ~members, holds & ~members
 
     def _scope(self, overlay: Overlay, now: datetime) -> tuple[FromClause, Scope]:
         person = people_with(self.session, overlay)
-        return person, Scope(
+        of_deals = self.passages.cast.subject == "deal"
+        # In the join, as a condition may turn out to be one that never holds, which takes all others away.
+        whose = and_(person.c.tenant_id == self.session.tenant_id, person.c.id == PASSAGE.c.person_id)
+        source: FromClause = PASSAGE.join(person, whose, isouter=of_deals)
+        scope = Scope(
             tenant_id=self.session.tenant_id,
             person=person,
+            person_may_lack=of_deals,
             subject_id=PASSAGE.c.person_id,
             entry=PASSAGE.c.entry,
             now=literal(now, DateTime(timezone=True)),
             events=self._events(now),
         )
+        if of_deals:
+            deal = deals.at(now)
+            source = source.join(deal, deal.c.number == PASSAGE.c.number)
+            scope = replace(scope, rows={"deal": deal})
+        return source, scope
 
     def _events(self, now: datetime) -> Callable[[], FromClause]:
         """Return what events are at a moment: those of before the simulation, and those played since."""

@@ -85,11 +85,11 @@ def places(definition: JourneyDefinition) -> Iterable[tuple[str, Any]]:
 async def _dates(
     session: TenantSession, entry: DateEntry, slots: Slots, begin: datetime, until: datetime
 ) -> list[Opening]:
-    audience = date_entries.PERSON.c.id.in_(select(AUDIENCE.c.person_id))
+    audience = date_entries.PERSON.c.id.in_(select(AUDIENCE.c.subject_id))
     dated = date_entries.dated(session.tenant_id, entry, begin, until, audience).subquery()
     rows = await session.execute(
         select(AUDIENCE.c.number, dated.c.day, dated.c.zone)
-        .join(dated, dated.c.id == AUDIENCE.c.person_id)
+        .join(dated, dated.c.id == AUDIENCE.c.subject_id)
         .order_by(AUDIENCE.c.number)
     )
     looks = by_clock.looks(entry)
@@ -145,7 +145,7 @@ async def _members(session: TenantSession, segment: str | None) -> Sequence[int]
     """Return those of the audience who are in a segment, or all."""
     statement = select(AUDIENCE.c.number.cast(Integer)).order_by(AUDIENCE.c.number)
     if segment is not None:
-        statement = statement.join(_MEMBERSHIPS, _MEMBERSHIPS.c.person_id == AUDIENCE.c.person_id).where(
+        statement = statement.join(_MEMBERSHIPS, _MEMBERSHIPS.c.person_id == AUDIENCE.c.subject_id).where(
             _MEMBERSHIPS.c.tenant_id == session.tenant_id, _MEMBERSHIPS.c.segment_key == segment
         )
     return (await session.scalars(statement)).all()

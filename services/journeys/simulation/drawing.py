@@ -18,14 +18,14 @@ from services.journeys.onward import STEP
 from services.journeys.simulation.passages import PASSAGE
 
 
-async def arms(session: TenantSession, journey_id: UUID, name: str, node: SplitNode) -> dict[str, int]:
+async def arms(session: TenantSession, journey_id: UUID, name: str, node: SplitNode, subject: str) -> dict[str, int]:
     """Return the passages by the outcome by which they leave the node `name`."""
     drawn = _drawn(journey_id, name, node.arms, ARM)
-    before = _before(session.tenant_id, journey_id, name, node)
+    before = _before(session.tenant_id, journey_id, name, node, subject)
     arm: ColumnElement[str] = func.coalesce(before.c.outcome, drawn, type_=Text)
     rows = await session.execute(
         select(arm.label("arm"), func.array_agg(PASSAGE.c.slot).label("slots"))
-        .select_from(PASSAGE.join(before, before.c.subject_id == PASSAGE.c.person_id, isouter=True))
+        .select_from(PASSAGE.join(before, before.c.subject_id == PASSAGE.c.subject_id, isouter=True))
         .group_by(arm)
     )
     return {row.arm: member_sets.from_slots(row.slots) for row in rows}
@@ -50,8 +50,8 @@ async def variants(session: TenantSession, journey_id: UUID, name: str, node: Se
 
 
 def place(journey_id: UUID, name: str) -> ColumnElement[int]:
-    """Return where chance puts each passage's person at the node `name`, as `journeys.arms.place_of`."""
-    named = func.concat(f"{journey_id}:", cast(PASSAGE.c.person_id, Text), f":{name}")
+    """Return where chance puts each passage's subject at the node `name`, as `journeys.arms.place_of`."""
+    named = func.concat(f"{journey_id}:", cast(PASSAGE.c.subject_id, Text), f":{name}")
     digits = func.concat("x", func.left(func.md5(named), 8))
     return cast(cast(cast(digits, BIT(32)), BigInteger) % PLACES, Integer)
 
@@ -62,8 +62,8 @@ def _drawn(journey_id: UUID, name: str, parts: Sequence[Shared], prefix: str) ->
     return case(*((at < end, literal(prefix + part.key, Text)) for part, end in zip(parts, bounds(parts), strict=True)))
 
 
-def _before(tenant_id: UUID, journey_id: UUID, name: str, node: SplitNode) -> Any:  # noqa: ANN401 - a subquery
-    """Return which of the arms that are still there people really took last."""
+def _before(tenant_id: UUID, journey_id: UUID, name: str, node: SplitNode, subject: str) -> Any:  # noqa: ANN401 - a subquery
+    """Return which of the arms that are still there the subjects really took last."""
     taken = (
         select(STEP.c.outcome, STEP.c.left_at)
         .where(
@@ -81,7 +81,7 @@ def _before(tenant_id: UUID, journey_id: UUID, name: str, node: SplitNode) -> An
     return (
         select(ENROLLMENT.c.subject_id, taken.c.outcome)
         .select_from(ENROLLMENT.join(taken, true()))
-        .where(*of_journey, ENROLLMENT.c.subject_type == "person")
+        .where(*of_journey, ENROLLMENT.c.subject_type == subject)
         .ext(distinct_on(ENROLLMENT.c.subject_id))
         .order_by(ENROLLMENT.c.subject_id, taken.c.left_at.desc())
         .subquery("before")

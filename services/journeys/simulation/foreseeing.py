@@ -1,8 +1,20 @@
 """What a simulation cannot know of a journey's ways in, in words for its author."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
+from contracts.events import (
+    DEAL_LOST,
+    DEAL_MOVED,
+    DEAL_REOPENED,
+    DEAL_STAGE_ENTERED,
+    DEAL_STAGE_LEFT,
+    DEAL_UPDATED,
+    DEAL_WON,
+    PERSON_UPDATED,
+)
+from journeys.command_nodes import AssignOwnerNode, MoveDealNode, UpdateDealNode
 from journeys.definition import JourneyDefinition
 from journeys.entries import CronEntry, DateEntry, EventEntry, SegmentEntry, entry_kind
 from journeys.nodes import UpdatePersonNode
@@ -10,6 +22,15 @@ from services.journeys.simulation.clock import places
 from services.shared.computed import COMPUTED
 
 _ZONE: Final = "time_zone"
+_BROUGHT: Final[Mapping[type[Any], tuple[str, ...]]] = MappingProxyType(
+    {
+        MoveDealNode: (DEAL_STAGE_LEFT, DEAL_MOVED, DEAL_WON, DEAL_LOST, DEAL_REOPENED, DEAL_STAGE_ENTERED),
+        UpdateDealNode: (DEAL_UPDATED,),
+        AssignOwnerNode: (DEAL_UPDATED, PERSON_UPDATED),
+        UpdatePersonNode: (PERSON_UPDATED,),
+    }
+)
+"""What nodes bring about that may let somebody in."""
 
 
 def gaps(definition: JourneyDefinition) -> list[dict[str, str]]:
@@ -20,8 +41,12 @@ def gaps(definition: JourneyDefinition) -> list[dict[str, str]]:
 def _gaps(definition: JourneyDefinition) -> Iterator[tuple[str, str]]:
     updates = (node.set for node in definition.nodes.values() if isinstance(node, UpdatePersonNode))
     changed = {name for update in updates for name in update}
+    types = {type(node) for node in definition.nodes.values()}
+    brought = {event for kind, events in _BROUGHT.items() if kind in types for event in events}
     for place, entry in places(definition):
         match entry:
+            case EventEntry(event=event) if event in brought:
+                yield f"{place}.event", "what the journey's own nodes bring about lets nobody in here"
             case DateEntry(date=field):
                 name = ".".join(field.path)
                 if field.path[0] in COMPUTED:

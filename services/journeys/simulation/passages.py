@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
-from sqlalchemy import Integer, Table, Text, Uuid, bindparam, column, func, select, table, text
+from sqlalchemy import Integer, Table, Text, Uuid, and_, bindparam, case, column, func, select, table, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -20,38 +20,54 @@ PASSAGE: Final = table(
     "simulated_passage",
     column("slot", Integer),
     column("number", Integer),
+    column("subject_id", Uuid),
     column("person_id", Uuid),
     column("entry", JSONB),
 )
-"""A passage: its slot, the number of its person, and the properties that it is entered by."""
-AUDIENCE: Final = table("simulated_person", column("number", Integer), column("person_id", Uuid))
-"""The people, by their number."""
+"""A passage: its slot, the number of its subject, that and its person, and the properties that it is entered by."""
+AUDIENCE: Final = table(
+    "simulated_subject", column("number", Integer), column("subject_id", Uuid), column("person_id", Uuid)
+)
+"""Who is simulated, by number: people, or deals with the person that each has, if any."""
 MAX_PASSAGES: Final = 500_000
 _WRITTEN_AT_ONCE: Final = 10_000
 
 _TABLES: Final = (
-    "CREATE TEMP TABLE simulated_person (number int, person_id uuid) ON COMMIT DROP",
-    "CREATE TEMP TABLE simulated_passage (slot int, number int, person_id uuid, entry jsonb) ON COMMIT DROP",
+    "CREATE TEMP TABLE simulated_subject (number int, subject_id uuid, person_id uuid) ON COMMIT DROP",
+    """CREATE TEMP TABLE simulated_passage (slot int, number int, subject_id uuid, person_id uuid, entry jsonb)
+    ON COMMIT DROP""",
 )
 _OF_SEGMENT: Final = """
-    INSERT INTO simulated_person
-    SELECT row_number() OVER (ORDER BY person_id) - 1, person_id FROM marketing_segment_memberships
+    INSERT INTO simulated_subject
+    SELECT row_number() OVER (ORDER BY person_id) - 1, person_id, person_id FROM marketing_segment_memberships
     WHERE tenant_id = :tenant AND segment_key = :segment
 """
-_NAMED: Final = text("""
-    INSERT INTO simulated_person
-    SELECT row_number() OVER (ORDER BY n) - 1, id
-    FROM (SELECT p.id, min(given.n) AS n FROM unnest(:people) WITH ORDINALITY AS given(id, n)
-          JOIN person p ON p.tenant_id = :tenant AND p.id = given.id GROUP BY p.id) AS found
-""").bindparams(bindparam("people", type_=ARRAY(Uuid)))
+_OF_PIPELINE: Final = text("""
+    INSERT INTO simulated_subject
+    SELECT row_number() OVER (ORDER BY id) - 1, id, person_id FROM crm_deal_facts
+    WHERE tenant_id = :tenant AND pipeline_key = :pipeline AND stage_key = coalesce(:stage, stage_key)
+""").bindparams(bindparam("stage", type_=Text))
+_NAMED: Final = """
+    INSERT INTO simulated_subject
+    SELECT row_number() OVER (ORDER BY n) - 1, id, person_id
+    FROM (SELECT s.id, {person} AS person_id, min(given.n) AS n
+          FROM unnest(:subjects) WITH ORDINALITY AS given(id, n)
+          JOIN {subjects} s ON s.tenant_id = :tenant AND s.id = given.id GROUP BY s.id, {person}) AS found
+"""
+_PEOPLE: Final = text(_NAMED.format(subjects="person", person="s.id")).bindparams(
+    bindparam("subjects", type_=ARRAY(Uuid))
+)
+_DEALS: Final = text(_NAMED.format(subjects="crm_deal_facts", person="s.person_id")).bindparams(
+    bindparam("subjects", type_=ARRAY(Uuid))
+)
 _EACH_ONCE: Final = text("""
-    INSERT INTO simulated_passage SELECT number, number, person_id, :entry FROM simulated_person
+    INSERT INTO simulated_passage SELECT number, number, subject_id, person_id, :entry FROM simulated_subject
 """).bindparams(bindparam("entry", type_=JSONB))
 _WRITE: Final = text("""
     INSERT INTO simulated_passage
-    SELECT given.slot, given.number, p.person_id, given.entry
+    SELECT given.slot, given.number, s.subject_id, s.person_id, given.entry
     FROM unnest(:slots, :numbers, :entries) AS given(slot, number, entry)
-    JOIN simulated_person p ON p.number = given.number
+    JOIN simulated_subject s ON s.number = given.number
 """).bindparams(
     bindparam("slots", type_=ARRAY(Integer)),
     bindparam("numbers", type_=ARRAY(Integer)),
@@ -59,20 +75,70 @@ _WRITE: Final = text("""
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Whom to simulate: the members of a segment, or people by name; of deals, those of a pipeline, or some by name."""
+
+    segment: str | None = None
+    """By key."""
+    person_ids: Sequence[UUID] = ()
+    pipeline: str | None = None
+    """By key."""
+    stage: str | None = None
+    """By key: of the pipeline's deals those alone that stand there now."""
+    deal_ids: Sequence[UUID] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The audience, by number."""
+
+    subject: Literal["person", "deal"]
+    size: int
+    person_of: Sequence[int] | None = None
+    """Of deals: by number, which person it is, counted from 0; -1 where a deal has none. None of people, who are one
+    each."""
+
+    @property
+    def people(self) -> int:
+        """How many people there are."""
+        return self.size if self.person_of is None else max(self.person_of, default=-1) + 1
+
+
 @dataclass(slots=True)
 class Passages:
     """What is known of the passages without asking again."""
 
+    cast: Cast
     size: int
     """How many slots there are."""
     once: bool
     """Whether everybody has one, whose slot is their number."""
     slots_of: Sequence[Sequence[int]]
-    """Each person's slots, by number; empty where `once`."""
+    """Each subject's slots, by number; empty where `once`."""
     number_of: Sequence[int]
-    """Each slot's person; empty where `once`."""
+    """Each slot's subject; empty where `once`."""
     entries: Sequence[Mapping[str, Any]]
     """What each slot is entered by, or one for all."""
+    person_of: Sequence[int] | None = None
+    """Each slot's person, -1 of a deal that has none; None where everybody has one slot, whose number they are."""
+    alone: int = 0
+    """The slots of deals that have no person."""
+    _of_person: Sequence[list[int]] = field(default_factory=list[list[int]])
+    """Of deals: the slots of each person."""
+
+    def __post_init__(self) -> None:
+        """Find out whose slots are whose."""
+        whose = self.cast.person_of
+        if whose is None:
+            self.person_of = None if self.once else self.number_of
+            return
+        self.person_of = whose if self.once else [whose[number] for number in self.number_of]
+        self._of_person = [[] for _ in range(self.cast.people)]
+        for slot, person in enumerate(self.person_of):
+            if person >= 0:
+                self._of_person[person].append(slot)
+        self.alone = member_sets.from_slots(slot for slot, person in enumerate(self.person_of) if person < 0)
 
     @property
     def everyone(self) -> int:
@@ -83,41 +149,65 @@ class Passages:
         """Return the properties a passage is entered by."""
         return self.entries[slot] if len(self.entries) > 1 else self.entries[0]
 
-    def of_person(self, number: int) -> Sequence[int]:
-        """Return the slots of a person."""
+    def of_subject(self, number: int) -> Sequence[int]:
+        """Return the slots of a subject."""
         return (number,) if self.once else self.slots_of[number]
+
+    def numbers(self, members: int) -> list[int]:
+        """Return the subjects that have these slots."""
+        slots = member_sets.slots(members)
+        return slots if self.once else sorted({self.number_of[slot] for slot in slots})
 
     def with_siblings(self, members: int) -> int:
         """Return all slots of the people who have these."""
+        if self.cast.person_of is not None and self.person_of is not None:
+            whose = {self.person_of[slot] for slot in member_sets.slots(members)} - {-1}
+            return member_sets.from_slots(slot for person in whose for slot in self._of_person[person])
         if self.once:
             return members
-        numbers = {self.number_of[slot] for slot in member_sets.slots(members)}
-        return member_sets.from_slots(slot for number in numbers for slot in self.slots_of[number])
+        return member_sets.from_slots(slot for number in self.numbers(members) for slot in self.slots_of[number])
 
 
-async def gather(session: TenantSession, *, segment: str | None, person_ids: Sequence[UUID]) -> int:
-    """Find the audience, number its people from 0, and return how many they are.
+async def gather(session: TenantSession, subject: Literal["person", "deal"], audience: Audience) -> Cast:
+    """Find the audience, and number it from 0.
 
     Raises:
-        InvalidError: they are more than a simulation takes.
+        InvalidError: it is more than a simulation takes.
     """
     for statement in _TABLES:
         await session.execute(text(statement))
-    if segment is not None:
-        await session.execute(text(_OF_SEGMENT), {"tenant": session.tenant_id, "segment": segment})
+    tenant = {"tenant": session.tenant_id}
+    if audience.segment is not None:
+        await session.execute(text(_OF_SEGMENT), tenant | {"segment": audience.segment})
+    elif audience.pipeline is not None:
+        await session.execute(_OF_PIPELINE, tenant | {"pipeline": audience.pipeline, "stage": audience.stage})
+    elif subject == "deal":
+        await session.execute(_DEALS, tenant | {"subjects": list(audience.deal_ids)})
     else:
-        await session.execute(_NAMED, {"tenant": session.tenant_id, "people": list(person_ids)})
-    people = await session.scalar(text("SELECT count(*) FROM simulated_person")) or 0
-    if people > MAX_PASSAGES:
-        raise InvalidError.of("segment_id", f"holds {people:,} people; a simulation takes {MAX_PASSAGES:,} at most")
-    return people
+        await session.execute(_PEOPLE, tenant | {"subjects": list(audience.person_ids)})
+    size = await session.scalar(select(func.count()).select_from(AUDIENCE)) or 0
+    if size > MAX_PASSAGES:
+        named, what = ("segment_id", "people") if subject == "person" else ("pipeline_id", "deals")
+        raise InvalidError.of(named, f"holds {size:,} {what}; a simulation takes {MAX_PASSAGES:,} at most")
+    await session.execute(text("ANALYZE simulated_subject"))
+    if subject == "person":
+        return Cast(subject, size)
+    whose = await session.scalars(
+        select(
+            case(
+                (AUDIENCE.c.person_id.is_(None), -1),
+                else_=func.dense_rank().over(order_by=AUDIENCE.c.person_id.nulls_last()) - 1,
+            )
+        ).order_by(AUDIENCE.c.number)
+    )
+    return Cast(subject, size, whose.all())
 
 
-async def each_once(session: TenantSession, people: int, entry: Mapping[str, Any]) -> Passages:
+async def each_once(session: TenantSession, cast: Cast, entry: Mapping[str, Any]) -> Passages:
     """Give everybody one passage, entered by the same properties."""
     await session.execute(_EACH_ONCE, {"entry": dict(entry)})
     await _ready(session)
-    return Passages(size=people, once=True, slots_of=(), number_of=(), entries=(entry,))
+    return Passages(cast, size=cast.size, once=True, slots_of=(), number_of=(), entries=(entry,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +231,10 @@ class Slots:
         return len(self.entering) - 1
 
 
-async def written(session: TenantSession, people: int, slots: Slots) -> Passages:
+async def written(session: TenantSession, cast: Cast, slots: Slots) -> Passages:
     """Make the passages that slots are kept for."""
     entering = slots.entering
-    slots_of: list[list[int]] = [[] for _ in range(people)]
+    slots_of: list[list[int]] = [[] for _ in range(cast.size)]
     for slot, (number, _) in enumerate(entering):
         slots_of[number].append(slot)
     for start in range(0, len(entering), _WRITTEN_AT_ONCE):
@@ -159,6 +249,7 @@ async def written(session: TenantSession, people: int, slots: Slots) -> Passages
         )
     await _ready(session)
     return Passages(
+        cast,
         size=len(entering),
         once=False,
         slots_of=slots_of,
@@ -181,22 +272,20 @@ async def zones(session: TenantSession) -> dict[str, int]:
     """Return the passages by the name of their zone."""
     person = PERSON.alias("p")
     zone = zone_of(person).label("zone")
+    whose = and_(person.c.tenant_id == session.tenant_id, person.c.id == PASSAGE.c.person_id)
     rows = await session.execute(
         select(zone, func.array_agg(PASSAGE.c.slot).label("slots"))
-        .select_from(
-            PASSAGE.join(person, person.c.id == PASSAGE.c.person_id).join(TENANT, TENANT.c.id == session.tenant_id)
-        )
-        .where(person.c.tenant_id == session.tenant_id)
+        .select_from(PASSAGE.join(person, whose, isouter=True).join(TENANT, TENANT.c.id == session.tenant_id))
         .group_by(zone)
     )
     return {row.zone: member_sets.from_slots(row.slots) for row in rows}
 
 
-async def people_at(session: TenantSession, slots: Sequence[int]) -> dict[int, UUID]:
+async def subjects_at(session: TenantSession, slots: Sequence[int]) -> dict[int, UUID]:
     """Return who has these slots."""
     rows = await session.execute(
-        select(PASSAGE.c.slot, PASSAGE.c.person_id).where(
+        select(PASSAGE.c.slot, PASSAGE.c.subject_id).where(
             PASSAGE.c.slot == func.any(bindparam("slots", list(slots), type_=ARRAY(Integer)))
         )
     )
-    return {row.slot: row.person_id for row in rows}
+    return {row.slot: row.subject_id for row in rows}

@@ -19,8 +19,9 @@ from models import Journey, JourneySimulation, JourneySimulationSample
 from services.journeys import journeys
 from services.journeys.enrollments import key_of
 from services.journeys.simulation import failing
+from services.journeys.simulation.passages import Audience
 from services.journeys.simulation.simulating import LONGEST, STRETCH, Request, enters_by_events, simulate
-from services.journeys.simulation.world import Answers
+from services.journeys.simulation.world import Domains
 from services.shared import activity, starts
 
 KEPT: Final = timedelta(days=30)
@@ -31,9 +32,7 @@ _UNDER_WAY: Final = ("queued", "running")
 class Asked:
     """What is to be simulated; what is None is chosen by the journey."""
 
-    segment: str | None = None
-    """The key of a segment."""
-    person_ids: Sequence[UUID] = ()
+    audience: Audience = field(default_factory=Audience)
     begin: datetime | None = None
     until: datetime | None = None
     by_events: bool | None = None
@@ -50,13 +49,12 @@ async def ask(session: TenantSession, journey: Journey, asked: Asked, *, by: Act
     """Have a journey simulated once this transaction has committed.
 
     Raises:
-        InvalidError: the draft could not be published, deals walk the journey, the time is none, or calls are to fail
-            of a node that is no webhook with a way for that.
+        InvalidError: the draft could not be published, the audience is none of the journey's, the time is none, or
+            calls are to fail of a node that is no webhook with a way for that.
     """
     raw, version_id = await _raw(session, journey, active=asked.active)
     definition = await journeys.checked(session, raw, key=journey.key)
-    if definition.subject != "person":
-        raise InvalidError.of("journey", "is one of deals: only journeys of people can be simulated")
+    _check_audience(definition, asked.audience)
     begin = asked.begin or datetime.now(UTC)
     until = asked.until or begin + STRETCH
     if not timedelta() < until - begin <= LONGEST:
@@ -73,8 +71,11 @@ async def ask(session: TenantSession, journey: Journey, asked: Asked, *, by: Act
         version_id=version_id,
         definition=raw,
         request={
-            "segment": asked.segment,
-            "person_ids": [str(each) for each in asked.person_ids],
+            "segment": asked.audience.segment,
+            "person_ids": [str(each) for each in asked.audience.person_ids],
+            "pipeline": asked.audience.pipeline,
+            "stage": asked.audience.stage,
+            "deal_ids": [str(each) for each in asked.audience.deal_ids],
             "from": begin.isoformat(),
             "until": until.isoformat(),
             "enter": "by_events" if by_events else "at_once",
@@ -104,6 +105,22 @@ async def ask(session: TenantSession, journey: Journey, asked: Asked, *, by: Act
         domain=starts.MARKETING,
     )
     return simulation
+
+
+def _check_audience(definition: JourneyDefinition, audience: Audience) -> None:
+    of_people = {"segment_id": audience.segment, "person_ids": audience.person_ids}
+    of_deals = {"pipeline_id": audience.pipeline, "deal_ids": audience.deal_ids}
+    wrong, others = (
+        (of_deals, "deals: people walk this one")
+        if definition.subject == "person"
+        else (
+            of_people,
+            "people: deals walk this one, and `pipeline_id` or `deal_ids` say which",
+        )
+    )
+    named = next((name for name, given in wrong.items() if given), None)
+    if named is not None:
+        raise InvalidError.of(named, f"is for journeys of {others}")
 
 
 async def _raw(session: TenantSession, journey: Journey, *, active: bool) -> tuple[dict[str, Any], UUID | None]:
@@ -156,10 +173,10 @@ async def begin(session: TenantSession, simulation_id: UUID) -> bool:
     return True
 
 
-async def compute(session: TenantSession, simulation_id: UUID, answers: Callable[[datetime], Answers]) -> None:
+async def compute(session: TenantSession, simulation_id: UUID, domains: Callable[[datetime], Domains]) -> None:
     """Simulate, and keep the report; what is wrong with the request is kept as the problem.
 
-    `answers` gives those of the domains' own nodes, for a simulation that begins then.
+    `domains` says what they give to a simulation that begins then.
     """
     simulation = await session.get(JourneySimulation, (session.tenant_id, simulation_id))
     if simulation is None or simulation.status not in _UNDER_WAY:
@@ -169,8 +186,13 @@ async def compute(session: TenantSession, simulation_id: UUID, answers: Callable
     request = Request(
         begin=start,
         until=datetime.fromisoformat(asked["until"]),
-        segment=asked["segment"],
-        person_ids=[UUID(each) for each in asked["person_ids"]],
+        audience=Audience(
+            segment=asked["segment"],
+            person_ids=[UUID(each) for each in asked["person_ids"]],
+            pipeline=asked.get("pipeline"),
+            stage=asked.get("stage"),
+            deal_ids=[UUID(each) for each in asked.get("deal_ids", ())],
+        ),
         by_events=asked["enter"] == "by_events",
         played=asked["events"] != "none",
         entry=asked["entry"],
@@ -179,7 +201,7 @@ async def compute(session: TenantSession, simulation_id: UUID, answers: Callable
     )
     definition = JourneyDefinition.model_validate(simulation.definition)
     try:
-        found = await simulate(session, simulation.journey_id, definition, request, answers(start))
+        found = await simulate(session, simulation.journey_id, definition, request, domains(start))
     except InvalidError as error:
         await fail(session, simulation_id, error.detail)
         return
@@ -188,9 +210,13 @@ async def compute(session: TenantSession, simulation_id: UUID, answers: Callable
         return
     simulation.status = "done"
     simulation.report = found.report
+    if definition.subject == "deal":
+        # Samples of people have a table, where they are merged and erased with them; deals are no people.
+        shown = [{"deal_id": str(deal_id), "steps": steps} for deal_id, steps in found.samples]
+        simulation.report = found.report | {"samples": shown}
     _over(simulation)
     await session.flush()
-    if found.samples:
+    if found.samples and definition.subject == "person":
         rows = [
             {
                 "tenant_id": session.tenant_id,
@@ -224,7 +250,7 @@ async def _held(session: TenantSession, simulation_id: UUID) -> JourneySimulatio
 
 def _over(simulation: JourneySimulation) -> None:
     simulation.finished_at = func.now()  # pyright: ignore[reportAttributeAccessIssue]  # SQL for a column
-    simulation.request = simulation.request | {"person_ids": []}
+    simulation.request = simulation.request | {"person_ids": [], "deal_ids": []}
 
 
 async def forget_old(session: AsyncSession) -> None:

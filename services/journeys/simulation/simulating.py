@@ -17,15 +17,15 @@ from journeys.entries import EventEntry, SegmentEntry
 from journeys.plan import Plan
 from journeys.virtual import EndlessWalkError, Walk
 from models import Tenant
-from services.journeys.simulation import clock, foreseeing, passages, playing
+from services.journeys.simulation import clock, deals, events, foreseeing, passages
 from services.journeys.simulation.asking import Asking, Window
 from services.journeys.simulation.clock import Opening
 from services.journeys.simulation.entrances import Entrances
 from services.journeys.simulation.failing import Failing
-from services.journeys.simulation.passages import Slots
+from services.journeys.simulation.passages import Audience, Slots
 from services.journeys.simulation.playing import Player
 from services.journeys.simulation.tally import SAMPLES, Tally
-from services.journeys.simulation.world import ANSWERS, Answers, World
+from services.journeys.simulation.world import ANSWERS, Domains, World
 
 STRETCH: Final = timedelta(days=28)
 """How much of the past is played: whole weeks, so that a Monday's events come on a Monday."""
@@ -41,9 +41,7 @@ class Request:
 
     begin: datetime
     until: datetime
-    segment: str | None = None
-    """The key of the segment whose members are the audience; else `person_ids` are."""
-    person_ids: Sequence[UUID] = ()
+    audience: Audience = field(default_factory=Audience)
     by_events: bool = False
     """Whether people enter by the events that are played, and by the clock; else all when the simulation begins."""
     played: bool = True
@@ -62,7 +60,7 @@ class Simulated:
 
     report: dict[str, Any]
     samples: Sequence[tuple[UUID, list[dict[str, Any]]]]
-    """Some passages: who, and their steps."""
+    """Some passages: which person, or deal, and their steps."""
 
 
 def enters_by_events(definition: JourneyDefinition, *, played: bool) -> bool:
@@ -72,77 +70,79 @@ def enters_by_events(definition: JourneyDefinition, *, played: bool) -> bool:
 
 
 async def simulate(
-    session: TenantSession, journey_id: UUID, definition: JourneyDefinition, request: Request, answers: Answers
+    session: TenantSession, journey_id: UUID, definition: JourneyDefinition, request: Request, domains: Domains
 ) -> Simulated:
-    """Walk the audience through the journey; `answers` are those of the domain's own nodes.
+    """Walk the audience through the journey.
 
     Raises:
         InvalidError: there are too many people, events or steps; the field says of what.
     """
     tenant_zone = (await session.scalars(select(Tenant.time_zone).where(Tenant.id == session.tenant_id))).one()
-    people = await passages.gather(session, segment=request.segment, person_ids=request.person_ids)
+    cast = await passages.gather(session, definition.subject, request.audience)
+    if definition.subject == "deal":
+        await deals.copy(session)
     end = min(request.begin, datetime.now(UTC))
     window = Window(end - STRETCH, end, request.begin, played=request.played)
-    types = playing.heard(definition, entering=request.by_events)
-    playlist = playing.timed(await playing.read(session, types, window, request.until))
+    types = events.heard(definition, entering=request.by_events)
+    playlist = events.timed(await events.read(session, definition.subject, types, window, request.until))
     opening: list[Opening] = []
     if request.by_events:
         slots = Slots()
-        playing.keep(definition, playlist.events, slots)
+        events.keep(definition, playlist.events, slots)
         opening = await clock.openings(
             session, definition, slots, begin=request.begin, until=request.until, tenant_zone=tenant_zone
         )
-        cast = await passages.written(session, people, slots)
+        walking = await passages.written(session, cast, slots)
     else:
-        cast = await passages.each_once(session, people, request.entry)
-    shown = min(cast.size, _CANDIDATES if request.by_events else SAMPLES)
-    chosen = Random(request.seed).sample(range(cast.size), shown)  # noqa: S311 - samples, no secrets
+        walking = await passages.each_once(session, cast, request.entry)
+    shown = min(walking.size, _CANDIDATES if request.by_events else SAMPLES)
+    chosen = Random(request.seed).sample(range(walking.size), shown)  # noqa: S311 - samples, no secrets
     tally = Tally(samples={slot: [] for slot in chosen})
-    asking = Asking(session, cast, window)
+    asking = Asking(session, walking, window)
     failing = Failing(session, journey_id, window.since, request.failing, request.seed)
     world = World(
         session=session,
         journey_id=journey_id,
         definition=definition,
-        passages=cast,
+        passages=walking,
         asking=asking,
         zones=await passages.zones(session),
         tenant_zone=tenant_zone,
         tally=tally,
-        answers={**ANSWERS, **answers},
+        answers={**ANSWERS, **domains.answers},
+        follow=domains.follow,
         failing=failing,
     )
     walk = Walk(Plan(definition, tenant_zone), world)
-    player = Player(definition, walk, cast, asking, tally, Entrances(walk, tally, request.begin), world.met)
+    player = Player(world, walk, Entrances(walk, tally, request.begin))
     try:
-        if not request.by_events and cast.size:
-            tally.entered = cast.size
-            await walk.enroll(cast.everyone, request.begin)
+        if not request.by_events and walking.size:
+            await player.begin(request.begin)
         await player.play(playlist.events, opening)
-        await walk.advance(request.until)
+        await player.advance(request.until)
     except EndlessWalkError:
         raise InvalidError.of("until", "is too far: the journey takes too many steps by then") from None
     inside = _by_node(walk)
     tally.open = False
     report = {
-        **tally.report(tally.messages_per_person(people, None if cast.once else cast.number_of)),
-        "audience": people,
+        **tally.report(tally.messages_per_person(cast.people, walking.person_of)),
+        "audience": cast.size,
         "from": request.begin.isoformat(),
         "until": request.until.isoformat(),
         "inside": inside,
-        "never_leaving": await _never_leaving(walk, request.until + LONGEST),
+        "never_leaving": await _never_leaving(player, request.until + LONGEST),
         "failing": failing.assumed,
         "not_foreseen": foreseeing.gaps(definition) if request.by_events else [],
         "events": {"played": len(playlist.events), "put_together_seconds": playlist.grain},
     }
-    return Simulated(report, tally.passages(await passages.people_at(session, tally.walked())))
+    return Simulated(report, tally.passages(await passages.subjects_at(session, tally.walked())))
 
 
-async def _never_leaving(walk: Walk, until: datetime) -> dict[str, int]:
+async def _never_leaving(player: Player, until: datetime) -> dict[str, int]:
     """Let all waits run out, with nothing more happening; return who is inside after all that, by node."""
     with suppress(EndlessWalkError):  # who goes round so often does so for ever
-        await walk.advance(until)
-    return _by_node(walk)
+        await player.advance(until)
+    return _by_node(player.walk)
 
 
 def _by_node(walk: Walk) -> dict[str, int]:

@@ -27,6 +27,8 @@ class Node:
     queued: int = 0
     delayed: int = 0
     excluded: Counter[str] = field(default_factory=Counter[str])
+    deals: Counter[str] = field(default_factory=Counter[str])
+    """What the node would do to deals."""
 
 
 @dataclass(slots=True)
@@ -103,6 +105,13 @@ class Tally:
             self.nodes[node].excluded[reason] += members.bit_count()
             self._note(members, reason)
 
+    def did(self, node: str, members: int, what: str) -> None:
+        """The node would do that to the deals of members."""
+        if self.open and members:
+            self.nodes[node].deals[what] += members.bit_count()
+            for slot in self._shown(members):
+                self.samples[slot][-1]["deal"] = what
+
     def _note(self, members: int, what: str) -> None:
         for slot in self._shown(members):
             self.samples[slot][-1]["message"] = what
@@ -111,12 +120,12 @@ class Tally:
         shown = members & self._sampled
         return member_sets.slots(shown) if shown else ()
 
-    def messages_per_person(self, people: int, number_of: Sequence[int] | None) -> dict[str, int]:
-        """Return how many people get how many messages; `number_of` has each slot's person, None where they are one."""
+    def messages_per_person(self, people: int, person_of: Sequence[int] | None) -> dict[str, int]:
+        """Return how many people get how many messages; `person_of` has each slot's person, None where they are one."""
         numbers = [0] * people
         for place, members in enumerate(self._messages):
             for slot in member_sets.slots(members):
-                numbers[slot if number_of is None else number_of[slot]] += 1 << place
+                numbers[slot if person_of is None else person_of[slot]] += 1 << place
         return {str(number): count for number, count in sorted(Counter(numbers).items())}
 
     def report(self, per_person: Mapping[str, int]) -> dict[str, Any]:
@@ -141,9 +150,9 @@ class Tally:
         """Return the slots among the samples that entered."""
         return sorted(slot for slot, steps in self.samples.items() if steps)
 
-    def passages(self, people: Mapping[int, UUID]) -> list[tuple[UUID, list[dict[str, Any]]]]:
+    def passages(self, subjects: Mapping[int, UUID]) -> list[tuple[UUID, list[dict[str, Any]]]]:
         """Return the samples that entered: who, and their steps."""
-        walked = [(people[slot], steps[:STEPS_SHOWN]) for slot, steps in sorted(self.samples.items()) if steps]
+        walked = [(subjects[slot], steps[:STEPS_SHOWN]) for slot, steps in sorted(self.samples.items()) if steps]
         return walked[:SAMPLES]
 
 
@@ -152,6 +161,7 @@ def _report_of(node: Node) -> dict[str, Any]:
         "entered": node.came,
         "left": dict(node.left),
         "ended": dict(node.taken_out),
+        **({"deals": dict(node.deals)} if node.deals else {}),
         "messages": {"queued": node.queued, "delayed": node.delayed, "excluded": dict(node.excluded)},
         "hours": [{"at": at.isoformat(), "entered": count} for at, count in sorted(node.hours.items())],
     }

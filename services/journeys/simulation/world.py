@@ -3,7 +3,7 @@
 What a type of node answers is one function, in `ANSWERS` or given by the domain whose node it is.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from journeys.waits import TimeWindowNode, WaitNode, WaitUntilNode
 from services.journeys.simulation import drawing, waits
 from services.journeys.simulation.asking import Asking
 from services.journeys.simulation.changes import SEGMENT
+from services.journeys.simulation.events import Played
 from services.journeys.simulation.failing import Failing
 from services.journeys.simulation.pace import Pace
 from services.journeys.simulation.passages import Passages
@@ -44,6 +45,7 @@ class World:
     tenant_zone: str
     tally: Tally
     answers: "Answers"
+    follow: "Follow"
     failing: Failing
     moved_zones: dict[str, int] = field(default_factory=dict[str, int])
     """Who had their zone set, by its name."""
@@ -53,6 +55,8 @@ class World:
     """By the node that splits and the outcome: who goes that way."""
     met: dict[int, int] = field(default_factory=dict[int, int])
     """Who was just told of an event while they waited until something is so: which way that opens."""
+    happened: list[Played] = field(default_factory=list[Played])
+    """What nodes have brought about and nobody has heard yet."""
     paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
     """By the node that limits."""
 
@@ -165,7 +169,8 @@ async def _webhook(world: World, run: Run, node: WebhookNode, _now: datetime) ->
 
 async def _split(world: World, run: Run, node: SplitNode, _now: datetime) -> ActivityResult:
     if run.node not in world.arms:
-        world.arms[run.node] = await drawing.arms(world.session, world.journey_id, run.node, node)
+        subject = world.definition.subject
+        world.arms[run.node] = await drawing.arms(world.session, world.journey_id, run.node, node, subject)
     outcomes = {arm: those & run.members for arm, those in world.arms[run.node].items() if those & run.members}
     return ActivityResult(run.id, outcomes=outcomes)
 
@@ -173,6 +178,8 @@ async def _split(world: World, run: Run, node: SplitNode, _now: datetime) -> Act
 Answer = Callable[[World, Run, Any, datetime], Awaitable[ActivityResult]]
 Answers = Mapping[type[Any], Answer]
 """What nodes that act answer, by their type; one that is not named here is taken to have done what it does."""
+Follow = Callable[[World, Sequence[Played], datetime], Awaitable[None]]
+"""Takes deals along to where these events say that they stand now."""
 ANSWERS: Final[Answers] = MappingProxyType(
     {
         BranchNode: _branch,
@@ -184,6 +191,21 @@ ANSWERS: Final[Answers] = MappingProxyType(
         RemoveFromSegmentNode: _remove_from_segment,
     }
 )
+
+
+async def _stay(_world: World, _events: Sequence[Played], _now: datetime) -> None:
+    """Deals stay where they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Domains:
+    """What the domains give to a simulation."""
+
+    answers: Answers
+    """What their own nodes answer."""
+    follow: Follow = _stay
+
+
 PLANNED: Final[Answers] = MappingProxyType(
     {WaitNode: waits.plan, TimeWindowNode: waits.plan, WaitUntilNode: waits.look}
 )

@@ -131,7 +131,9 @@ async def test_people_enter_by_the_clock_unless_told_otherwise(marketing: Market
             (by_event, {"played": False}, "at_once"),
         )
         for journey, options, enter in cases:
-            asked = await runs.ask(session, journey, runs.Asked(segment="loyal", **options), by=CLI)
+            asked = await runs.ask(
+                session, journey, runs.Asked(audience=passages.Audience(segment="loyal"), **options), by=CLI
+            )
             assert asked.request["enter"] == enter
         with pytest.raises(InvalidError, match=r"^events: are `none`"):
             await runs.ask(session, by_event, runs.Asked(by_events=True, played=False), by=CLI)

@@ -1,0 +1,59 @@
+"""The deals of a simulation: a copy of what is known of them, that goes with them from stage to stage."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    DateTime,
+    FromClause,
+    Integer,
+    bindparam,
+    column,
+    func,
+    literal,
+    select,
+    table,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from core.database import TenantSession
+from services.shared.related import DEALS
+
+DEAL: Final = table(
+    "simulated_deal", column("number", Integer), *(column(each.name, each.type) for each in DEALS.columns)
+)
+"""The deals by their number in the audience, as they are on the virtual clock."""
+_TABLES: Final = (
+    "CREATE TEMP TABLE simulated_deal (number int, LIKE crm_deal_facts) ON COMMIT DROP",
+    "CREATE UNIQUE INDEX ON simulated_deal (number)",
+)
+_NAMES: Final = ", ".join(each.name for each in DEALS.columns)
+_COPY: Final = text(f"""
+    INSERT INTO simulated_deal (number, {_NAMES})
+    SELECT s.number, {", ".join(f"d.{each.name}" for each in DEALS.columns)}
+    FROM simulated_subject s JOIN crm_deal_facts d ON d.id = s.subject_id WHERE d.tenant_id = :tenant
+""")  # noqa: S608 - names of columns, ours
+
+
+async def copy(session: TenantSession) -> None:
+    """Copy the audience's deals."""
+    for statement in _TABLES:
+        await session.execute(text(statement))
+    await session.execute(_COPY, {"tenant": session.tenant_id})
+    await session.execute(text("ANALYZE simulated_deal"))
+
+
+def at(now: datetime) -> FromClause:
+    """Return the deals as conditions ask about them at that moment."""
+    rotting = func.coalesce(DEAL.c.rots_at < literal(now, DateTime(timezone=True)), False)
+    kept = [each for each in DEAL.columns if each.name != "rotting"]
+    return select(*kept, rotting.label("rotting")).subquery("d")
+
+
+async def change(session: TenantSession, numbers: Sequence[int], values: Mapping[str, Any]) -> None:
+    """Set the same of all these deals."""
+    chosen = DEAL.c.number == func.any(bindparam("numbers", list(numbers), type_=ARRAY(Integer)))
+    await session.execute(update(DEAL).where(chosen).values(values))
