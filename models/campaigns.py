@@ -103,6 +103,13 @@ class Conversion(Created, TenantRow):
         UniqueConstraint("tenant_id", "order_key"),
         Index(None, "tenant_id", "campaign_id"),
         Index(None, "tenant_id", "person_id"),
+        # a journey's results are of its own passages, among the orders of all
+        Index(
+            "conversion_enrollment_idx",
+            "tenant_id",
+            "enrollment_id",
+            postgresql_where=text("enrollment_id IS NOT NULL"),
+        ),
         CheckConstraint(one_of("touch", ("click", "open", "delivery")), name="touch"),
         {"info": of_person(OfPerson(column="person_id", merge="move", erase="detach"))},
     )

@@ -58,19 +58,28 @@ _PEOPLE: Final = """
            count(*) AS people, count(*) FILTER (WHERE conversions > 0) AS converted
     FROM person GROUP BY 1, 2, 3
 """
+# Messages and orders are asked for one passage at a time, by OFFSET and LIMIT: joined plainly they become a hash of all
+# that the tenant has where this journey's are few.
 _MESSAGES: Final = text(f"""
     WITH {_PASSAGE}, credited AS (
         SELECT c.message_id, count(*) AS orders,
                coalesce(sum(c.amount_minor) FILTER (WHERE c.currency = :currency), 0)::bigint AS minor
-        FROM conversion c JOIN passage p ON p.id = c.enrollment_id
-        WHERE c.tenant_id = :tenant
+        FROM passage p CROSS JOIN LATERAL (
+            SELECT o.message_id, o.currency, o.amount_minor FROM conversion o
+            WHERE o.tenant_id = :tenant AND o.enrollment_id = p.id
+            OFFSET 0
+        ) AS c
         GROUP BY c.message_id
     ), sent AS MATERIALIZED (
         SELECT p.id, p.version_id, s.node, CASE WHEN s.outcome LIKE 'variant\\_%' THEN s.outcome END AS way,
                m.status, m.opens, m.clicks, k.orders, k.minor
         FROM passage p
         JOIN enrollment_step s ON s.tenant_id = :tenant AND s.enrollment_id = p.id AND s.node = ANY(:sends)
-        JOIN message m ON m.tenant_id = :tenant AND m.dedupe_key = concat('journey:', p.id, ':', s.node, ':', s.visit)
+        CROSS JOIN LATERAL (
+            SELECT o.id, o.status, o.opens, o.clicks FROM message o
+            WHERE o.tenant_id = :tenant AND o.dedupe_key = concat('journey:', p.id, ':', s.node, ':', s.visit)
+            LIMIT 1
+        ) AS m
         LEFT JOIN credited k ON k.message_id = m.id
     ), placed AS (
         SELECT s.version_id, s.node, w.way, s.status, s.opens, s.clicks, s.orders, s.minor

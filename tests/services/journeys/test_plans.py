@@ -15,6 +15,7 @@ from core.ids import new_id
 from models import Tenant
 from services.events.bus import EventRow
 from services.journeys import ending_waits, holding, journeys, parked
+from services.marketing import templates
 from services.marketing.outcomes import journey_results
 from tests.factories.marketing import event, walk
 from tests.services.identity.statements import indexes, nodes
@@ -25,8 +26,9 @@ COHORTS, SIZE = 100, 100
 LISTEN = {"type": "wait_for_event", "event": "order.placed", "timeout": "PT1H", "matched": "done", "timed_out": "done"}
 SPLIT = {
     "type": "split",
-    "arms": [{"key": "a", "share": 50, "next": "listen"}, {"key": "b", "share": 50, "next": "done"}],
+    "arms": [{"key": "a", "share": 50, "next": "mail"}, {"key": "b", "share": 50, "next": "done"}],
 }
+MAIL = {"type": "send", "channel": "email", "template": "hello", "next": "listen"}
 _FILL = """
 WITH made AS (
   INSERT INTO cohort (tenant_id, id, journey_id, version_id, size, source)
@@ -42,7 +44,16 @@ WITH made AS (
   RETURNING id, cohort_id, slot, subject_id
 ), passed AS (
   INSERT INTO enrollment_step (tenant_id, enrollment_id, node, visit, entered_at, outcome, attempt)
-  SELECT :tenant, id, 'split', 1, now(), 'arm_a', 1 FROM inside
+  SELECT :tenant, inside.id, step.node, 1, now(), step.outcome, 1
+  FROM inside CROSS JOIN (VALUES ('split', 'arm_a'), ('mail', 'done')) AS step(node, outcome)
+), sent AS (
+  INSERT INTO message (tenant_id, id, channel, template_version_id, enrollment_id, dedupe_key, status)
+  SELECT :tenant, tl_uuid7(), 'email', tl_uuid7(), id, concat('journey:', id, ':mail:1'), 'sent' FROM inside
+  RETURNING id, enrollment_id
+), credited AS (
+  INSERT INTO conversion (tenant_id, id, order_key, message_id, enrollment_id, channel, touch, touched_at,
+                          converted_at, currency, amount_minor)
+  SELECT :tenant, tl_uuid7(), id, id, enrollment_id, 'email', 'click', now(), now(), 'EUR', 100 FROM sent
 )
 INSERT INTO waiter (tenant_id, enrollment_id, node, visit, cohort_id, slot, version_id, event_type, subject_id)
 SELECT :tenant, id, 'listen', 1, cohort_id, slot, :version, 'order.placed', subject_id FROM inside
@@ -56,9 +67,11 @@ async def waiting(database: Database, database_url: str) -> AsyncGenerator[tuple
     async with database.system() as system:
         system.add(Tenant(id=tenant, key=f"waiting-{tenant.hex}", name="Waiting"))
     async with database.tenant(tenant) as session:
+        hello = templates.Text(subject="Hello", body="Hello", purpose="transactional")
+        await templates.create(session, key="hello", channel="email", text=hello, by=CLI)
         journey_ids: dict[str, UUID] = {}
         for key, cohorts, size in (("many", COHORTS, SIZE), ("few", 1, SIZE)):
-            definition = walk(split=SPLIT, listen=LISTEN)
+            definition = walk(split=SPLIT, mail=MAIL, listen=LISTEN)
             journey = await journeys.create(session, key=key, name=key, definition=definition, by=CLI)
             version = await journeys.publish(session, journey, by=CLI)
             journey_ids[key] = journey.id
@@ -125,5 +138,5 @@ async def test_a_look_at_one_journey_reads_nothing_of_the_others(
 ) -> None:
     tenant, journey_id, _ = waiting
     for plan in await plans(database, tenant, lambda session: ask(session, journey_id)):
-        large = {"enrollment", "enrollment_step", "waiter"}
+        large = {"enrollment", "enrollment_step", "waiter", "message", "conversion"}
         assert not read_whole(plan, large), json.dumps(plan, indent=1)
