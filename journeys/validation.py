@@ -145,7 +145,8 @@ def _entries(definition: JourneyDefinition, known: _Known) -> Iterator[Problem]:
 
 def _date(entry: DateEntry, place: Place, subject: str, known: _Known) -> Iterator[Problem]:
     if subject == "deal":
-        yield problem_at((*place, "date"), "the date is a person's, and this is a journey of deals")
+        reason = "the date is a person's, and this is a journey of deals: let them in by an event, to wait until theirs"
+        yield problem_at((*place, "date"), reason)
         return
     missing = list(_field(entry.date, (*place, "date"), known.subject, known))
     yield from missing

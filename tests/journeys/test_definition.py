@@ -128,6 +128,7 @@ def test_a_definition_spoiled_anywhere_is_read_or_refused(raw: dict[str, Any], d
         ("entry.again.min_gap", "1 hour", "entry.again.min_gap"),
         ("entry.where.value", "much", "entry.where.value"),
         ("entry", {"date": "event.properties.x"}, "entry.date"),
+        ("entry", {"date": "deal.close_date"}, "entry.date"),
         ("entry", {"date": "person.attributes.x", "at": "9"}, "entry.at"),
         ("entry", {"cron": "every day", "segment": "vip"}, "entry.cron"),
         ("entry", {"cron": "0 9 * * 1"}, "entry.segment"),

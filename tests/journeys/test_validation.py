@@ -273,6 +273,11 @@ def test_a_journey_of_deals_has_their_people_and_hears_what_happens_to_deals() -
     assert told(graph({"a": EXIT}, subject="deal") | {"entry": {"segment": "vip"}}) == {
         "entry.segment": "people are in segments, and this is a journey of deals"
     }
+    dated = [{"date": "person.created_at"}, {"event": "deal.created"}]
+    assert told(graph({"a": EXIT}, subject="deal") | {"entry": dated}) == {
+        "entry.0.date": "the date is a person's, and this is a journey of deals: let them in by an event, to wait until"
+        " theirs"
+    }
 
 
 NAMED = Named(
