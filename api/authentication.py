@@ -13,7 +13,7 @@ from uuid import UUID
 
 from core.actor import Actor
 from core.database import Database
-from core.errors import UnauthorizedError
+from core.errors import ForbiddenError, UnauthorizedError
 from services.tenancy import api_keys, sessions
 from services.tenancy.api_keys import Credential
 
@@ -34,6 +34,17 @@ class Principal(Credential):
     def of(cls, credential: Credential) -> Self:
         """Return the principal with this credential."""
         return cls(**asdict(credential))
+
+    def require(self, *scopes: str) -> None:
+        """Refuse who lacks one of these scopes.
+
+        Raises:
+            ForbiddenError: naming the scope.
+        """
+        for scope in scopes:
+            if not self.allows(scope):
+                who = "This key" if self.role is None else f"The role {self.role}"
+                raise ForbiddenError(f"{who} lacks the scope {scope}.", extra={"required_scope": scope})
 
     def actor(self, request_id: str | None) -> Actor:
         """Return who acts, for the activity log."""

@@ -166,9 +166,7 @@ def requires(scope: str) -> params.Depends:
         raise ValueError(f"{scope!r} is not a scope")
 
     async def check(principal: PrincipalDep) -> None:
-        if not principal.allows(scope):
-            who = "This key" if principal.role is None else f"The role {principal.role}"
-            raise ForbiddenError(f"{who} lacks the scope {scope}.", extra={"required_scope": scope})
+        principal.require(scope)
 
     note_scope(check, scope)
     return params.Depends(check)

@@ -1,9 +1,19 @@
 """The base of request and response bodies, and the types their fields share."""
 
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from core import currency
 from core.errors import InvalidError
@@ -32,6 +42,28 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 
 Instant = AwareDatetime
 """RFC 3339, with an offset."""
+
+
+class _LeftOut:
+    """Of a field that is None where it is left out: refuses null, and has the document offer none."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_not_null, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        offered = handler(schema)
+        others = [each for each in offered.pop("anyOf") if each != {"type": "null"}]
+        return {**(others[0] if len(others) == 1 else {"anyOf": others}), **offered}
+
+
+def _not_null(given: Any) -> Any:  # noqa: ANN401 - whatever was sent
+    if given is None:
+        raise ValueError("cannot be null")
+    return given
+
+
+LEFT_OUT: Final = _LeftOut()
+"""`Annotated[T | None, ..., LEFT_OUT] = None`: may be left out, as what it is stays then, but never be null."""
 
 
 class Money(Strict):

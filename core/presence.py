@@ -1,7 +1,7 @@
 """What each long-running process does beside its work: it is measured, and says in Postgres that it is there.
 
 `throughline doctor` reads from the latter whether all processes of a deployment agree: on `SECRET_KEY`, on the version
-of the code, on Temporal's namespace and on what time it is.
+of the code, on Temporal's namespace, on `PUBLIC_URL` and on what time it is.
 """
 
 import asyncio
@@ -99,8 +99,8 @@ async def present(
         temporals: whether it has a client of Temporal's, whose figures are shown too.
     """
     metrics.INFO.labels(kind, settings.domain or "all", version("throughline"), settings.worker_version or "").set(1)
-    async with _measured(database, settings, collectors, refresh, temporals=temporals) as port:
-        beats = asyncio.create_task(_beat(kind, database, settings, port), name="presence")
+    async with _measured(database, settings, collectors, refresh, temporals=temporals):
+        beats = asyncio.create_task(_beat(kind, database, settings), name="presence")
         ticks = asyncio.create_task(_tick(), name="loop-lag")
         try:
             yield
@@ -118,14 +118,14 @@ async def _measured(
     refresh: Refresh | None,
     *,
     temporals: bool,
-) -> AsyncGenerator[int | None]:
+) -> AsyncGenerator[None]:
     if settings.metrics_listen is None:
-        yield None
+        yield
         return
     beside = temporal.measured()[1] if temporals else None
     exposition = Exposition([PoolUse(database), *collectors], refresh=refresh, beside=beside)
-    async with exposed(exposition, settings.metrics_listen) as port:
-        yield port
+    async with exposed(exposition, settings.metrics_listen):
+        yield
 
 
 async def _tick() -> None:
@@ -135,18 +135,16 @@ async def _tick() -> None:
         metrics.LOOP_LAG.set(max(0.0, time.monotonic() - due))
 
 
-async def _beat(kind: Kind, database: Database, settings: Settings, port: int | None) -> None:
+async def _beat(kind: Kind, database: Database, settings: Settings) -> None:
     own = new_id()
     facts: dict[str, Any] = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "domain": settings.domain,
         "version": version("throughline"),
-        "worker_version": settings.worker_version,
         "secret": fingerprint(settings),
         "temporal": f"{settings.temporal_address}/{settings.temporal_namespace}",
         "public_url": settings.public_url,
-        "metrics_port": port,
         "connections": sum(use.limit for use in database.pools().values()),
     }
     try:

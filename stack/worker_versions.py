@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import typer
 from temporalio.api.workflowservice.v1 import (
@@ -74,11 +74,8 @@ async def chosen(client: Client, version: str, share: float = ALL) -> str:
     return f"Workflows go on with {version}."
 
 
-T = TypeVar("T")
-
-
-def _run(work: Callable[[Client], Awaitable[T]]) -> T:
-    async def with_client() -> T:
+def _run(work: Callable[[Client], Awaitable[str]]) -> str:
+    async def with_client() -> str:
         return await work(await temporal.connect(settings().model_copy(update={"metrics_listen": None})))
 
     try:

@@ -14,7 +14,6 @@ from strawberry.dataloader import DataLoader
 from api.authentication import Principal
 from api.stream.progress import Progress
 from core.database import Database, TenantSession
-from core.errors import ForbiddenError
 from services.events.stream.hub import Hub
 
 if TYPE_CHECKING:
@@ -63,17 +62,6 @@ class Context:
         self._session = None
         self._loaders = {}
         await self._open.aclose()
-
-    def require(self, *scopes: str) -> None:
-        """Refuse whoever lacks one of these scopes.
-
-        Raises:
-            ForbiddenError: naming the scope.
-        """
-        for scope in scopes:
-            if not self.principal.allows(scope):
-                who = "This key" if self.principal.role is None else f"The role {self.principal.role}"
-                raise ForbiddenError(f"{who} lacks the scope {scope}.", extra={"required_scope": scope})
 
     async def read(self, work: Callable[[TenantSession], Awaitable[T]]) -> T:
         """Return what `work` reads, once it is its turn."""

@@ -137,7 +137,7 @@ def one(
     """Return the field with what `load` finds by the parent's attribute `key`; null without one."""
 
     async def resolve(root: Any, info: Info) -> Any:  # noqa: ANN401 - a model
-        info.context.require(*scopes)
+        info.context.principal.require(*scopes)
         value = getattr(root, key)
         return None if value is None else await info.context.load(load, value)
 
@@ -154,7 +154,7 @@ def some(
     """Return the field with all that `load` finds of the parent, as they are few."""
 
     async def resolve(root: Any, info: Info) -> Any:  # noqa: ANN401 - a model
-        info.context.require(*scopes)
+        info.context.principal.require(*scopes)
         return await info.context.load(load, getattr(root, key)) or []
 
     return strawberry.field(resolver=resolve, graphql_type=list[target] | None, description=description)
@@ -176,7 +176,7 @@ def many(
     """
 
     async def resolve(root: Any, info: Info, first: int = NESTED, after: str | None = None, **given: Any) -> Slice:  # noqa: ANN401 - a model, and filters
-        info.context.require(*scopes)
+        info.context.principal.require(*scopes)
         limit = checked_length(first)
         behind = None if after is None else _read(after, read_after)
         values = [plain_value(given.get(name)) for name in filters]
@@ -210,7 +210,7 @@ def listing(
         after: str | None = None,
         **given: object,
     ) -> Slice:
-        info.context.require(*scopes)
+        info.context.principal.require(*scopes)
         limit = checked_length(first)
         values = checked({name: plain_value(value) for name, value in given.items()})
 
@@ -236,7 +236,7 @@ def found(
     """Return the root field with the thing of this id; null where the tenant has none."""
 
     async def resolve(root: Any, info: Info, **given: Any) -> Any:  # noqa: ANN401, ARG001 - Strawberry names it
-        info.context.require(*scopes)
+        info.context.principal.require(*scopes)
         return await info.context.load(load, given[name])
 
     _sign(resolve, {name: (kind, inspect.Parameter.empty)})

@@ -65,7 +65,7 @@ def _leads(target: Any, kind: str, load: Any, scope: str) -> Any:  # noqa: ANN40
         other = _other(root)
         if other.type != kind:
             return None
-        info.context.require(scope)
+        info.context.principal.require(scope)
         try:
             key = UUID(other.id)
         except ValueError:

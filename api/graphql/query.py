@@ -72,7 +72,7 @@ async def _read(info: Info, work: Callable[[TenantSession], Awaitable[Any]]) -> 
 
 
 async def _segment(info: Info, key: str) -> SegmentOut | None:
-    info.context.require("segments:read")
+    info.context.principal.require("segments:read")
 
     async def read(session: TenantSession) -> SegmentOut:
         return (await segments.shown(session, [await segment_service.find(session, key)]))[0]
@@ -81,7 +81,7 @@ async def _segment(info: Info, key: str) -> SegmentOut | None:
 
 
 async def _journey(info: Info, key: str) -> JourneyOut | None:
-    info.context.require("journeys:read")
+    info.context.principal.require("journeys:read")
 
     async def read(session: TenantSession) -> JourneyOut:
         return JourneyOut.model_validate(await journey_service.find(session, key))
@@ -90,7 +90,7 @@ async def _journey(info: Info, key: str) -> JourneyOut | None:
 
 
 async def _report(info: Info, campaign_id: UUID, occurrence: str | None = strawberry.UNSET) -> ReportOut | None:
-    info.context.require("campaigns:read")
+    info.context.principal.require("campaigns:read")
 
     async def read(session: TenantSession) -> ReportOut:
         return answer(await report.of(session, campaign_id, occurrence=occurrence or None))
@@ -99,7 +99,7 @@ async def _report(info: Info, campaign_id: UUID, occurrence: str | None = strawb
 
 
 async def _pipelines(info: Info) -> list[PipelineOut]:
-    info.context.require("pipelines:read")
+    info.context.principal.require("pipelines:read")
 
     async def read(session: TenantSession) -> list[PipelineOut]:
         return (await list_pipelines(session)).items

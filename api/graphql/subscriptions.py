@@ -87,7 +87,7 @@ async def _events(
     after: str | None = strawberry.UNSET,
 ) -> AsyncGenerator[Any]:
     context = info.context
-    context.require("events:read")
+    context.principal.require("events:read")
     wanted = checked_types(types or [ALL], field="types")
     subject: Subject | None = None
     if subject_type or subject_id:
@@ -112,7 +112,7 @@ async def _progress(info: Info, of: str) -> AsyncGenerator[Any]:
     async def scope(session: TenantSession) -> str:
         return await looks.scope_of(session, thing)
 
-    context.require(await context.read(scope))
+    context.principal.require(await context.read(scope))
     await context.close()
     listening = context.live.progress.listen(context.principal.tenant_id, thing)
     async with aclosing(listening):

@@ -259,7 +259,7 @@ class _Lister:
         filter: object = None,  # noqa: A002 - what GraphQL calls it
     ) -> Slice:
         context: Context = info.context
-        context.require("objects:read")
+        context.principal.require("objects:read")
         limit = checked_length(first)
         asked = filter if isinstance(filter, str) or filter is None else to_json(filter).decode()
 

@@ -11,7 +11,6 @@ from api.dependencies import PrincipalDep, SessionDep, requires
 from api.fields import Strict
 from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, decode_entry, encode_cursor
 from api.routing import Router
-from core.errors import ForbiddenError
 from services.shared import audit
 
 router = Router(tags=["audit"])
@@ -120,8 +119,8 @@ async def history(
     Needs the scope to read such things, or `audit:read`.
     """
     scope = f"{_NOUNS[subject_type]}:read" if subject_type in _NOUNS else AUDIT
-    if not principal.allows(scope) and not principal.allows(AUDIT):
-        raise ForbiddenError(f"This key lacks the scope {scope}.", extra={"required_scope": scope})
+    if not principal.allows(AUDIT):
+        principal.require(scope)
     before = None if cursor is None else decode_entry(cursor)
     found = await audit.history(session, subject_type, subject_id, limit=limit + 1, before=before)
     return Page(

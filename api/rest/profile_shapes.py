@@ -157,11 +157,7 @@ class ProfileOut(Strict):
             orders=[OrderSeenOut.of(order) for order in loaded.orders],
             campaigns=CampaignsOut(
                 enrolled=list(loaded.enrolled),
-                email_engagement=EmailEngagementOut(
-                    sent=loaded.email_engagement.sent,
-                    opens=loaded.email_engagement.opens,
-                    clicks=loaded.email_engagement.clicks,
-                ),
+                email_engagement=EmailEngagementOut.model_validate(loaded.email_engagement),
             ),
             segments=list(loaded.segments),
             activities=PersonEntryOut.list_of(loaded.activities),

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from api.dependencies import ActorDep, PrincipalDep, ResourcesDep, SessionDep, requires
-from api.fields import Name, Strict
+from api.fields import LEFT_OUT, Name, Strict
 from api.routing import Router
 from integrations.webhooks.signing import WebhookSecrets
 from services.crm import rates
@@ -69,26 +69,26 @@ class AttributionHours(Strict):
 class TenantSettings(Strict):
     """What can be changed; a field left out stays as it is."""
 
-    name: Name | None = None
-    time_zone: Annotated[str | None, Field(max_length=64, examples=["Europe/Amsterdam"])] = None
+    name: Annotated[Name | None, LEFT_OUT] = None
+    time_zone: Annotated[str | None, Field(max_length=64, examples=["Europe/Amsterdam"]), LEFT_OUT] = None
     """IANA name."""
-    base_currency: Annotated[str | None, Field(max_length=3, examples=["EUR"])] = None
+    base_currency: Annotated[str | None, Field(max_length=3, examples=["EUR"]), LEFT_OUT] = None
     """ISO 4217; reports convert to it."""
     postal_address: Annotated[str | None, Field(max_length=1000)] = None
     from_address: Annotated[str | None, Field(max_length=320, examples=["Shop <hello@shop.example>"])] = None
     quiet_hours: QuietHours | None = None
-    frequency_caps: Annotated[list[FrequencyCap] | None, Field(max_length=20)] = None
-    send_limits: Annotated[list[SendLimit] | None, Field(max_length=200)] = None
+    frequency_caps: Annotated[list[FrequencyCap] | None, Field(max_length=20), LEFT_OUT] = None
+    send_limits: Annotated[list[SendLimit] | None, Field(max_length=200), LEFT_OUT] = None
     breaker: Breaker | None = None
     """Null: just the shares that are its defaults."""
     attribution_hours: AttributionHours | None = None
     qualify_at_score: Annotated[int | None, Field(ge=1, le=10_000)] = None
     """Who has at least this score is qualified; null leaves it to people."""
-    allowed_origins: Annotated[list[str] | None, Field(max_length=MAX_ORIGINS, examples=[["https://shop.example"]])] = (
-        None
-    )
+    allowed_origins: Annotated[
+        list[str] | None, Field(max_length=MAX_ORIGINS, examples=[["https://shop.example"]]), LEFT_OUT
+    ] = None
     """Websites whose pages may send events and forms: `https://host` or `https://host:port`."""
-    prices_include_tax: StrictBool | None = None
+    prices_include_tax: Annotated[StrictBool | None, LEFT_OUT] = None
     """Of goods and shipping; else it comes on top."""
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, and_, func, select
 
 from core.database import TenantSession
 from models import DealStageEntry, Pipeline, PipelineStage
-from services.shared.many import newest_of
+from services.shared.many import by_parent, members, newest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,8 @@ async def of_deals(
 ) -> dict[UUID, list[tuple[UUID, Stay]]]:
     """Return by deal up to `limit` stays of each with their ids, the last one first, those before `before` only."""
     ids = await newest_of(session, DealStageEntry, DealStageEntry.deal_id, deal_ids, limit=limit, before=before)
-    wanted = sorted({stay_id for each in ids.values() for stay_id in each})
-    rows = await session.execute(_stays(session).where(DealStageEntry.id.in_(wanted)))
-    stays = {row.id: _stay(row) for row in rows}
-    return {
-        deal_id: [(stay_id, stays[stay_id]) for stay_id in each if stay_id in stays] for deal_id, each in ids.items()
-    }
+    rows = await session.execute(_stays(session).where(DealStageEntry.id.in_(members(ids))))
+    return by_parent(ids, {row.id: (row.id, _stay(row)) for row in rows})
 
 
 def _stays(session: TenantSession) -> Select[*tuple[Any, ...]]:

@@ -21,7 +21,7 @@ from models import Organization, OrganizationPerson, Person, Tenant
 from services.events.publish import NewEvent, publish
 from services.identity import lifecycle, normalize, people
 from services.shared import activity
-from services.shared.many import newest_of
+from services.shared.many import by_parent, members, newest_of
 
 LinkKind = Literal["contact", "employee", "vendor"]
 
@@ -333,10 +333,8 @@ def _all(session: TenantSession) -> _Links:
 
 
 async def _shown(session: TenantSession, ids: Mapping[UUID, Sequence[UUID]]) -> dict[UUID, list[Linked]]:
-    wanted = sorted({link_id for each in ids.values() for link_id in each})
-    rows = await session.execute(_all(session).where(OrganizationPerson.id.in_(wanted)))
-    links = {row[0].id: Linked(*row) for row in rows}
-    return {parent: [links[link_id] for link_id in each if link_id in links] for parent, each in ids.items()}
+    rows = await session.execute(_all(session).where(OrganizationPerson.id.in_(members(ids))))
+    return by_parent(ids, {row[0].id: Linked(*row) for row in rows})
 
 
 async def _page(

@@ -1,6 +1,6 @@
 """Rows of many things at once, for whoever shows lists within lists: one statement, however many are asked for."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from core.database import TenantSession
 from models.base import TenantRow
 
 RowT = TypeVar("RowT", bound=TenantRow)
+T = TypeVar("T")
 
 
 async def by_ids(session: TenantSession, entity: type[RowT], ids: Collection[UUID]) -> dict[UUID, RowT]:
@@ -57,3 +58,13 @@ async def newest_of(
     for row in rows:
         found.setdefault(row.parent, []).append(row.id)
     return found
+
+
+def members(ids: Mapping[UUID, Collection[UUID]]) -> list[UUID]:
+    """Return all ids of all parents, each once, in order."""
+    return sorted({each for of_parent in ids.values() for each in of_parent})
+
+
+def by_parent(ids: Mapping[UUID, Sequence[UUID]], things: Mapping[UUID, T]) -> dict[UUID, list[T]]:
+    """Return by parent the things that its ids name, in their order, without those that are not there."""
+    return {parent: [things[each] for each in of_parent if each in things] for parent, of_parent in ids.items()}

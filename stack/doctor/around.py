@@ -144,7 +144,14 @@ async def processes(database: Database, settings: Settings) -> list[Finding]:
     async with database.system() as session:
         rows = (await session.execute(text(f"SELECT kind, facts FROM process_beat WHERE {PRESENT}"))).all()  # noqa: S608 - a constant
     there: list[tuple[str, dict[str, Any]]] = [(row.kind, row.facts) for row in rows]
-    return [_there(there, settings), _secrets(there, settings), _versions(there), _temporals(there), _clocks(there)]
+    return [
+        _there(there, settings),
+        _secrets(there, settings),
+        _versions(there),
+        _temporals(there),
+        _public_urls(there),
+        _clocks(there),
+    ]
 
 
 def _there(there: Sequence[tuple[str, dict[str, Any]]], settings: Settings) -> Finding:
@@ -188,6 +195,14 @@ def _temporals(there: Sequence[tuple[str, dict[str, Any]]]) -> Finding:
         do = "Give all of them the same TEMPORAL_NAMESPACE: what one starts there the others never see."
         return failure("processes.temporal", f"different namespaces are used: {', '.join(found)}", do)
     return ok("processes.temporal", ", ".join(found) or "nothing runs")
+
+
+def _public_urls(there: Sequence[tuple[str, dict[str, Any]]]) -> Finding:
+    found = sorted({facts["public_url"] for _, facts in there})
+    if len(found) > 1:
+        do = "Give all of them the same: links in mail, and what providers call, lead to where it says."
+        return failure("processes.public_url", f"PUBLIC_URL is not the same: {', '.join(found)}", do)
+    return ok("processes.public_url", ", ".join(found) or "nothing runs")
 
 
 def _clocks(there: Sequence[tuple[str, dict[str, Any]]]) -> Finding:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from temporalio.api.deployment.v1 import WorkerDeploymentInfo
 from temporalio.api.enums.v1 import IndexedValueType, TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
-from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.taskqueue.v1 import PollerInfo, TaskQueue
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
     DescribeTaskQueueRequest,
@@ -76,10 +76,11 @@ def _unreachable(settings: Settings, error: Exception) -> Finding:
 async def examine(client: Client, database: Database | None, settings: Settings) -> list[Finding]:
     """Look at what a Temporal that answers has of ours."""
     queues = [queue for domain in DOMAINS if settings.domain in {None, domain} for queue in QUEUES[domain]]
+    polled = {queue: await _polled(client, queue) for queue in queues}
     return [
         await _attributes(client),
-        *[await _pollers(client, queue) for queue in queues],
-        await _versions(client, queues),
+        *[_pollers(queue, *pollers) for queue, pollers in polled.items()],
+        await _versions(client, [poller for workflows, _ in polled.values() for poller in workflows]),
         await _schedules(client, database),
     ]
 
@@ -103,14 +104,20 @@ async def _attributes(client: Client) -> Finding:
     return ok("temporal.search_attributes", ", ".join(each.name for each in ATTRIBUTES))
 
 
-async def _pollers(client: Client, queue: str) -> Finding:
-    check = f"temporal.pollers.{queue}"
-    polled: list[int] = []
-    for kind in (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY):
-        answer = await client.workflow_service.describe_task_queue(
+async def _polled(client: Client, queue: str) -> tuple[Sequence[PollerInfo], Sequence[PollerInfo]]:
+    """Return who asks for a queue's workflows, and for its activities."""
+    workflows, activities = [
+        await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind)
         )
-        polled.append(len({poller.identity for poller in answer.pollers}))
+        for kind in (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+    ]
+    return workflows.pollers, activities.pollers
+
+
+def _pollers(queue: str, *pollers: Sequence[PollerInfo]) -> Finding:
+    check = f"temporal.pollers.{queue}"
+    polled = [len({poller.identity for poller in each}) for each in pollers]
     if not all(polled):
         do = f"Start `throughline worker`, for all domains or for that of {queue}."
         return failure(check, f"no worker asks for the work of the task queue {queue}", do)
@@ -130,40 +137,21 @@ async def deployment(client: Client) -> WorkerDeploymentInfo | None:
     return answer.worker_deployment_info
 
 
-async def _versions(client: Client, queues: Sequence[str]) -> Finding:
+async def _versions(client: Client, pollers: Sequence[PollerInfo]) -> Finding:
     """See that what is current is what runs: where it is not, workflows wait for workers that never come."""
     check = "temporal.worker_version"
     found = await deployment(client)
-    polling = await _polling_versions(client, queues)
+    polling = {poller.deployment_options.build_id for poller in pollers} - {""}
     current = "" if found is None else found.routing_config.current_deployment_version.build_id
     if not polling and not current:
         return ok(check, "workers have no versions")
     if not current:
-        says = f"workers of version {', '.join(sorted(filter(None, polling)))} run, and none is current"
+        says = f"workers of version {', '.join(sorted(polling))} run, and none is current"
         return failure(check, says, "throughline workers use VERSION (docs/upgrading.md)")
     if current not in polling:
         do = f"Start workers with WORKER_VERSION={current}, or `throughline workers use` one that runs."
         return failure(check, f"version {current} is current, and no worker of it runs", do)
     return ok(check, f"{current} is current")
-
-
-async def _polling_versions(client: Client, queues: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for queue in queues:
-        answer = await client.workflow_service.describe_task_queue(
-            DescribeTaskQueueRequest(
-                namespace=client.namespace,
-                task_queue=TaskQueue(name=queue),
-                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-            )
-        )
-        found |= {poller.deployment_options.build_id for poller in answer.pollers if _has_version(poller)}
-    return found
-
-
-def _has_version(poller: object) -> bool:
-    options = getattr(poller, "deployment_options", None)
-    return bool(getattr(options, "build_id", ""))
 
 
 async def _schedules(client: Client, database: Database | None) -> Finding:

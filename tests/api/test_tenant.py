@@ -107,6 +107,15 @@ async def test_a_wrong_setting_is_named_and_nothing_changes(client: AsyncClient,
     assert (await client.get("/v1/tenant")).json() == before
 
 
+async def test_the_document_offers_null_where_it_is_taken(client: AsyncClient) -> None:
+    document = (await client.get("/v1/openapi.json")).json()
+    fields = document["components"]["schemas"]["TenantSettings"]["properties"]
+    for name, schema in fields.items():
+        offered = {"type": "null"} in schema.get("anyOf", []) or schema.get("default", "") is None
+        taken = (await client.patch("/v1/tenant", json={name: None})).is_success
+        assert offered == taken, name
+
+
 async def test_two_tenants_cannot_share_a_key(database: Database, tenant_id: UUID) -> None:
     async with database.tenant(tenant_id) as session:
         key = (await tenants.get(session)).key

@@ -142,7 +142,11 @@ async def test_what_waits_is_told_of(database: Database, told: Settings) -> None
 async def test_processes_that_do_not_agree(database: Database, told: Settings) -> None:
     assert state(await around.processes(database, told), "processes.there")[0] is State.FAILURE
     other = told.model_copy(
-        update={"secret_key": SecretStr("another secret of thirty-two letters"), "temporal_namespace": "elsewhere"}
+        update={
+            "secret_key": SecretStr("another secret of thirty-two letters"),
+            "temporal_namespace": "elsewhere",
+            "public_url": "https://elsewhere.example",
+        }
     )
 
     async def both() -> list[Finding]:
@@ -154,6 +158,7 @@ async def test_processes_that_do_not_agree(database: Database, told: Settings) -
         assert state(findings, "processes.secret_key")[0] is State.FAILURE
         assert "worker" in state(findings, "processes.secret_key")[1]
         assert state(findings, "processes.temporal")[0] is State.FAILURE
+        assert state(findings, "processes.public_url")[0] is State.FAILURE
         assert state(findings, "processes.clock")[0] is State.OK
         await superuser(
             told.database_url,

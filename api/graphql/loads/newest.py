@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from core.database import TenantSession
 from models.base import TenantRow
-from services.shared.many import newest_of
+from services.shared.many import by_parent, members, newest_of
 
 Show = Callable[[TenantSession, Collection[UUID]], Awaitable[Mapping[UUID, Any]]]
 """Returns things as they are shown, by their ids."""
@@ -37,5 +37,4 @@ class Newest:
 
 async def shown(session: TenantSession, ids: Mapping[UUID, Sequence[UUID]], show: Show) -> dict[UUID, list[Any]]:
     """Return by parent what is shown of these ids."""
-    things = await show(session, {each for of_parent in ids.values() for each in of_parent})
-    return {parent: [things[each] for each in of_parent if each in things] for parent, of_parent in ids.items()}
+    return by_parent(ids, await show(session, members(ids)))

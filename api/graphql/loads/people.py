@@ -59,9 +59,7 @@ async def customers(session: TenantSession, ids: Sequence[UUID]) -> dict[UUID, C
 async def engagements(session: TenantSession, ids: Sequence[UUID]) -> dict[UUID, EmailEngagementOut]:
     """Return by person how it takes our mail."""
     found = await profile.engagements(session, ids)
-    return {
-        key: EmailEngagementOut(sent=each.sent, opens=each.opens, clicks=each.clicks) for key, each in found.items()
-    }
+    return {key: EmailEngagementOut.model_validate(each) for key, each in found.items()}
 
 
 async def timelines(
