@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from api.authentication import Principal
 from core.actor import CLI
 from services.tenancy import api_keys
 from tests.api.stream.conftest import Served
@@ -162,6 +164,19 @@ async def test_a_revoked_key_closes_its_sockets(served: Served, monkeypatch: pyt
         assert await socket.closed() == (4403, "The API key is not valid.")
         await another.ask("still", TASKS)
         assert (await another.told())["payload"]["data"] == {"tasks": {"nodes": []}}
+
+
+async def test_a_credential_that_allows_less_has_to_come_again(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.graphql.transport_ws.CHECK_SECONDS", 0.05)
+    authenticator = served.resources.authenticator
+    async with greeted(served) as socket:
+        whole = await authenticator.authenticate(f"Bearer {served.secret}")
+
+        async def lessened(_header: str | None) -> Principal:  # as another role has it
+            return replace(whole, scopes=frozenset({"people:read"}))
+
+        monkeypatch.setattr(authenticator, "authenticate", lessened)
+        assert await socket.closed() == (4403, "What the key allows has changed; connect again.")
 
 
 async def test_what_is_wrong_with_an_operation_ends_it_alone(served: Served) -> None:
