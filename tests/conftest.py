@@ -1,5 +1,6 @@
 """Fixtures every test may ask for: real servers, shared by all test processes, and a database of one's own."""
 
+import gc
 import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack
@@ -33,8 +34,16 @@ _running = ExitStack()
 
 def pytest_configure() -> None:
     """Run the servers' process beside the controller, for it and all workers."""
+    gc.disable()
     if "PYTEST_XDIST_WORKER" not in os.environ:
         _running.enter_context(servers.running())
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays until the end: all modules, and ten thousand tests."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
