@@ -49,6 +49,7 @@ async def get(request: Request, principal: PrincipalDep, resources: ResourcesDep
 @router.websocket("/graphql")
 async def socket(websocket: WebSocket) -> None:
     """Answer queries and subscriptions by the protocol `graphql-transport-ws`."""
+    websocket.scope["template"] = "/graphql"  # FastAPI notes none of a socket
     resources = cast("Resources", websocket.app.state.resources)
     engine = cast("Engine", websocket.app.state.graphql)
     try:
