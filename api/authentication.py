@@ -3,14 +3,13 @@
 A key revoked in this process is refused here at once, and elsewhere within `TTL`; so is a session that was ended.
 """
 
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
 
+from api.remembered import Remembered
 from core.actor import Actor
 from core.database import Database
 from core.errors import ForbiddenError, UnauthorizedError
@@ -20,9 +19,7 @@ from services.tenancy.api_keys import Credential
 TTL = 10.0
 """Seconds a key is believed without asking the store again."""
 CAPACITY = 10_000
-"""Keys remembered at most; the one unused longest goes first."""
-REFUSALS = 100_000
-"""Refused keys remembered at most: only a look-up that was under way could still bring one back."""
+"""Keys remembered at most."""
 LONGEST_KEY = 200
 
 
@@ -62,8 +59,9 @@ class Authenticator:
         """Take the store, and the clock that sessions end by."""
         self._database = database
         self._clock = clock
-        self._known: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
-        self._refused: OrderedDict[bytes, None] = OrderedDict()
+        self._known = Remembered[bytes, Principal](CAPACITY)
+        self.refuse = self._known.forget
+        """Has the store asked about secrets, by their hashes; to be called when their end is committed."""
 
     async def authenticate(self, header: str | None) -> Principal:
         """Return whose key or session the header carries.
@@ -78,30 +76,20 @@ class Authenticator:
         if not secret.startswith((api_keys.PREFIX, sessions.PREFIX)) or len(secret) > LONGEST_KEY:
             raise UnauthorizedError("The API key is not valid.")
         digest = api_keys.hash_of(secret)
-        known = self._known.get(digest)
-        now = time.monotonic()
-        if known is not None and known[0] > now:
-            self._known.move_to_end(digest)
-            return known[1]
-        found = await (self._session(digest) if secret.startswith(sessions.PREFIX) else self._key(digest))
-        if found is None or digest in self._refused:
-            self._known.pop(digest, None)
-            if secret.startswith(sessions.PREFIX):
-                raise UnauthorizedError("The session is over; sign in again.")
-            raise UnauthorizedError("The API key is not valid.")
-        credential, seconds = found
-        principal = Principal.of(credential)
-        self._known[digest] = (now + seconds, principal)
-        if len(self._known) > CAPACITY:
-            self._known.popitem(last=False)
-        return principal
+        of_session = secret.startswith(sessions.PREFIX)
+        found = await self._known.ask(digest, lambda: self._session(digest) if of_session else self._key(digest))
+        if found is None:
+            raise UnauthorizedError(
+                "The session is over; sign in again." if of_session else "The API key is not valid."
+            )
+        return found
 
-    async def _key(self, digest: bytes) -> tuple[Credential, float] | None:
+    async def _key(self, digest: bytes) -> tuple[Principal, float] | None:
         async with self._database.system() as session:
             credential = await api_keys.find(session, digest)
-        return None if credential is None else (credential, TTL)
+        return None if credential is None else (Principal.of(credential), TTL)
 
-    async def _session(self, digest: bytes) -> tuple[Credential, float] | None:
+    async def _session(self, digest: bytes) -> tuple[Principal, float] | None:
         """Find a session, and put off its end where its use was not written for a while."""
         now = self._clock()
         async with self._database.system() as session:
@@ -112,17 +100,8 @@ class Authenticator:
         if now - found.last_used_at >= sessions.TOUCHED:
             async with self._database.tenant(found.credential.tenant_id) as session:
                 expires_at = await sessions.touch(session, found, now=now)
-        return found.credential, min(TTL, (expires_at - now).total_seconds())
-
-    def refuse(self, *secret_hashes: bytes) -> None:
-        """Never accept these in this process, whatever a look-up under way still finds."""
-        for secret_hash in secret_hashes:
-            self._refused[secret_hash] = None
-            self._known.pop(secret_hash, None)
-        while len(self._refused) > REFUSALS:
-            self._refused.popitem(last=False)
+        return Principal.of(found.credential), min(TTL, (expires_at - now).total_seconds())
 
     def forget_user(self, user_id: UUID) -> None:
         """Ask the store again what this user may do."""
-        for digest in [digest for digest, (_, known) in self._known.items() if known.user_id == user_id]:
-            del self._known[digest]
+        self._known.forget_where(lambda principal: principal.user_id == user_id)

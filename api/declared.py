@@ -1,21 +1,18 @@
-"""What tenants declare of their events, as this process knows it: asked for once in `TTL` seconds a tenant.
+"""What tenants declare of their events, as this process knows it."""
 
-A change made in this process holds here at once, and elsewhere within `TTL`.
-"""
-
-import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, cast
 from uuid import UUID
 
+from api.remembered import Remembered
 from core.database import Database
 from services.events import declared
-from services.events.declared import Declarations, Misfit
+from services.events.declared import NOTHING_DECLARED, Declarations, Misfit
 
 TTL: Final = 10.0
+"""Seconds that the store's answer is believed."""
 CAPACITY: Final = 2_000
-"""Tenants remembered; whoever was away longest goes first."""
+"""Tenants remembered."""
 
 
 class DeclaredTypes:
@@ -24,33 +21,20 @@ class DeclaredTypes:
     def __init__(self, database: Database) -> None:
         """Ask `database`."""
         self._database = database
-        self._known: OrderedDict[UUID, tuple[float, Declarations]] = OrderedDict()
-        self._changes = 0
-
-    def known(self, tenant_id: UUID) -> Declarations | None:
-        """Return what the tenant declares, where it need not be asked for: what a hot route tries first."""
-        found = self._known.get(tenant_id)
-        return found[1] if found is not None and found[0] > time.monotonic() else None
+        self._remembered = Remembered[UUID, Declarations](CAPACITY)
+        self.known = self._remembered.get
+        """Returns what a tenant declares, where it need not be asked for: what a hot route tries first."""
+        self.forget = self._remembered.forget
+        """Has the store asked again; to be called when a tenant's change is committed."""
 
     async def of(self, tenant_id: UUID) -> Declarations:
         """Return what the tenant declares."""
-        if (known := self.known(tenant_id)) is not None:
-            return known
-        began, changes = time.monotonic(), self._changes
-        async with self._database.hot(tenant_id) as connection:
-            found = await declared.load(cast("declared.Connection", connection), tenant_id)
-        if changes != self._changes:
-            return found  # it may be older than the change
-        self._known[tenant_id] = (began + TTL, found)
-        self._known.move_to_end(tenant_id)
-        if len(self._known) > CAPACITY:
-            self._known.popitem(last=False)
-        return found
 
-    def forget(self, tenant_id: UUID) -> None:
-        """Ask the store again; call it when the change is committed."""
-        self._changes += 1
-        self._known.pop(tenant_id, None)
+        async def look_up() -> tuple[Declarations, float]:
+            async with self._database.hot(tenant_id) as connection:
+                return await declared.load(cast("declared.Connection", connection), tenant_id), TTL
+
+        return await self._remembered.ask(tenant_id, look_up) or NOTHING_DECLARED
 
     async def note(self, tenant_id: UUID, misfits: Sequence[Misfit]) -> None:
         """Count events that did not fit: apart, as a request that is refused writes nothing else."""

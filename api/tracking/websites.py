@@ -3,11 +3,10 @@
 A key revoked, or settings changed, in this process count here at once and elsewhere within `TTL`.
 """
 
-import time
-from collections import OrderedDict
 from typing import Final
 from uuid import UUID
 
+from api.remembered import Remembered
 from core.database import Database
 from core.errors import ForbiddenError, UnauthorizedError
 from services.tenancy import origins, write_keys
@@ -16,7 +15,7 @@ from services.tenancy.write_keys import Website
 TTL: Final = 10.0
 """Seconds that an answer of the store is believed."""
 CAPACITY: Final = 10_000
-"""Keys, and origins, remembered at most; the one unused longest goes first."""
+"""Keys, and origins, remembered."""
 PREFLIGHT_SECONDS: Final = 600
 LONGEST_ORIGIN: Final = 300
 
@@ -26,9 +25,10 @@ class Websites:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._keys: OrderedDict[str, tuple[float, Website]] = OrderedDict()
-        self._origins: OrderedDict[str, tuple[float, bool]] = OrderedDict()
-        self._refused: set[str] = set()
+        self._keys = Remembered[str, Website](CAPACITY)
+        self._origins = Remembered[str, bool](CAPACITY)
+        self.refuse = self._keys.forget
+        """Has the store asked about a key; to be called when it is revoked."""
 
     async def of_key(self, key: str) -> Website:
         """Return what a write key stands for.
@@ -36,49 +36,34 @@ class Websites:
         Raises:
             UnauthorizedError: it is not one of ours, or was revoked.
         """
-        now = time.monotonic()
-        known = self._keys.get(key)
-        if known is not None and known[0] > now:
-            self._keys.move_to_end(key)
-            return known[1]
-        found = None
-        if key.startswith(write_keys.PREFIX) and len(key) <= write_keys.LONGEST and key.isprintable():
+
+        async def look_up() -> tuple[Website, float] | None:
+            if not (key.startswith(write_keys.PREFIX) and len(key) <= write_keys.LONGEST and key.isprintable()):
+                return None
             async with self._database.system() as session:
                 found = await write_keys.find(session, key)
-        if found is None or key in self._refused:
-            self._keys.pop(key, None)
+            return None if found is None else (found, TTL)
+
+        found = await self._keys.ask(key, look_up)
+        if found is None:
             raise UnauthorizedError("The write key is not valid.")
-        self._keys[key] = (now + TTL, found)
-        if len(self._keys) > CAPACITY:
-            self._keys.popitem(last=False)
         return found
 
     async def is_known(self, origin: str) -> bool:
         """Return whether some tenant allows this origin: what a preflight, which names no key, can be told."""
+
+        async def look_up() -> tuple[bool, float]:
+            async with self._database.system() as session:
+                return await origins.is_known(session, origin), TTL
+
         if len(origin) > LONGEST_ORIGIN or not origin.isprintable():
             return False
-        now = time.monotonic()
-        known = self._origins.get(origin)
-        if known is not None and known[0] > now:
-            self._origins.move_to_end(origin)
-            return known[1]
-        async with self._database.system() as session:
-            found = await origins.is_known(session, origin)
-        self._origins[origin] = (now + TTL, found)
-        if len(self._origins) > CAPACITY:
-            self._origins.popitem(last=False)
-        return found
-
-    def refuse(self, key: str) -> None:
-        """Never accept this key again in this process, whatever a look-up under way still finds."""
-        self._refused.add(key)
-        self._keys.pop(key, None)
+        return await self._origins.ask(origin, look_up) or False
 
     def forget(self, tenant_id: UUID) -> None:
         """Look up anew what was known of a tenant: its settings have changed."""
-        for key in [key for key, (_, website) in self._keys.items() if website.tenant_id == tenant_id]:
-            del self._keys[key]
-        self._origins.clear()
+        self._keys.forget_where(lambda website: website.tenant_id == tenant_id)
+        self._origins.forget_where(lambda _: True)
 
 
 def check_origin(origin: str | None, allowed: frozenset[str]) -> str:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api import authentication
+from api import authentication, remembered
 from api.authentication import Authenticator
 from core.actor import CLI
 from core.database import Database
@@ -115,7 +115,10 @@ async def test_a_look_up_under_way_does_not_bring_a_revoked_key_back(
 
     async def overtaken(session: AsyncSession, secret_hash: bytes) -> api_keys.Credential | None:
         found = await find(session, secret_hash)
-        authenticator.refuse(secret_hash)
+        if found is not None and found.key_id is not None:
+            async with database.tenant(tenant_id) as other:
+                await api_keys.revoke(other, found.key_id, by=CLI)
+            authenticator.refuse(secret_hash)
         return found
 
     monkeypatch.setattr(api_keys, "find", overtaken)
@@ -137,8 +140,8 @@ async def test_another_process_refuses_a_revoked_key_once_it_asks_again(
     with pytest.raises(UnauthorizedError):
         await here.authenticate(header)
     await there.authenticate(header)  # believed for a while
-    later = authentication.time.monotonic() + authentication.TTL
-    monkeypatch.setattr(authentication.time, "monotonic", lambda: later)
+    later = remembered.time.monotonic() + authentication.TTL
+    monkeypatch.setattr(remembered.time, "monotonic", lambda: later)
     with pytest.raises(UnauthorizedError):
         await there.authenticate(header)
 

@@ -11,8 +11,10 @@ import pytest
 from httpx import AsyncClient
 from sqlalchemy import text
 
+from api import remembered
 from api.app import create_app
-from api.declared import DeclaredTypes
+from api.declared import TTL, DeclaredTypes
+from core.actor import CLI
 from core.database import Database
 from core.settings import Settings
 from relay.type_counts import TypeCounter
@@ -194,16 +196,17 @@ async def test_a_declaration_that_makes_no_sense_is_refused(
 
 
 async def test_another_process_learns_of_it_soon(
-    client: AsyncClient, settings: Settings, secret: str, tenant_id: UUID
+    client: AsyncClient, settings: Settings, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = create_app(settings)
     async with other.router.lifespan_context(other), serving(other, secret) as elsewhere:
         assert (await send(elsewhere, "quiz.taken", {})).status_code == 202
         await declare(client, "quiz.taken")
         assert (await send(elsewhere, "quiz.taken", {})).status_code == 202
-        known = other.state.resources.declared._known
-        known[tenant_id] = (0.0, known[tenant_id][1])  # seconds later
-        assert (await send(elsewhere, "quiz.taken", {})).status_code == 422
+        later = remembered.time.monotonic() + TTL
+        with monkeypatch.context() as clock:
+            clock.setattr(remembered.time, "monotonic", lambda: later)
+            assert (await send(elsewhere, "quiz.taken", {})).status_code == 422
 
 
 async def test_events_of_a_tenant_are_asked_for_nothing_more(client: AsyncClient) -> None:
@@ -247,15 +250,18 @@ async def test_a_look_under_way_does_not_outlive_a_change(
 ) -> None:
     types = DeclaredTypes(database)
     load = declared.load
+    looks: list[declared.Declarations] = []
 
     async def overtaken(connection: declared.Connection, tenant: UUID) -> declared.Declarations:
-        found = await load(connection, tenant)
-        types.forget(tenant)
-        return found
+        looks.append(await load(connection, tenant))
+        if len(looks) == 1:
+            async with database.tenant(tenant) as session:
+                await event_types.declare(
+                    session, "quiz.taken", description=None, schema=SCHEMA, on_mismatch="reject", by=CLI
+                )
+            types.forget(tenant)
+        return looks[-1]
 
     monkeypatch.setattr(declared, "load", overtaken)
-    await types.of(tenant_id)
-    assert types.known(tenant_id) is None
-    monkeypatch.setattr(declared, "load", load)
-    await types.of(tenant_id)
-    assert types.known(tenant_id) is not None
+    assert list(await types.of(tenant_id)) == ["quiz.taken"]
+    assert types.known(tenant_id) is looks[1]

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy import select, text
 
-from api import authentication
+from api import authentication, remembered
 from api.authentication import Authenticator
 from core.actor import CLI
 from core.database import Database
@@ -147,8 +147,8 @@ async def test_who_is_disabled_is_out_at_once_here_and_soon_elsewhere(
         assert (await theirs.post("/v1/sessions", json=body)).status_code == 401
         acceptance = {"token": invited["token"], "name": "Mole", "password": PASSWORD}
         assert (await theirs.post("/v1/invitations/accept", json=acceptance)).status_code == 404
-        later = authentication.time.monotonic() + authentication.TTL
-        monkeypatch.setattr(authentication.time, "monotonic", lambda: later)
+        later = remembered.time.monotonic() + authentication.TTL
+        monkeypatch.setattr(remembered.time, "monotonic", lambda: later)
         with pytest.raises(UnauthorizedError):
             await elsewhere.authenticate(f"Bearer {token}")
         monkeypatch.undo()
