@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Integer, Uuid, bindparam, column, func, select, update
+from sqlalchemy import Integer, Uuid, bindparam, case, column, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from contracts.events import DEAL_UPDATED
@@ -26,15 +26,7 @@ from services.journeys.simulation.events import Played
 from services.journeys.simulation.world import Answers, World
 
 _PLAIN: Final = ("title", "source", "probability")
-_STORED: Final = (
-    Deal.id,
-    Deal.amount_minor,
-    Deal.currency,
-    Deal.competitors,
-    Deal.recurring_minor,
-    Deal.closed_at,
-    Deal.probability,
-)
+_STORED: Final = (Deal.id, Deal.competitors, Deal.recurring_minor)
 """What is needed of a deal that moves and that its copy does not have."""
 
 
@@ -44,6 +36,8 @@ class Sales:
 
     _stages: dict[str, dict[str, Stage]] = field(default_factory=dict[str, dict[str, Stage]])
     """By the keys of their pipelines and their own."""
+    _own: dict[int, int] | None = None
+    """Of deals by number: the probability that is not their stage's."""
     _turns: dict[str, int] = field(default_factory=dict[str, int])
     """By the node that hands out: how many it has."""
 
@@ -72,7 +66,7 @@ class Sales:
         self, world: World, numbers: Sequence[int], stage: Stage, now: datetime, *, reason: str | None = None
     ) -> None:
         rots_at = None if stage.closed or stage.rotting_days is None else now + timedelta(days=stage.rotting_days)
-        own = select(Deal.probability).where(Deal.tenant_id == world.session.tenant_id, Deal.id == DEAL.c.id)
+        own = list(await self._probabilities(world))
         values = {
             "pipeline_key": stage.pipeline_key,
             "stage_key": stage.key,
@@ -80,17 +74,30 @@ class Sales:
             "stage_entered_at": now,
             "closed_at": now if stage.closed else None,
             "lost_reason": func.coalesce(reason, DEAL.c.lost_reason) if stage.kind == "lost" else None,
-            "probability": func.coalesce(own.scalar_subquery(), stage.probability),
+            "probability": case(
+                (DEAL.c.number == func.any(bindparam(None, own, type_=ARRAY(Integer))), DEAL.c.probability),
+                else_=stage.probability,
+            ),
             "rots_at": rots_at,
         }
         await deals.change(world.session, numbers, values)
         world.asking.forget(_slots(world, numbers))
 
+    async def _probabilities(self, world: World) -> dict[int, int]:
+        if self._own is None:
+            found = await world.session.execute(
+                select(DEAL.c.number, Deal.probability)
+                .select_from(DEAL.join(Deal, DEAL.c.id == Deal.id))
+                .where(Deal.tenant_id == world.session.tenant_id, Deal.probability.is_not(None))
+            )
+            self._own = {row.number: row.probability for row in found}
+        return self._own
+
     async def _move(self, world: World, run: Run, node: MoveDealNode, now: datetime) -> ActivityResult:
         done = ActivityResult(run.id, outcomes={"done": run.members})
         if world.definition.subject != "deal":
             return done
-        rows = await _rows(world, run.members)
+        rows = await self._rows(world, run.members)
         became: dict[int, str] = {}
         going: dict[Stage, list[Any]] = {}
         for row in rows:
@@ -106,24 +113,30 @@ class Sales:
             moved = await self._may(world, those, stage, node)
             became |= {row["number"]: "refused" for row in those} | {row["number"]: "moved" for row in moved}
             await self._put(world, [row["number"] for row in moved], stage, now, reason=node.lost_reason)
+            acting = set(member_sets.slots(run.members))
             for row in moved:
                 left = self._stages[stage.pipeline_key].get(row["stage_key"], stage)
                 told = telling.moved(row | {"lost_reason": node.lost_reason}, left, stage)
-                by = _slots(world, [row["number"]]) & run.members
+                by = [slot for slot in world.passages.of_subject(row["number"]) if slot in acting]
                 world.happened += [Played(row["number"], each.type, now, dict(each.properties), by=by) for each in told]
         _count(world, run, became)
         return done
 
     async def _may(self, world: World, rows: Sequence[Any], stage: Stage, node: MoveDealNode) -> list[Any]:
         """Return those that the stages allow to go there."""
-        beside = await moving.beside_of(world.session, stage, [row["id"] for row in rows])
+        ids = [row["id"] for row in rows]
+        beside = await moving.beside_of(world.session, stage, ids)
+        named = Deal.id == func.any(bindparam("ids", ids, type_=ARRAY(Uuid)))
+        found = await world.session.execute(select(*_STORED).where(Deal.tenant_id == world.session.tenant_id, named))
+        stored = {row["id"]: row for row in found.mappings()}
         reason = node.lost_reason if stage.kind == "lost" else None
         of_pipeline = self._stages[stage.pipeline_key]
         return [
             row
             for row in rows
-            if moving.refusal(
-                row,
+            if row["id"] in stored
+            and moving.refusal(
+                row | dict(stored[row["id"]]),
                 of_pipeline.get(row["stage_key"], stage),
                 stage,
                 beside.get(row["id"], Beside()),
@@ -144,7 +157,7 @@ class Sales:
         }
         changed: dict[int, list[str]] = {}
         became: dict[int, str] = {}
-        rows = await _rows(world, run.members)
+        rows = await self._rows(world, run.members)
         for row in rows:
             fields = [name for name, value in values.items() if row[name] != value]
             fields += [
@@ -159,9 +172,26 @@ class Sales:
             merged = DEAL.c.attributes.op("||")(bindparam(None, given, type_=JSONB))
             without = merged.op("-", return_type=JSONB())(bindparam(None, removed, type_=ARRAY(DEAL.c.title.type)))
             await deals.change(world.session, list(changed), values | ({"attributes": without} if attributes else {}))
+            if "probability" in node.set:
+                await self._weigh(world, rows, changed, node.set["probability"])
             _tell(world, run, rows, changed, now)
         _count(world, run, became)
         return ActivityResult(run.id, outcomes={"done": run.members})
+
+    async def _weigh(self, world: World, rows: Sequence[Any], changed: Mapping[int, Any], probability: Any) -> None:  # noqa: ANN401 - JSON
+        """Note what is these deals' own from now on; without any, it is their stages'."""
+        own = await self._probabilities(world)
+        standing: dict[tuple[str, str], list[int]] = {}
+        for row in rows:
+            if row["number"] in changed and probability is not None:
+                own[row["number"]] = probability
+            elif row["number"] in changed:
+                own.pop(row["number"], None)
+                standing.setdefault((row["pipeline_key"], row["stage_key"]), []).append(row["number"])
+        for (pipeline, key), numbers in standing.items():
+            stage = (await self._of(world.session, pipeline)).get(key)
+            if stage is not None:
+                await deals.change(world.session, numbers, {"probability": stage.probability})
 
     async def _assign(self, world: World, run: Run, node: AssignOwnerNode, now: datetime) -> ActivityResult:
         done = ActivityResult(run.id, outcomes={"done": run.members})
@@ -169,7 +199,7 @@ class Sales:
             return done
         known = await teammates(world.session, node.among)
         among = [known[address] for address in node.among if address in known]
-        rows = await _rows(world, run.members)
+        rows = await self._rows(world, run.members)
         meant = [row for row in rows if not (node.only_without and row["owner_id"])]
         became = {row["number"]: "unchanged" for row in rows} | {row["number"]: "refused" for row in meant}
         if among and meant:
@@ -189,6 +219,13 @@ class Sales:
         _count(world, run, became)
         return done
 
+    async def _rows(self, world: World, members: int) -> list[dict[str, Any]]:
+        """Return the copies of members' deals, with the probability that is a deal's own."""
+        chosen = DEAL.c.number == func.any(bindparam("numbers", world.passages.numbers(members), type_=ARRAY(Integer)))
+        found = await world.session.execute(select(*DEAL.columns).where(chosen).order_by(DEAL.c.number))
+        own = await self._probabilities(world)
+        return [dict(row) | {"probability": own.get(row["number"])} for row in found.mappings()]
+
     async def _turn(self, world: World, run: Run, count: int) -> int:
         """Take so many turns at a node; return how many were taken before."""
         if run.node not in self._turns:
@@ -201,24 +238,6 @@ class Sales:
         return self._turns[run.node] - count
 
 
-async def _rows(world: World, members: int) -> list[dict[str, Any]]:
-    """Return the deals of members: their copies, and what only their rows have."""
-    numbers = world.passages.numbers(members)
-    chosen = DEAL.c.number == func.any(bindparam("numbers", numbers, type_=ARRAY(Integer)))
-    stored = [each for each in _STORED if each.key not in DEAL.c or each.key == "probability"]
-    found = await world.session.execute(
-        select(*DEAL.columns, *(each.label(f"own_{each.key}") for each in stored))
-        .select_from(DEAL.join(Deal, DEAL.c.id == Deal.id))
-        .where(Deal.tenant_id == world.session.tenant_id, chosen)
-        .order_by(DEAL.c.number)
-    )
-    rows = [dict(row) for row in found.mappings()]
-    for row in rows:
-        for each in stored:
-            row[each.key] = row.pop(f"own_{each.key}")
-    return rows
-
-
 def _slots(world: World, numbers: Sequence[int]) -> int:
     return member_sets.from_slots(slot for number in numbers for slot in world.passages.of_subject(number))
 
@@ -227,6 +246,7 @@ def _tell(
     world: World, run: Run, rows: Sequence[Mapping[str, Any]], changed: Mapping[int, list[str]], now: datetime
 ) -> None:
     """Have it heard that fields of deals are others now."""
+    acting = set(member_sets.slots(run.members))
     for row in rows:
         if row["number"] in changed:
             told = {
@@ -236,17 +256,17 @@ def _tell(
                 "currency": row["currency"],
                 "fields": changed[row["number"]],
             }
-            by = _slots(world, [row["number"]]) & run.members
+            by = [slot for slot in world.passages.of_subject(row["number"]) if slot in acting]
             world.happened.append(Played(row["number"], DEAL_UPDATED, now, told, by=by))
     world.asking.forget(_slots(world, list(changed)))
 
 
 def _count(world: World, run: Run, became: Mapping[int, str]) -> None:
     """Count what became of members' deals."""
-    by_what: dict[str, int] = {}
+    by_what: dict[str, list[int]] = {}
     for slot in member_sets.slots(run.members):
         number = slot if world.passages.once else world.passages.number_of[slot]
         what = became.get(number, "refused")
-        by_what[what] = by_what.get(what, 0) | 1 << slot
-    for what, members in sorted(by_what.items()):
-        world.tally.did(run.node, members, what)
+        by_what.setdefault(what, []).append(slot)
+    for what, slots in sorted(by_what.items()):
+        world.tally.did(run.node, member_sets.from_slots(slots), what)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from journeys.durations import add
 from journeys.entries import Again
+from journeys.members import from_slots
 from journeys.virtual import Walk
 from services.journeys.simulation.tally import Tally
 
@@ -71,12 +72,10 @@ class Entrances:
             await self.walk.leave(restarted, at)
         if not entering:
             return
-        members = 0
         for one in entering:
             self._entered[one.slot] = self._last[one.whose] = at
-            members |= 1 << one.slot
         self.tally.entered += len(entering)
-        await self.walk.enroll(members, at)
+        await self.walk.enroll(from_slots(one.slot for one in entering), at)
 
     def _refused(self, again: Again, one: Coming, at: datetime, *, inside: bool) -> str | None:
         last = self._last.get(one.whose)

@@ -54,8 +54,8 @@ class Played:
     properties: dict[str, Any]
     ways: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     """The ways in that it may be, each with the slot kept for it."""
-    by: int = 0
-    """The passages that brought it about, at a node: they do not wait for it, as they were under way."""
+    by: Sequence[int] = ()
+    """The slots of the passages that brought it about, at a node: under way, they did not wait for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class Player:
         heard: list[tuple[Happened, Place]] = []
         doing: set[int] = set()
         for event in events:
-            doing.update(slots(event.by))
+            doing.update(event.by)
             heard += [
                 (Happened(slot, event.type, at, event.properties), place)
                 for slot in self.world.passages.of_subject(event.number)
@@ -184,8 +184,8 @@ class Player:
         coming = opening.coming
         if opening.member_of is not None and coming:
             asked = from_slots(each.slot for each in coming)
-            members = await self.world.asking.holding(opening.member_of, asked, at)
-            coming = [each for each in coming if members >> each.slot & 1]
+            members = set(slots(await self.world.asking.holding(opening.member_of, asked, at)))
+            coming = [each for each in coming if each.slot in members]
         if not opening.noted:
             coming = [each for each in coming if not self.entrances.came(each)]
         await self.entrances.let_in(opening.again, coming, at)
