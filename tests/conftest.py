@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import hypothesis
@@ -22,6 +21,7 @@ from core.temporal import connect
 from services.tenancy import tenants
 from stack.processes import StackError
 from tests import servers, statements, written_events
+from tests.empty_databases import EmptyDatabases
 from tests.factories.marketing import Marketing
 
 # Speed is the benches' subject; on a busy machine a deadline only makes tests fail now and then.
@@ -78,17 +78,23 @@ def template_url() -> str:
 async def database_url(template_url: str) -> str:
     """This test process's own database, as a superuser; shared by its tests, so each test makes tenants of its own."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    url = await servers.create_database(template_url, f"{urlsplit(template_url).path[1:]}_{worker}")
+    url = await servers.create_database(template_url, f"{servers.database_name(template_url)}_{worker}")
     written_events.readers.append(written_events.Reader(url))
     return url
 
 
+@pytest.fixture(scope="session")
+def empty_databases(template_url: str) -> EmptyDatabases:
+    """Where `empty_database_url` comes from."""
+    return EmptyDatabases(template_url)
+
+
 @pytest.fixture
-async def empty_database_url(template_url: str) -> AsyncGenerator[str]:
+async def empty_database_url(empty_databases: EmptyDatabases) -> AsyncGenerator[str]:
     """A migrated database with nothing in it, for one test: where a cursor or a count spans tenants."""
-    name = f"{urlsplit(template_url).path[1:]}_{uuid4().hex[:8]}"
-    yield await servers.create_database(template_url, name)
-    await servers.drop_databases(template_url, name)
+    url = await empty_databases.take()
+    yield url
+    await empty_databases.give_back(url)
 
 
 @pytest.fixture(scope="session")

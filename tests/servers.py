@@ -74,9 +74,14 @@ def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
+def database_name(url: str) -> str:
+    """The name of the database that `url` is of."""
+    return urlsplit(url).path[1:]
+
+
 async def create_database(template_url: str, name: str) -> str:
     """Copy the migrated template; the new database's URL."""
-    template = urlsplit(template_url).path[1:]
+    template = database_name(template_url)
     connection = await asyncpg.connect(with_database(template_url, "postgres"))
     await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     await connection.close()
