@@ -8,7 +8,22 @@ from uuid import RFC_4122, UUID
 
 import asyncpg
 import pytest
-from sqlalchemy import DateTime, Integer, Select, String, case, cast, func, insert, literal, null, select, text, update
+from sqlalchemy import (
+    DateTime,
+    Integer,
+    Select,
+    String,
+    Uuid,
+    case,
+    cast,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    text,
+    update,
+)
 
 from core.actor import CLI
 from core.database import Database, TenantSession
@@ -267,7 +282,7 @@ async def test_a_source_may_say_what_each_message_is_and_when_its_page_may_go(
             null().label("campaign_id"),
             case((number % 2 == 0, 0), (number % 2 == 1, 1)).label("variant"),
             (number < 600).label("tested"),
-            case((number % 2 == 1, literal(other.version.id))).label("template_version_id"),
+            case((number % 2 == 1, literal(other.version.id, Uuid()))).label("template_version_id"),
             case((number < 600, literal(early)), (number < 1200, literal(late))).label("ready_at"),
             case((number >= 600, "winner")).label("held_for"),
             case((number >= 1200, literal(clock, DateTime()))).label("local_at"),
