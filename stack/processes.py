@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 _POLL_SECONDS = 0.02
 _TAIL_LINES = 25
@@ -126,11 +127,17 @@ class ChildProcess:
         self._process.wait()
 
 
+OFFERED: Final = range(10_000, 32_768)
+"""Ports that no system hands out by itself: below those of connections, which begin at 32768 on Linux.
+
+One of the others may be a connection's, or somebody's who asked for any, by the time that who was told it listens.
+"""
+
+
 def free_port(preferred: int | None = None) -> int:
     """`preferred` when nothing listens on it, else a free TCP port of 127.0.0.1."""
-    for port in (preferred, 0):
-        if port is None:
-            continue
+    offered = random.sample(OFFERED, 100)
+    for port in offered if preferred is None else (preferred, *offered):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.processes import ChildProcess, StackError, file_lock, free_port, listening_socket, write_private
+from stack.processes import OFFERED, ChildProcess, StackError, file_lock, free_port, listening_socket, write_private
 from tests.stack.waiting import is_gone, wait_for
 
 PARENT = """
@@ -73,6 +73,7 @@ def test_a_child_that_is_never_ready_is_reported(tmp_path: Path) -> None:
 
 def test_a_taken_port_is_not_offered() -> None:
     port = free_port()
+    assert port in OFFERED, "it could become a connection's"
     assert free_port(port) == port
     with subprocess.Popen(
         [sys.executable, "-c", f"import socket;s=socket.create_server(('127.0.0.1',{port}));print(1,flush=1);input()"],
