@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import asyncpg
 
-from contracts import campaigns, duplicates, erasure, simulations
+from contracts import campaigns, duplicates, erasure, journey_migration, simulations
 from core.database import driver_url
 from models.campaigns import RUN_STATUSES
 from services.identity import duplicate_search
+from services.journeys.simulation import runs as simulation_runs
 from services.marketing.campaigns import runs as campaign_runs
 from services.shared import starts
 
@@ -36,6 +37,8 @@ _TABLES: Final = (
     "erasure",
     "duplicate_run",
     "journey_simulation",
+    "journey_migration",
+    "journey",
 )
 _HAS_READ: Final = """
     (pg_visible_in_snapshot(e.xid, c.seen)
@@ -77,8 +80,8 @@ class _Kind:
     """Statuses of those that are not over."""
     workflow: str
     domain: str
+    """In SQL, of the row `r`, as the next; its queue has its name."""
     input: str
-    """In SQL, of the row `r`."""
     signal: str | None = None
 
 
@@ -87,29 +90,36 @@ _KINDS: Final = (
         "campaign_run",
         tuple(status for status in RUN_STATUSES if status not in campaign_runs.ENDED),
         campaigns.WORKFLOW,
-        starts.MARKETING,
+        f"'{starts.MARKETING}'",
         "jsonb_build_object('tenant_id', r.tenant_id, 'campaign_id', r.campaign_id, 'run_id', r.id)",
         campaigns.WAKE,
     ),
     _Kind(
         "journey_simulation",
-        ("queued", "running"),
+        simulation_runs.UNDER_WAY,
         simulations.WORKFLOW,
-        starts.MARKETING,
+        f"'{starts.MARKETING}'",
         "jsonb_build_object('tenant_id', r.tenant_id, 'simulation_id', r.id)",
+    ),
+    _Kind(
+        "journey_migration",
+        ("running",),
+        journey_migration.WORKFLOW,
+        "(SELECT j.domain FROM journey AS j WHERE j.tenant_id = r.tenant_id AND j.id = r.journey_id)",
+        "jsonb_build_object('tenant_id', r.tenant_id, 'migration_id', r.id)",
     ),
     _Kind(
         "erasure",
         ("running",),
         erasure.WORKFLOW,
-        starts.IDENTITY,
+        f"'{starts.IDENTITY}'",
         "jsonb_build_object('tenant_id', r.tenant_id, 'erasure_id', r.id)",
     ),
     _Kind(
         "duplicate_run",
         duplicate_search.ACTIVE,
         duplicates.WORKFLOW,
-        starts.IDENTITY,
+        f"'{starts.IDENTITY}'",
         "jsonb_build_object('tenant_id', r.tenant_id, 'run_id', r.id)",
     ),
 )
@@ -175,15 +185,15 @@ async def _owed_again(connection: "asyncpg.Connection[Any]", kind: _Kind) -> int
     done = await connection.execute(
         f"""
         INSERT INTO workflow_start (tenant_id, id, workflow, workflow_id, queue, domain, input, signal)
-        SELECT r.tenant_id, tl_uuid7(), $1, $1 || '/' || r.tenant_id || '/' || r.id, $2, $2, {kind.input}, $3
+        SELECT r.tenant_id, tl_uuid7(), $1, $1 || '/' || r.tenant_id || '/' || r.id, {kind.domain}, {kind.domain},
+               {kind.input}, $2
         FROM {kind.table} AS r
-        WHERE r.status = ANY($4) AND NOT EXISTS (
+        WHERE r.status = ANY($3) AND NOT EXISTS (
             SELECT FROM workflow_start AS s
             WHERE s.tenant_id = r.tenant_id AND s.workflow_id = $1 || '/' || r.tenant_id || '/' || r.id
         )
         """,  # noqa: S608 - constants of ours
         kind.workflow,
-        kind.domain,
         kind.signal,
         list(kind.open),
     )

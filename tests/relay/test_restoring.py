@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from sqlalchemy import delete, select
 
-from core.actor import SYSTEM
+from core.actor import CLI, SYSTEM
 from core.address_hashes import AddressHashes
 from core.database import Database
 from core.ids import new_id
@@ -23,10 +23,12 @@ from relay.delta import ForeignCursorError
 from relay.loop import Relay
 from relay.restoring import StillRunningError, restored
 from services.identity import duplicates, erasing
+from services.journeys import journeys, publishing
+from services.journeys.simulation import runs as simulations
 from services.marketing.campaigns import runs
 from stack.postgres import EmbeddedPostgres
 from tests.dumping import run_program
-from tests.factories.marketing import add_run
+from tests.factories.marketing import EXIT, add_run
 from tests.relay.conftest import Bus, Counting
 
 
@@ -124,11 +126,15 @@ async def test_workflows_that_temporal_lost_are_owed_again_as_they_were_owed(bus
         session.add(person)
         await session.flush()
         await erasing.erase(session, person.id, by=SYSTEM, hashes=AddressHashes("only for tests"))
+        definition = {"entry": {"api": True}, "start": "done", "nodes": {"done": EXIT}}
+        journey = await journeys.create(session, key="stage", name="Stage", definition=definition, by=CLI, domain="crm")
+        await publishing.publish(session, journey, plan={}, by=CLI)
+        await simulations.ask(session, journey, simulations.Asked(), by=CLI)
     before = await owed()
-    assert len(before) == 5
+    assert len(before) == 7
     async with bus.database.system() as session:
         await session.execute(delete(WorkflowStart).where(WorkflowStart.workflow_id != before[0][1]))
     await bus.database.close()
     told = await restored(bus.url, bus=False)
-    assert (told.events, told.workflows) == (0, 4)  # the fifth is owed already
+    assert (told.events, told.workflows) == (0, 6)  # the seventh is owed already
     assert await owed() == before

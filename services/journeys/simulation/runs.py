@@ -25,7 +25,8 @@ from services.journeys.simulation.world import Domains
 from services.shared import activity, starts
 
 KEPT: Final = timedelta(days=30)
-_UNDER_WAY: Final = ("queued", "running")
+UNDER_WAY: Final = ("queued", "running")
+"""Statuses of those that are not over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +180,7 @@ async def compute(session: TenantSession, simulation_id: UUID, domains: Callable
     `domains` says what they give to a simulation that begins then.
     """
     simulation = await session.get(JourneySimulation, (session.tenant_id, simulation_id))
-    if simulation is None or simulation.status not in _UNDER_WAY:
+    if simulation is None or simulation.status not in UNDER_WAY:
         return
     asked = simulation.request
     start = datetime.fromisoformat(asked["from"])
@@ -245,7 +246,7 @@ async def _held(session: TenantSession, simulation_id: UUID) -> JourneySimulatio
     simulation = await session.get(
         JourneySimulation, (session.tenant_id, simulation_id), with_for_update=True, populate_existing=True
     )
-    return simulation if simulation is not None and simulation.status in _UNDER_WAY else None
+    return simulation if simulation is not None and simulation.status in UNDER_WAY else None
 
 
 def _over(simulation: JourneySimulation) -> None:
