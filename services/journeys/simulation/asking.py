@@ -83,19 +83,22 @@ class Asking:
     passages: Passages
     window: Window
     changes: Changes = field(default_factory=Changes)
-    _known: dict[tuple[int, Overlay], tuple[int, int]] = field(
-        default_factory=dict[tuple[int, Overlay], tuple[int, int]]
+    _known: dict[tuple[str, Overlay], tuple[int, int]] = field(
+        default_factory=dict[tuple[str, Overlay], tuple[int, int]]
     )
-    """Of a condition and overlay: who was asked about, and for whom it holds."""
+    """Of a condition, as JSON, and overlay: who was asked about, and for whom it holds."""
 
     async def holding(self, condition: Condition, members: int, now: datetime) -> int:
         """Return those of `members` for whom the condition holds at that moment."""
         held = 0
+        passing = speaks_of_time(condition) or (self.window.played and bool(events_of(condition)))
+        # By its value: some are made for one question, and others come to stand where they stood.
+        text = "" if passing else condition.model_dump_json(by_alias=True)
         for overlay, those in self.changes.among(members, condition):
-            if speaks_of_time(condition) or (self.window.played and events_of(condition)):
+            if passing:
                 held |= await self._asked(condition, overlay, those, now)
                 continue
-            key = id(condition), overlay
+            key = text, overlay
             asked, holds = self._known.get(key, (0, 0))
             if missing := those & ~asked:
                 if missing.bit_count() * FEW > self.passages.size:

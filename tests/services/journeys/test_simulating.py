@@ -15,7 +15,7 @@ from journeys.members import from_slots
 from journeys.pacing import Rate
 from models import EnrollmentStep, Event, Tenant
 from services.journeys.simulation.pace import Pace
-from services.marketing.segments import definitions
+from services.marketing.segments import definitions, membership
 from tests.factories.marketing import Marketing, walk
 from tests.services.journeys.simulations import simulated
 
@@ -252,6 +252,26 @@ async def test_a_split_goes_as_it_would_and_memberships_are_seen(marketing: Mark
     kept = (await simulated(marketing, changed, people, begin=BEGIN, journey_id=version.journey_id)).report
     expected = {"arm_a": 8} if drawn[0] == "a" else {"arm_a": 7, "arm_b": 1}
     assert kept["nodes"]["half"]["left"] == expected
+
+
+async def test_each_segment_is_asked_for_its_own_members(marketing: Marketing) -> None:
+    people = await marketing.people(3)
+    async with marketing.session() as session:
+        for key, members in (("warm", people[:1]), ("hot", [])):
+            segment = await definitions.create(session, {"key": key, "name": key, "kind": "static"}, by=CLI)
+            await membership.add(session, segment, members, by=CLI)
+    definition = walk(
+        warm={
+            "type": "wait_until",
+            "any": [{"segment": "warm", "next": "hot"}, {"segment": "hot", "next": "done"}],
+            "timeout": "P10D",
+            "timed_out": "done",
+        },
+        hot={"type": "wait_until", "any": [{"segment": "hot", "next": "done"}], "timeout": "P9D", "timed_out": "done"},
+    )
+    nodes = (await simulated(marketing, definition, people, begin=BEGIN)).report["nodes"]
+    assert nodes["warm"]["left"] == {"met_0": 1, "timed_out": 2}
+    assert nodes["hot"]["left"] == {"timed_out": 1}
 
 
 async def test_a_limited_rate_lets_people_on_in_their_order(marketing: Marketing) -> None:
