@@ -3,7 +3,7 @@
 A key revoked in this process is refused here at once, and elsewhere within `TTL`; so is a session that was ended.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -13,6 +13,7 @@ from api.remembered import Remembered
 from core.actor import Actor
 from core.database import Database
 from core.errors import ForbiddenError, UnauthorizedError
+from core.logging import get_logger
 from services.tenancy import api_keys, sessions
 from services.tenancy.api_keys import Credential
 
@@ -21,6 +22,8 @@ TTL = 10.0
 CAPACITY = 10_000
 """Keys remembered at most."""
 LONGEST_KEY = 200
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,24 @@ class Authenticator:
                 "The session is over; sign in again." if of_session else "The API key is not valid."
             )
         return found
+
+    async def look_again(self, header: str | None, scopes: Iterable[str]) -> None:
+        """Refuse who was let in before and is told things ever since, where that no longer holds.
+
+        That the store does not answer is no reason: it is logged, and the next look may succeed.
+
+        Raises:
+            UnauthorizedError: the key was revoked, the session is over, or it lacks one of these scopes by now.
+        """
+        try:
+            principal = await self.authenticate(header)
+        except UnauthorizedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody said that the key is none
+            _log.warning("credential_unchecked", exc_info=error)
+            return
+        if not principal.covers(scopes):
+            raise UnauthorizedError("What the key allows has changed; connect again.")
 
     async def _key(self, digest: bytes) -> tuple[Principal, float] | None:
         async with self._database.system() as session:

@@ -68,7 +68,7 @@ class Streaming:
                     if ready in done:
                         yield LISTENING
                     if time.monotonic() - checked >= CHECK_SECONDS:  # however much there is to tell
-                        await self._authenticator.authenticate(self._authorization)
+                        await self._authenticator.look_again(self._authorization, self._context.principal.scopes)
                         checked = time.monotonic()
                     if not done:
                         yield b":\n\n"

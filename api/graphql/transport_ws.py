@@ -26,7 +26,6 @@ from api.routing import inspect
 from api.stream.streams import CHECK_SECONDS
 from core.database import Database
 from core.errors import InvalidError, TooManyRequestsError, UnauthorizedError
-from core.logging import get_logger
 
 INIT_SECONDS: Final = 10.0
 """How long a socket may stay without `connection_init`."""
@@ -39,8 +38,6 @@ FORBIDDEN: Final = 4403
 RESTARTING: Final = 1012
 """Codes of which clients know that they may come back: this one, at once."""
 TRY_LATER: Final = 1013
-
-_log = get_logger(__name__)
 
 
 async def serve(websocket: WebSocket, sockets: Sockets, engine: Engine, database: Database, live: Live) -> None:
@@ -181,15 +178,9 @@ class _Handler(BaseGraphQLTransportWSHandler[Connection, None]):
             if before is None:
                 continue
             try:
-                now = await self.view.sockets.authenticator.authenticate(self.context.authorization)
+                await self.view.sockets.authenticator.look_again(self.context.authorization, before.scopes)
             except UnauthorizedError as error:
                 await self.websocket.close(FORBIDDEN, error.detail)
-                return
-            except Exception as error:  # noqa: BLE001 - the next look may succeed
-                _log.warning("socket_unchecked", exc_info=error)
-                continue
-            if not now.covers(before.scopes):
-                await self.websocket.close(FORBIDDEN, "What the key allows has changed; connect again.")
                 return
         await self.websocket.close(RESTARTING, "This process is about to end; connect again.")
 

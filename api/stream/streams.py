@@ -66,9 +66,10 @@ class Streams:
 
     async def _holds(self, authorization: str) -> bool:
         try:
-            return (await self._authenticator.authenticate(authorization)).allows(SCOPE)
+            await self._authenticator.look_again(authorization, (SCOPE,))
         except UnauthorizedError:
             return False
+        return True
 
     async def _look_after(self) -> None:
         while True:

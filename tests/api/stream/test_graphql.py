@@ -4,11 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from httpx import AsyncClient
 
+from api.authentication import Principal
 from core.actor import CLI
 from services.tenancy import api_keys
 from tests.api.stream.conftest import Served
@@ -120,6 +122,34 @@ async def test_a_revoked_key_ends_a_stream_that_never_rests(served: Served, monk
         await served.publish(1)
         (error,) = (await anext(said))["errors"]
         assert error["extensions"]["status"] == 401
+        assert await anext(said) == "complete"
+
+
+async def test_a_credential_that_allows_less_ends_its_streams_and_a_store_that_is_away_does_not(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.graphql.streaming.CHECK_SECONDS", 0.0)
+    authenticator = served.resources.authenticator
+    async with subscribed(served, EVENTS) as said:
+        assert await anext(said) == "listening"
+        whole = await authenticator.authenticate(f"Bearer {served.secret}")
+
+        async def away(_header: str | None) -> Principal:
+            raise OSError("the store does not answer")
+
+        async def lessened(_header: str | None) -> Principal:  # as another role has it
+            return replace(whole, scopes=frozenset({"people:read"}))
+
+        monkeypatch.setattr(authenticator, "authenticate", away)
+        await served.publish(1)
+        assert (await anext(said))["data"]["events"]["properties"] == {"n": 1}
+        monkeypatch.setattr(authenticator, "authenticate", lessened)
+        await served.publish(2)
+        (error,) = (await anext(said))["errors"]
+        assert (error["message"], error["extensions"]["status"]) == (
+            "What the key allows has changed; connect again.",
+            401,
+        )
         assert await anext(said) == "complete"
 
 
