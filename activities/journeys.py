@@ -61,16 +61,18 @@ class JourneyActivities:
 
     async def _run(self, request: StepRequest, members: CohortMembers) -> steps.StepOutcome:
         tenant_id = request.cohort.tenant_id
+        several = False
         try:
             async with self._database.tenant(tenant_id) as session:
                 step = await self._step(session, request)
                 going_on = steps.going_on(step) if request.onward else step
+                several = bool(going_on.onward)
                 return await steps.run(session, going_on, members, isolating=False)
         except DBAPIError as error:
             if steps.permanent(error) is None:
                 raise
         except PlatformError:
-            if not request.onward:
+            if not several:
                 raise  # else it may be of a node that follows: that one is to fail alone
         # Somebody's data is at fault: once more, with savepoints that cost round trips, to find out whose.
         async with self._database.tenant(tenant_id) as session:

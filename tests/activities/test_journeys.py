@@ -10,10 +10,15 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.journeys import JourneyActivities
 from contracts.journeys import Arrived, ParkRequest, StepRequest, StepResult
+from core.database import TenantSession
+from core.errors import NotFoundError
 from core.ids import new_id
+from journeys.nodes import SendNode
 from journeys.state import RunKind
 from models import Enrollment, Person
 from services.journeys import endings, passages
+from services.journeys.members import CohortMembers
+from services.journeys.steps import Step, StepOutcome
 from services.marketing import journey_sends
 from tests.factories.marketing import Marketing, Walking, walk
 from tests.factories.running import Platform, members
@@ -145,6 +150,26 @@ async def test_what_cannot_be_done_is_not_tried_again(
             await ActivityEnvironment().run(activities.run_step, wrong)
         assert (failure.value.non_retryable, failure.value.type) == (True, "NotFound")
     assert sender.woken == 0
+
+
+async def test_only_what_was_done_with_nodes_that_follow_is_done_again_alone(
+    marketing: Marketing, cohort: Walking, sender: Sender
+) -> None:
+    tried: list[int] = []
+
+    async def refuse(_session: TenantSession, step: Step, _members: CohortMembers, _node: object) -> StepOutcome:
+        tried.append(len(step.onward))
+        raise NotFoundError("No such template.")
+
+    activities = JourneyActivities(marketing.database, {**journey_sends.ACTIONS, SendNode: refuse}, sender.wake)
+    mark = {"type": "update_person", "set": {"attributes.sent": True}, "next": "done"}
+    several = await marketing.walking(walk(send={**SEND, "next": "mark"}, mark=mark), await marketing.people(1))
+    for walking, runs in ((cohort, [0]), (several, [1, 0])):
+        asked = request(walking, "act", "send").model_copy(update={"onward": True})
+        with pytest.raises(ApplicationError):
+            await ActivityEnvironment().run(activities.run_step, asked)
+        assert tried == runs
+        tried.clear()
 
 
 async def test_parking_says_where_each_member_is(activities: JourneyActivities, cohort: Walking) -> None:
