@@ -133,6 +133,14 @@ def zone_named(name: str) -> ZoneInfo:
     raise ValueError(f"{name[:64]!r} is not an IANA time zone such as Europe/Berlin or UTC")
 
 
+def zone_or_utc(name: str) -> ZoneInfo:
+    """Return the zone, or UTC where this machine does not know the name, as conditions have it."""
+    try:
+        return zone_named(name)
+    except ValueError:
+        return zone_named("UTC")
+
+
 def parse_time_of_day(text: str) -> time:
     """Read `HH:MM`, 00:00 to 23:59; `ValueError` when it is not that."""
     if not _TIME_OF_DAY.fullmatch(text):

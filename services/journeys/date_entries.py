@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from pydantic import JsonValue
 from sqlalchemy import (
@@ -34,7 +33,7 @@ from sqlalchemy.types import Date
 
 from contracts.journey_entries import EntryDone, EntryPage
 from core.database import TenantSession
-from journeys.durations import zone_named
+from journeys.durations import zone_or_utc
 from journeys.entries import Again, DateEntry
 from journeys.occurrences import days_of_the_year
 from models import Person, Tenant
@@ -68,7 +67,7 @@ async def page(session: TenantSession, asked: EntryPage) -> EntryDone:
     found = [
         Candidate(row.id, told(entry, row.day, occurrence), occurrence.isoformat())
         for row in rows
-        if (occurrence := entry.calendar.due(row.day, zone_of(row.zone), since, asked.due_at)) is not None
+        if (occurrence := entry.calendar.due(row.day, zone_or_utc(row.zone), since, asked.due_at)) is not None
     ]
     fresh = await _not_yet_in(session, version, found)
     done = await enrollments.enroll(session, version, fresh, again=_ONCE, source="date")
@@ -156,11 +155,3 @@ async def _not_yet_in(session: TenantSession, version: LoadedVersion, found: Seq
     )
     known = {(row.subject_id, row.entry_key) for row in inside}
     return [candidate for candidate in found if (candidate.subject_id, candidate.entry_key) not in known]
-
-
-def zone_of(name: str) -> ZoneInfo:
-    """Return the zone, or UTC where this machine does not know the name, as conditions have it."""
-    try:
-        return zone_named(name)
-    except ValueError:
-        return zone_named("UTC")

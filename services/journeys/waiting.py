@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Text, case, func, literal, null, select
 from sqlalchemy.dialects.postgresql import JSONB
@@ -18,7 +17,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from core.database import TenantSession
 from journeys import members as member_sets
 from journeys.conditions import FieldPath
-from journeys.durations import zone_named
+from journeys.durations import zone_or_utc
 from journeys.waits import TimeWindowNode, WaitNode
 from models import Tenant
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
@@ -142,7 +141,7 @@ def text_of(path: FieldPath, scope: Scope) -> ColumnElement[Any]:
 
 
 def _planned(node: WaitNode | TimeWindowNode, row: Any) -> datetime | str:  # noqa: ANN401 - of `_rows`
-    zone = _zone(row.zone)
+    zone = zone_or_utc(row.zone)
     if isinstance(node, TimeWindowNode):
         opens = node.opens(row.now, zone)
         return "inside" if opens <= row.now else opens
@@ -155,7 +154,7 @@ def _planned(node: WaitNode | TimeWindowNode, row: Any) -> datetime | str:  # no
 
 
 def _over(node: WaitNode | TimeWindowNode, row: Any) -> datetime | str:  # noqa: ANN401 - of `_rows`
-    zone, now = _zone(row.zone), reached(row.now, row.wake_at)
+    zone, now = zone_or_utc(row.zone), reached(row.now, row.wake_at)
     if isinstance(node, TimeWindowNode):
         opens = node.opens(now, zone)
         return opens if opens > now else "elapsed"
@@ -166,11 +165,3 @@ def _over(node: WaitNode | TimeWindowNode, row: Any) -> datetime | str:  # noqa:
 def reached(now: datetime, wake_at: datetime | None) -> datetime:
     """Return the time by the clock that said `wake_at` has come, where it is that one that runs ahead."""
     return wake_at if wake_at is not None and now < wake_at <= now + _SKEW else now
-
-
-def _zone(name: str) -> ZoneInfo:
-    """The zone, or UTC where this machine does not know the name, as conditions have it."""
-    try:
-        return zone_named(name)
-    except ValueError:
-        return zone_named("UTC")

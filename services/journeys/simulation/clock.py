@@ -15,6 +15,7 @@ from core.database import TenantSession
 from core.errors import InvalidError
 from journeys.conditions import SegmentCondition
 from journeys.definition import JourneyDefinition
+from journeys.durations import zone_or_utc
 from journeys.entries import Again, CronEntry, DateEntry
 from journeys.keeping_nodes import AddToSegmentNode
 from services.journeys import by_clock, date_entries
@@ -95,7 +96,7 @@ async def _dates(
     looks = by_clock.looks(entry)
     coming: dict[datetime, list[Coming]] = defaultdict(list)
     for row in rows:
-        for occurrence, moment in entry.calendar.moments(row.day, date_entries.zone_of(row.zone), begin, until):
+        for occurrence, moment in entry.calendar.moments(row.day, zone_or_utc(row.zone), begin, until):
             at = _look(moment.astimezone(UTC), looks)
             if at <= until:
                 slot = slots.keep(row.number, date_entries.told(entry, row.day, occurrence))

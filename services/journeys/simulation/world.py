@@ -15,7 +15,7 @@ from core.database import TenantSession
 from journeys.arms import SplitNode
 from journeys.command_nodes import WebhookNode
 from journeys.definition import JourneyDefinition
-from journeys.durations import zone_named
+from journeys.durations import zone_or_utc
 from journeys.keeping_nodes import AddToSegmentNode, RemoveFromSegmentNode
 from journeys.nodes import BranchNode, ExitNode, GoalNode, UpdatePersonNode, when_skipped
 from journeys.pacing import RateLimitNode
@@ -102,18 +102,12 @@ class World:
         split: list[tuple[ZoneInfo, int]] = []
         for name, those in self.moved_zones.items():
             if concerned := those & members:
-                split.append((_zone(name), concerned))
+                split.append((zone_or_utc(name), concerned))
                 members &= ~concerned
-        split += [(_zone(name), concerned) for name, those in self.zones.items() if (concerned := those & members)]
+        split += [
+            (zone_or_utc(name), concerned) for name, those in self.zones.items() if (concerned := those & members)
+        ]
         return split
-
-
-def _zone(name: str) -> ZoneInfo:
-    """Return the zone, or UTC where this machine does not know the name, as steps have it."""
-    try:
-        return zone_named(name)
-    except ValueError:
-        return zone_named("UTC")
 
 
 async def _usual(_world: World, run: Run, node: Any, _now: datetime) -> ActivityResult:  # noqa: ANN401 - any node
