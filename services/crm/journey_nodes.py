@@ -110,7 +110,7 @@ async def _create_task(
             for member in members
         ],
         by=actor(step),
-        touched=() if unwritten is None else unwritten.deals,
+        touching=None if unwritten is None else unwritten.touch,
     )
     return {}
 

@@ -3,7 +3,7 @@
 A task's texts stand in its row alone: neither the log nor an event repeats them, so erasing its person forgets them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -50,6 +50,10 @@ _TOUCH = text("""
 """).bindparams(bindparam("deals", type_=ARRAY(Uuid)))
 
 
+Touching = Callable[[TenantSession, set[UUID]], Awaitable[None]]
+"""Notes that something was done about these deals."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
     """What is to be done."""
@@ -83,11 +87,11 @@ async def create(session: TenantSession, new: NewTask, *, by: Actor) -> Task:
 
 
 async def create_many(
-    session: TenantSession, wanted: Sequence[NewTask], *, by: Actor, touched: Collection[UUID] = ()
+    session: TenantSession, wanted: Sequence[NewTask], *, by: Actor, touching: Touching | None = None
 ) -> list[UUID]:
     """Make tasks about people and things that are known to be there; return the ids of those that are new.
 
-    Their owners are notified, but of those they make themselves. The caller writes those deals that are `touched`.
+    Their owners are notified, but of those they make themselves. Their deals are touched, by `touching` where given.
     """
     if not wanted:
         return []
@@ -119,7 +123,7 @@ async def create_many(
     ]
     await activity.record_all(session, entries, by=by)
     await publish(session, [_event(TASK_CREATED, task_id, new.person_id, _properties(new)) for task_id, new in made])
-    await touch(session, {new.deal_id for _, new in made if new.deal_id is not None}.difference(touched))
+    await (touching or touch)(session, {new.deal_id for _, new in made if new.deal_id is not None})
     await _tell_owners(session, [new for _, new in made], by=by)
     return [task_id for task_id, _ in made]
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from core.actor import Actor
 from core.database import TenantSession
 from journeys.conditions import FieldPath
-from services.crm import deals, rates
+from services.crm import deals, rates, tasks
 from services.crm.applying import Changed, Judged, Written, judge
 from services.crm.deal_fields import DealChange
 from services.journeys.steps import Step
@@ -29,6 +29,8 @@ class Unwritten:
     deals: dict[UUID, Written] = field(default_factory=dict[UUID, Written])
     fields: set[str] = field(default_factory=set[str])
     """What of them may be another."""
+    _touched: set[UUID] = field(default_factory=set[UUID])
+    """Those that something was done about beside."""
 
     async def change(self, session: TenantSession, changes: Mapping[UUID, DealChange]) -> Changed:
         """Change deals as `deals.update_many` does, but for writing it."""
@@ -42,6 +44,11 @@ class Unwritten:
         self.fields.update(*(change.fields for change in changes.values()))
         return judged.result
 
+    async def touch(self, session: TenantSession, deal_ids: set[UUID]) -> None:
+        """Note that something was done about deals: of those kept back when they are written, if they are."""
+        self._touched |= deal_ids & self.deals.keys()
+        await tasks.touch(session, deal_ids - self.deals.keys())
+
     def owner_of(self, deal_id: UUID | None, otherwise: UUID | None) -> UUID | None:
         """Return who owns a deal by now, `otherwise` where that was not changed."""
         one = None if deal_id is None else self.deals.get(deal_id)
@@ -54,14 +61,17 @@ class Unwritten:
         )
 
     async def write(self, session: TenantSession) -> None:
-        """Write the deals, with what is told of it; those that are what they were are left alone."""
+        """Write the deals, with what is told of it; those that are what they were are touched at most."""
         changed = [
             one
             for one in self.deals.values()
             if not all(same(one.after[name], value) for name, value in one.before.items())
         ]
+        touched = self._touched.difference(one.after["id"] for one in changed)
         self.deals.clear()
         self.fields.clear()
+        self._touched.clear()
+        await tasks.touch(session, touched)
         if changed:
             await deals.write_back(session, Judged(changed, Changed()), by=self.by)
 

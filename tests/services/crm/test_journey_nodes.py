@@ -282,6 +282,21 @@ async def test_changes_of_a_deal_that_follow_each_other_are_one(
     assert sorted(map(sorted, logged.scalars())) == [["attributes.hot", "owner_id", "probability"], changed]
 
 
+async def test_a_task_touches_a_deal_that_comes_back_to_what_it_was(marketing: Marketing, selling: Selling) -> None:
+    stages = await selling.pipeline()
+    nodes: dict[str, dict[str, Any]] = {
+        "set": {"type": "update_deal", "set": {"attributes.hot": True}, "next": "call"},
+        "call": {"type": "create_task", "title": "Call", "next": "back"},
+        "back": {"type": "update_deal", "set": {"attributes.hot": None}, "next": "done"},
+    }
+    deal_id = await selling.deal(stages["new"])
+    before = await selling.row(deal_id)
+    cohort = await marketing.walking(deal_walk(**nodes), [deal_id])
+    assert (await act(cohort, "set", onward=True)).arrived == {("done", 1): 1}
+    after = await selling.row(deal_id)
+    assert (after.version, after.touched_at > before.touched_at) == (before.version, True)
+
+
 async def test_who_comes_to_a_wait_for_an_event_comes_by_one_node(marketing: Marketing, selling: Selling) -> None:
     stages = await selling.pipeline()
     heard = {"type": "wait_for_event", "event": "deal.updated", "timeout": "P1D", "matched": "done"}
