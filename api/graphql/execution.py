@@ -39,7 +39,7 @@ MAX_ERRORS: Final = 10
 """What is wrong with a query is told up to so many times."""
 SECONDS: Final = 30.0
 """How long a query may take."""
-
+TOO_LONG: Final = f"The query took more than {SECONDS:.0f} seconds; ask for less at a time."
 
 _OTHERWISE: Final = {
     OperationType.QUERY: "A query is not answered as an event stream.",
@@ -74,6 +74,18 @@ class Asked:
         return cls(query, cast("dict[str, Any]", variables or {}), name or None)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What somebody asks, read against a schema."""
+
+    request: Asked
+    schema: TenantSchema
+    document: DocumentNode
+    operation: OperationDefinitionNode
+    until: float
+    """By the loop's clock, when a query must have been answered."""
+
+
 class RefusedError(Exception):
     """A query that is not carried out, and why."""
 
@@ -94,76 +106,73 @@ class Engine:
         default_factory=OrderedDict[tuple[int, str], tuple[GraphQLSchema, DocumentNode]]
     )
 
-    async def answer(self, context: Context, request: Asked, scope: Scope) -> tuple[dict[str, Any], bool]:
-        """Return the answer, and whether the query was carried out, as far as it could be."""
+    async def prepared(self, context: Context, request: Asked) -> Prepared:
+        """Return what is asked, read against the schema of its tenant in a transaction that the answer goes on with.
+
+        Raises:
+            RefusedError: it is none of this schema.
+            UnavailableError: it took too long already.
+        """
+        until = asyncio.get_running_loop().time() + SECONDS
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout_at(until):
                 schema = await context.read(self.schemas.of)
-                document = self.checked(schema, request, OperationType.QUERY)
-                context.record_types = schema.records
-                result = await self._executed(schema, document, context, request)
-        except RefusedError as refused:
-            return {"errors": told(refused.errors, scope)}, False
+            document = self._document(schema.core, request.query)
+            return Prepared(request, schema, document, self._operation(document, request.operation_name), until)
+        except TimeoutError as error:
+            await context.close()
+            raise UnavailableError(TOO_LONG) from error
+        except BaseException:
+            await context.close()
+            raise
+
+    async def answer(self, context: Context, prepared: Prepared, scope: Scope) -> dict[str, Any]:
+        """Return the answer of a query, carried out as far as it could be.
+
+        Raises:
+            RefusedError: it is no query, or too large.
+        """
+        try:
+            self._check(prepared, OperationType.QUERY)
+            async with asyncio.timeout_at(prepared.until):
+                result = await self._executed(context, prepared)
         except TimeoutError:
-            error = UnavailableError(f"The query took more than {SECONDS:.0f} seconds; ask for less at a time.")
-            return {"data": None, "errors": told([GraphQLError("", original_error=error)], scope)}, True
+            return {"data": None, "errors": failed(UnavailableError(TOO_LONG), scope)}
         finally:
             await context.close()
-        return answer_of(result, scope), True
+        return answer_of(result, scope)
 
     async def subscribed(
-        self, context: Context, request: Asked
+        self, context: Context, prepared: Prepared
     ) -> ExecutionResult | AsyncGenerator[ExecutionResult, None]:
         """Return the results of a subscription, one after another; or the one that says why there are none.
 
         Raises:
-            RefusedError: it is no subscription of this schema, or too large.
+            RefusedError: it is no subscription, or too large.
         """
-        try:
-            schema = await context.read(self.schemas.of)
-            document = self.checked(schema, request, OperationType.SUBSCRIPTION)
-        finally:
-            await context.close()
-        context.record_types = schema.records
+        await context.close()
+        self._check(prepared, OperationType.SUBSCRIPTION)
+        context.record_types = prepared.schema.records
         begun = graphql.subscribe(  # pyright: ignore[reportUnknownMemberType]  # a parameter nobody needs is of no type
-            schema.core,
-            document,
+            prepared.schema.core,
+            prepared.document,
             context_value=context,
-            variable_values=dict(request.variables),
-            operation_name=request.operation_name,
+            variable_values=dict(prepared.request.variables),
+            operation_name=prepared.request.operation_name,
         )
         results = begun if isinstance(begun, ExecutionResult | AsyncIterator) else await begun
         return cast("ExecutionResult | AsyncGenerator[ExecutionResult, None]", results)
 
-    async def kind(self, context: Context, request: Asked) -> OperationType:
-        """Return which kind of operation is asked.
-
-        Raises:
-            RefusedError: that cannot be said, as the text is none of this schema.
-        """
-        try:
-            schema = await context.read(self.schemas.of)
-            return self._operation(self._document(schema.core, request.query), request.operation_name).operation
-        finally:
-            await context.close()
-
-    def checked(self, schema: TenantSchema, request: Asked, kind: OperationType) -> DocumentNode:
-        """Return what a text asks, if it can be asked of this schema and is not too large.
-
-        Raises:
-            RefusedError: saying what is wrong with it.
-        """
-        document = self._document(schema.core, request.query)
-        operation = self._operation(document, request.operation_name)
+    def _check(self, prepared: Prepared, kind: OperationType) -> None:
+        operation, document = prepared.operation, prepared.document
         if operation.operation is not kind:
             raise RefusedError([GraphQLError(_OTHERWISE[operation.operation])])
         fragments = {each.name.value: each for each in document.definitions if isinstance(each, FragmentDefinitionNode)}
-        size = Measure(schema.core, fragments, request.variables).of(operation)
+        size = Measure(prepared.schema.core, fragments, prepared.request.variables).of(operation)
         try:
             check(size, max_depth=self.max_depth, max_cost=self.max_cost)
         except Exception as error:
             raise RefusedError([GraphQLError(str(error), original_error=error)]) from error
-        return document
 
     @staticmethod
     def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
@@ -200,15 +209,14 @@ class Engine:
         return document
 
     @staticmethod
-    async def _executed(
-        schema: TenantSchema, document: DocumentNode, context: Context, request: Asked
-    ) -> ExecutionResult:
+    async def _executed(context: Context, prepared: Prepared) -> ExecutionResult:
+        context.record_types = prepared.schema.records
         result = graphql.execute(  # pyright: ignore[reportUnknownMemberType]  # a parameter nobody needs is of no type
-            schema.core,
-            document,
+            prepared.schema.core,
+            prepared.document,
             context_value=context,
-            variable_values=dict(request.variables),
-            operation_name=request.operation_name,
+            variable_values=dict(prepared.request.variables),
+            operation_name=prepared.request.operation_name,
         )
         return result if isinstance(result, ExecutionResult) else await result
 

@@ -68,16 +68,17 @@ async def socket(websocket: WebSocket) -> None:
 async def _answered(request: Request, principal: PrincipalDep, resources: ResourcesDep, asked: Asked) -> Response:
     context = Context(resources.database, principal, Live(resources.hub, resources.progress))
     engine = cast("Engine", request.app.state.graphql)
-    if EVENT_STREAM in request.headers.get("accept", ""):
-        try:
-            return await Streaming(request, context, engine, resources.authenticator).answer(asked)
-        except RefusedError as refused:
-            return Response(
-                to_json({"errors": told(refused.errors, request.scope)}), 400, media_type="application/json"
-            )
-    answer, carried_out = await engine.answer(context, asked, request.scope)
-    wanted = _MEDIA_TYPE if _MEDIA_TYPE in request.headers.get("accept", "") else "application/json"
-    return Response(to_json(answer), 200 if carried_out else 400, media_type=wanted)
+    accepted = request.headers.get("accept", "")
+    streams = EVENT_STREAM in accepted
+    media_type = _MEDIA_TYPE if _MEDIA_TYPE in accepted and not streams else "application/json"
+    try:
+        prepared = await engine.prepared(context, asked)
+        if streams:
+            return await Streaming(request, context, engine, resources.authenticator).answer(prepared)
+        answer = await engine.answer(context, prepared, request.scope)
+    except RefusedError as refused:
+        return Response(to_json({"errors": told(refused.errors, request.scope)}), 400, media_type=media_type)
+    return Response(to_json(answer), media_type=media_type)
 
 
 def _parsed(name: str, text: bytes) -> object:

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from api.authentication import Authenticator
 from api.graphql.context import Context
-from api.graphql.execution import Asked, Engine, answer_of, failed
+from api.graphql.execution import Engine, Prepared, answer_of, failed
 from api.routing import EVENT_STREAM
 from api.stream.streams import CHECK_SECONDS, HEARTBEAT_SECONDS
 
@@ -32,13 +32,13 @@ class Streaming:
         self._engine = engine
         self._authenticator = authenticator
 
-    async def answer(self, asked: Asked) -> StreamingResponse:
+    async def answer(self, prepared: Prepared) -> StreamingResponse:
         """Return the stream of what is asked.
 
         Raises:
-            RefusedError: it is no subscription of this schema, or too large.
+            RefusedError: it is no subscription, or too large.
         """
-        results = await self._engine.subscribed(self._context, asked)
+        results = await self._engine.subscribed(self._context, prepared)
         headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
         return StreamingResponse(self._frames(results), media_type=EVENT_STREAM, headers=headers)
 

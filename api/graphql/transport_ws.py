@@ -19,7 +19,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Messag
 from strawberry.types.unset import UNSET, UnsetType
 
 from api.graphql.context import Context, Live
-from api.graphql.execution import Asked, Engine, RefusedError, answer_of, failed, told
+from api.graphql.execution import Asked, Engine, Prepared, RefusedError, answer_of, failed, told
 from api.graphql.schema import platform
 from api.graphql.sockets import RETRY_AFTER, Connection, Sockets
 from api.routing import inspect
@@ -123,21 +123,19 @@ class _Handler(BaseGraphQLTransportWSHandler[Connection, None]):
         context = Context(self.view.database, principal, self.view.live)
         scope = self.context.websocket.scope
         try:
-            if await self.view.engine.kind(context, asked) is OperationType.SUBSCRIPTION:
-                await self._subscribed(operation, context, asked)
+            prepared = await self.view.engine.prepared(context, asked)
+            if prepared.operation.operation is OperationType.SUBSCRIPTION:
+                await self._subscribed(operation, context, prepared)
                 return
-            answer, carried_out = await self.view.engine.answer(context, asked, scope)
+            answer = await self.view.engine.answer(context, prepared, scope)
         finally:
             await context.close()
-        if not carried_out:
-            await self._tell(operation, "error", answer["errors"])
-            return
         await self._tell(operation, "next", answer)
         await self._tell(operation, "complete")
 
-    async def _subscribed(self, operation: Operation[Connection, None], context: Context, asked: Asked) -> None:
+    async def _subscribed(self, operation: Operation[Connection, None], context: Context, prepared: Prepared) -> None:
         scope = self.context.websocket.scope
-        results = await self.view.engine.subscribed(context, asked)
+        results = await self.view.engine.subscribed(context, prepared)
         if isinstance(results, ExecutionResult):
             await self._tell(operation, "error", told(results.errors or (), scope))
             return

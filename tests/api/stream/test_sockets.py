@@ -14,7 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from api.authentication import Principal
+from api.graphql.tenants import Schemas, TenantSchema
 from core.actor import CLI
+from core.database import TenantSession
 from services.tenancy import api_keys
 from tests.api.stream.conftest import Served
 from tests.api.stream.test_graphql import EVENTS
@@ -119,6 +121,24 @@ async def test_queries_and_subscriptions_share_a_socket(served: Served, other_te
         # the same name is free again, and goes on behind what was told last
         await socket.ask("events", EVENTS, types=["test.*"], after=told["token"])
         assert (await socket.event("events"))["properties"] == {"n": 2}
+
+
+async def test_each_operation_reads_its_tenants_schema_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Schemas.of
+    sessions: list[TenantSession] = []
+
+    async def noted(schemas: Schemas, session: TenantSession) -> TenantSchema:
+        sessions.append(session)
+        return await read(schemas, session)
+
+    monkeypatch.setattr(Schemas, "of", noted)
+    async with greeted(served) as socket:
+        await socket.ask("query", TASKS)
+        assert (await socket.told())["payload"] == {"data": {"tasks": {"nodes": []}}}
+        assert (await socket.told())["type"] == "complete"
+        assert len(sessions) == 1
+        await socket.listen("events")
+        assert len(sessions) == 2
 
 
 async def test_a_key_is_taken_from_the_handshake_and_from_connection_init(served: Served) -> None:
