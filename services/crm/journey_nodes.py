@@ -36,10 +36,10 @@ from services.crm.calls import NewCall
 from services.crm.journey_members import Detail, Member, actor, passed, teammates
 from services.crm.notifications import NewNotification
 from services.crm.tasks import NewTask
-from services.crm.unwritten import kept_back
+from services.crm.unwritten import Unwritten, kept_back
 from services.journeys import answering, steps, waiting
 from services.journeys.actions import COMMON
-from services.journeys.members import CohortMembers
+from services.journeys.members import ENROLLMENT, CohortMembers
 from services.journeys.onward import Through
 from services.journeys.steps import Actions, NodeAction, Step, StepOutcome
 from services.shared.related import DEALS
@@ -80,11 +80,22 @@ def _asked(node: Any) -> list[FieldPath]:  # noqa: ANN401 - of any type
     return [path for text in texts if text is not None for path in text.fields]
 
 
-def _acting(effect: Effect) -> Through:
+async def _hold(session: TenantSession, step: Step, members: CohortMembers) -> None:
+    """Hold the members' deals."""
+    if step.version.definition.subject != "deal" or step.later is None:
+        return
+    deal_ids = await session.scalars(select(ENROLLMENT.c.subject_id).where(*members.within(ENROLLMENT)))
+    step.later.kept = unwritten = Unwritten(actor(step))
+    await unwritten.hold(session, list(deal_ids))
+
+
+def _acting(effect: Effect, *, deals: bool = True) -> Through:
+    """Return the action of a node that others share a transaction with; unless it changes or touches no `deals`."""
+
     async def have(session: TenantSession, step: Step, members: CohortMembers, node: Any) -> Mapping[UUID, Detail]:  # noqa: ANN401 - of the effect's type
         return await effect(session, step, await _meant(session, step, members, node), node)
 
-    return Through(have, asks=_asked)
+    return Through(have, asks=_asked, hold=_hold if deals else None)
 
 
 async def _create_task(
@@ -247,7 +258,7 @@ ACTIONS: Final[Actions] = MappingProxyType(
         UpdateDealNode: _acting(journey_deals.change),
         AssignOwnerNode: _acting(journey_deals.assign),
         CreateTaskNode: _acting(_create_task),
-        NotifyNode: _acting(_notify),
+        NotifyNode: _acting(_notify, deals=False),
         WebhookNode: _call,
     }
 )

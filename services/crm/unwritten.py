@@ -1,6 +1,6 @@
 """Deals that nodes of one run of a journey change: judged one after the other, and written together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
@@ -8,9 +8,10 @@ from uuid import UUID
 from core.actor import Actor
 from core.database import TenantSession
 from journeys.conditions import FieldPath
-from services.crm import deals, rates, tasks
+from services.crm import deal_rows, deals, rates, tasks
 from services.crm.applying import Changed, Judged, Written, judge
 from services.crm.deal_fields import DealChange
+from services.crm.deal_rows import Values
 from services.journeys.steps import Step
 from services.objects.telling import same
 
@@ -31,11 +32,21 @@ class Unwritten:
     """What of them may be another."""
     _touched: set[UUID] = field(default_factory=set[UUID])
     """Those that something was done about beside."""
+    _base: str | None = None
+    """The base currency, where it is held."""
+    _held: dict[UUID, Values] = field(default_factory=dict[UUID, Values])
+    """Deals that are held, as they are in the store."""
+
+    async def hold(self, session: TenantSession, deal_ids: Collection[UUID]) -> None:
+        """Hold rates and then these deals: what is done in turn about some and others holds nothing out of turn."""
+        self._base = await rates.hold(session)
+        self._held = await deal_rows.locked(session, deal_ids)
 
     async def change(self, session: TenantSession, changes: Mapping[UUID, DealChange]) -> Changed:
         """Change deals as `deals.update_many` does, but for writing it."""
-        base = await rates.hold(session)
-        held = {deal_id: one.after for deal_id, one in self.deals.items() if deal_id in changes}
+        base = self._base or await rates.hold(session)
+        known = self._held | {deal_id: one.after for deal_id, one in self.deals.items()}
+        held = {deal_id: known[deal_id] for deal_id in changes if deal_id in known}
         judged = await judge(session, changes, base, {}, held=held)
         for one in judged.written:
             deal_id = one.after["id"]
@@ -73,6 +84,8 @@ class Unwritten:
         self._touched.clear()
         await tasks.touch(session, touched)
         if changed:
+            for one in changed:
+                self._held.pop(one.after["id"], None)
             await deals.write_back(session, Judged(changed, Changed()), by=self.by)
 
 

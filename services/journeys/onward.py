@@ -4,6 +4,7 @@ Members are moved once, to where the last of these nodes leads, and each node ha
 before it did. What is kept of each is as if it had run alone.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -35,6 +36,10 @@ Effect = Callable[[TenantSession, "Step", CohortMembers, Any], Awaitable[Mapping
 """Has a node's effect on members who were moved on already; says by enrollment what is worth keeping of it."""
 
 
+Hold = Callable[[TenantSession, "Step", CohortMembers], Awaitable[None]]
+"""Holds what effects of a run may change, in the one order in which everybody holds it."""
+
+
 class Kept(Protocol):
     """What effects of a run keep back, to have it once for several nodes."""
 
@@ -52,6 +57,14 @@ class Later:
     """Holds what is kept back."""
 
     kept: Kept | None = None
+    holds: Sequence["Hold"] = ()
+    """What is to be done before the first effect of the run."""
+
+    async def hold(self, session: TenantSession, step: "Step", members: CohortMembers) -> None:
+        """Hold what effects of the run may change, of all its members; what is held already stays so."""
+        holds, self.holds = self.holds, ()
+        for hold in holds:
+            await hold(session, step, members)
 
     async def settle(self, session: TenantSession, fields: Iterable[FieldPath] | None) -> None:
         """Have what is kept back in the store before somebody asks for these fields; None: for anything."""
@@ -68,6 +81,8 @@ class Through:
     """Whether it holds people, in which case none that may hold deals comes after it in one transaction."""
     asks: Callable[[Any], Iterable[FieldPath]] | None = None
     """Returns the fields that a node has the store look up; None: it may ask for anything."""
+    hold: Hold | None = None
+    """What a run does first of whose nodes several change the same things; None: it holds nothing that others do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +122,17 @@ def ways(version: LoadedVersion, at: Passage, actions: Mapping[type[Any], object
         if through and here is not None:
             found[outcome] = Way(tuple(through), here)
     return found
+
+
+def later(version: LoadedVersion, at: Passage, found: Mapping[str, Way], actions: Mapping[type[Any], object]) -> Later:
+    """Return what a run by these ways keeps back, with what it is to hold first: what several of its nodes change.
+
+    One alone holds it in the right order by itself.
+    """
+    names = [at[0], *(node for way in found.values() for node, _ in way.through)]
+    doing = [actions.get(type(version.definition.nodes[name])) for name in names]
+    counts = Counter(each.hold for each in doing if isinstance(each, Through) and each.hold is not None)
+    return Later(holds=[hold for hold, count in counts.items() if count > 1])
 
 
 def moment(number: int | ColumnElement[int]) -> ColumnElement[Any]:

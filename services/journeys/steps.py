@@ -117,7 +117,9 @@ def going_on(step: Step) -> Step:
     if step.kind != "act" or not (plain or isinstance(step.actions.get(type(node)), Through)):
         return step
     ways = onward.ways(step.version, step.passage, step.actions)
-    return replace(step, onward=ways, later=Later() if ways else None)
+    return replace(
+        step, onward=ways, later=onward.later(step.version, step.passage, ways, step.actions) if ways else None
+    )
 
 
 async def run(session: TenantSession, step: Step, members: CohortMembers, *, isolating: bool = True) -> StepOutcome:
@@ -128,6 +130,8 @@ async def run(session: TenantSession, step: Step, members: CohortMembers, *, iso
     if step.kind == "act" and isinstance(step.version.definition.nodes[step.node], SendNode):
         members = replace(members, sends=True)
     done = await (_isolated if isolating else _ACTIONS[step.kind])(session, step, members)
+    if step.later is not None and (going_on := sum(done.outcomes.get(each, 0) for each in step.onward)):
+        await step.later.hold(session, step, members.only(going_on))
     for outcome, way in step.onward.items():
         if going := done.outcomes.pop(outcome, 0):
             await _go_on(session, step, members.only(going), way)
@@ -196,6 +200,8 @@ async def _act(session: TenantSession, step: Step, members: CohortMembers) -> St
         return await action(session, step, members, node)
     done = await pass_through(session, step, members, "done")
     if done:
+        if step.later is not None:
+            await step.later.hold(session, step, members.only(done["done"]))
         await note(session, step, await action.effect(session, step, members.only(done["done"]), node))
     return StepOutcome(outcomes=done)
 
