@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -15,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from core.database import Database
 from core.logging import get_logger
 from core.metrics import MESSAGES
+from core.waiting import any_of
 from integrations.email.port import Delivery, EmailChannel, Mail, Outcome, UnreachableError
 from sender import results
 from sender.results import PageEnd, Result
@@ -214,8 +214,7 @@ class PageRun:
     async def _record_now_and_then(self) -> None:
         """Write results as they gather, so that a long page shows progress; the last are written with its end."""
         while not self._delivered:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), RECORD_SECONDS)
+            await any_of(self._full, seconds=RECORD_SECONDS)
             if self._delivered:
                 return
             self._full.clear()

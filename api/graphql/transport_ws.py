@@ -26,6 +26,7 @@ from api.routing import inspect
 from api.stream.streams import CHECK_SECONDS
 from core.database import Database
 from core.errors import InvalidError, TooManyRequestsError, UnauthorizedError
+from core.waiting import any_of
 
 INIT_SECONDS: Final = 10.0
 """How long a socket may stay without `connection_init`."""
@@ -169,9 +170,7 @@ class _Handler(BaseGraphQLTransportWSHandler[Connection, None]):
         """Close the socket once its key no longer holds, or allows less, or the process is about to end."""
         ending = self.view.sockets.ending
         while not ending.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_SECONDS):
-                    await ending.wait()
+            await any_of(ending, seconds=CHECK_SECONDS)
             before = self.context.principal
             if before is None:
                 continue
