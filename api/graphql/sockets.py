@@ -64,8 +64,10 @@ class Sockets:
         finally:
             self._open -= 1
             if connection.principal is not None:
-                self._counts[connection.principal.tenant_id] -= 1
-                self._counts += Counter()  # without those that have none
+                tenant_id = connection.principal.tenant_id
+                self._counts[tenant_id] -= 1
+                if not self._counts[tenant_id]:
+                    del self._counts[tenant_id]
 
     async def admit(self, connection: Connection) -> None:
         """Note who asks by a connection.
