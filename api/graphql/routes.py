@@ -1,6 +1,5 @@
 """`/graphql`: one query a request, by POST or GET, with the key and the scopes that REST asks for; or a WebSocket."""
 
-from contextlib import suppress
 from http import HTTPStatus
 from json import JSONDecodeError
 from typing import Any, Final, cast
@@ -8,14 +7,14 @@ from typing import Any, Final, cast
 from fastapi import Request, Response
 from pydantic_core import to_json
 from starlette.status import WS_1011_INTERNAL_ERROR
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketState
 
 from api.dependencies import PrincipalDep, ResourcesDep
 from api.errors import respond
 from api.graphql.context import Context, Live
 from api.graphql.execution import Asked, Engine, RefusedError, told
 from api.graphql.streaming import Streaming
-from api.graphql.transport_ws import TRY_LATER, serve
+from api.graphql.transport_ws import TRY_LATER, close, serve
 from api.resources import Resources
 from api.routing import EVENT_STREAM, MalformedError, Router, parse_json
 from core.errors import FieldProblem, InvalidError
@@ -61,8 +60,7 @@ async def socket(websocket: WebSocket) -> None:
             await websocket.send_denial_response(refusal)
         elif websocket.application_state is WebSocketState.CONNECTED:
             away = refusal.status_code == HTTPStatus.SERVICE_UNAVAILABLE
-            with suppress(WebSocketDisconnect):
-                await websocket.close(TRY_LATER if away else WS_1011_INTERNAL_ERROR)
+            await close(websocket, TRY_LATER if away else WS_1011_INTERNAL_ERROR)
 
 
 async def _answered(request: Request, principal: PrincipalDep, resources: ResourcesDep, asked: Asked) -> Response:

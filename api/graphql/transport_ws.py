@@ -60,10 +60,11 @@ class _Adapter(ASGIWebSocketAdapter):
         await super().send_json(message)
 
     async def close(self, code: int, reason: str) -> None:
-        await _close(self.ws, code, reason)
+        await close(self.ws, code, reason)
 
 
-async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+async def close(websocket: WebSocket, code: int, reason: str = "") -> None:
+    """Close a socket, unless that was done."""
     if websocket.application_state is not WebSocketState.DISCONNECTED:
         with suppress(WebSocketDisconnect):
             await websocket.close(code, reason.encode()[:LONGEST_REASON].decode(errors="ignore"))
@@ -118,8 +119,9 @@ class _Handler(BaseGraphQLTransportWSHandler[Connection, None]):
                 await self._tell(operation, "error", failed(error, scope))
 
     async def _answer(self, operation: Operation[Connection, None]) -> None:
-        inspect({"query": operation.query, "variables": operation.variables, "operationName": operation.operation_name})
-        asked = Asked(operation.query, operation.variables or {}, operation.operation_name or None)
+        given = {"query": operation.query, "variables": operation.variables, "operationName": operation.operation_name}
+        inspect(given)
+        asked = Asked.of(given)
         principal = await self.view.sockets.authenticator.authenticate(self.context.authorization)
         context = Context(self.view.database, principal, self.view.live)
         scope = self.context.websocket.scope
@@ -207,10 +209,10 @@ class _View(GraphQL[Connection, None]):
         try:
             await self.sockets.admit(context)
         except UnauthorizedError as error:
-            await _close(context.websocket, FORBIDDEN, error.detail)
+            await close(context.websocket, FORBIDDEN, error.detail)
             raise ConnectionRejectionError from error
         except TooManyRequestsError as error:
-            await _close(context.websocket, TRY_LATER, error.detail)
+            await close(context.websocket, TRY_LATER, error.detail)
             raise ConnectionRejectionError from error
         return UNSET
 
