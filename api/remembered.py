@@ -45,6 +45,7 @@ class Remembered(Generic[Key, Value]):
                 return None
             known, seconds = found
             self._answers[key] = (began + seconds, known)
+            self._answers.move_to_end(key)  # one that was there kept its old place
             if len(self._answers) > self._capacity:
                 self._answers.popitem(last=False)
         return known
