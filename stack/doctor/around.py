@@ -4,7 +4,7 @@ import asyncio
 import socket
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -180,29 +180,29 @@ def _secrets(there: Sequence[tuple[str, dict[str, Any]]], settings: Settings) ->
 
 
 def _versions(there: Sequence[tuple[str, dict[str, Any]]]) -> Finding:
-    found = sorted({facts["version"] for _, facts in there})
-    if len(found) > 1:
-        do = "Finish the upgrade; for longer than that it is no way to run."
-        return warning("processes.version", f"different versions run: {', '.join(found)}", do)
-    return ok("processes.version", ", ".join(found) or "nothing runs")
+    do = "Finish the upgrade; for longer than that it is no way to run."
+    return _same("processes.version", (facts["version"] for _, facts in there), "different versions run", do, warning)
 
 
 def _temporals(there: Sequence[tuple[str, dict[str, Any]]]) -> Finding:
-    found = sorted(
-        {facts["temporal"].rpartition("/")[2] for kind, facts in there if kind in {"api", "worker", "relay"}}
-    )
-    if len(found) > 1:
-        do = "Give all of them the same TEMPORAL_NAMESPACE: what one starts there the others never see."
-        return failure("processes.temporal", f"different namespaces are used: {', '.join(found)}", do)
-    return ok("processes.temporal", ", ".join(found) or "nothing runs")
+    found = (facts["temporal"].rpartition("/")[2] for kind, facts in there if kind in {"api", "worker", "relay"})
+    do = "Give all of them the same TEMPORAL_NAMESPACE: what one starts there the others never see."
+    return _same("processes.temporal", found, "different namespaces are used", do)
 
 
 def _public_urls(there: Sequence[tuple[str, dict[str, Any]]]) -> Finding:
-    found = sorted({facts["public_url"] for _, facts in there})
-    if len(found) > 1:
-        do = "Give all of them the same: links in mail, and what providers call, lead to where it says."
-        return failure("processes.public_url", f"PUBLIC_URL is not the same: {', '.join(found)}", do)
-    return ok("processes.public_url", ", ".join(found) or "nothing runs")
+    do = "Give all of them the same: links in mail, and what providers call, lead to where it says."
+    return _same("processes.public_url", (facts["public_url"] for _, facts in there), "PUBLIC_URL is not the same", do)
+
+
+def _same(
+    name: str, found: Iterable[str], unlike: str, do: str, wrong: Callable[[str, str, str], Finding] = failure
+) -> Finding:
+    """Find whether all processes have the same; `unlike` says that they have not, and `do` what to do then."""
+    told = sorted(set(found))
+    if len(told) > 1:
+        return wrong(name, f"{unlike}: {', '.join(told)}", do)
+    return ok(name, ", ".join(told) or "nothing runs")
 
 
 def _clocks(there: Sequence[tuple[str, dict[str, Any]]]) -> Finding:
