@@ -34,14 +34,16 @@ _GROWN = """
 SELECT indexrelid::regclass::text FROM pg_index
 WHERE indrelid = ANY($1::int8[]) AND pg_relation_size(indexrelid) > 32768
 """
-_FORGET = (
-    "DELETE FROM pg_statistic WHERE starelid = ANY($1::int8[])",
-    "UPDATE pg_class SET relpages = 0, reltuples = -1 WHERE oid = ANY($1::int8[])",
-    """
-    UPDATE pg_class SET relpages = 1, reltuples = 0
-    WHERE oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = ANY($1::int8[]))
-    """,
-)
+_TOLD = """
+SELECT oid::int8, relpages, reltuples FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
+"""
+_FORGET = """
+WITH fresh AS (SELECT * FROM unnest($1::int8[], $2::int[], $3::real[]) AS fresh(oid, relpages, reltuples)),
+     told AS (DELETE FROM pg_statistic WHERE starelid IN (SELECT oid FROM fresh))
+UPDATE pg_class c SET relpages = fresh.relpages, reltuples = fresh.reltuples FROM fresh WHERE c.oid = fresh.oid
+"""
+"""Of all tables: what counts an empty one tells the planner that it is empty."""
 _RESTART = "SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'"
 
 
@@ -53,6 +55,8 @@ class EmptyDatabases:
         self._template_url = template_url
         self._spare: list[str] = []
         self._schema: str | None = None
+        self._told: list[list[float]] = []
+        """Of each table and index of a fresh one: oid, pages and rows as the planner knows them."""
 
     async def take(self) -> str:
         """Return the URL of one that nobody else has."""
@@ -62,6 +66,7 @@ class EmptyDatabases:
             if self._schema is None:
                 connection = await asyncpg.connect(url)
                 self._schema = await connection.fetchval(_SCHEMA)
+                self._told = [list(column) for column in zip(*await connection.fetch(_TOLD), strict=True)]
                 await connection.close()
             return url
         old = database_name(self._spare.pop())
@@ -87,11 +92,9 @@ class EmptyDatabases:
                 await connection.execute("SET session_replication_role = replica")  # each is emptied, so no cascades
                 await connection.execute("; ".join(f"DELETE FROM {row['name']}" for row in written))
                 await connection.execute(f"VACUUM {', '.join(row['name'] for row in written)}")
-                tables = [row["oid"] for row in written]
-                for (index,) in await connection.fetch(_GROWN, tables):
+                for (index,) in await connection.fetch(_GROWN, [row["oid"] for row in written]):
                     await connection.execute(f"REINDEX INDEX {index}")
-                for statement in _FORGET:
-                    await connection.execute(statement, tables)
+            await connection.execute(_FORGET, *self._told)
             await connection.execute(_RESTART)
             return not await connection.fetch(_WRITTEN)  # what another transaction may still see stays
         finally:
