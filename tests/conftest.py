@@ -34,16 +34,20 @@ _running = ExitStack()
 
 def pytest_configure() -> None:
     """Run the servers' process beside the controller, for it and all workers."""
-    gc.disable()
     if "PYTEST_XDIST_WORKER" not in os.environ:
         _running.enter_context(servers.running())
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """Spare the garbage collector what stays until the end: all modules, and ten thousand tests."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_unconfigure() -> None:
