@@ -17,7 +17,8 @@ from core.errors import NotFoundError, PlatformError, UnavailableError
 from services.identity import import_files, import_run, imports
 from services.identity.import_kinds import KINDS, Kinds
 from services.identity.import_run import Check, Job, ParsedPage, StalePageError
-from services.identity.import_write import RETRIED, VanishedError
+from services.identity.import_write import VanishedError
+from services.identity.resolve_rows import LOST_RACE
 
 SLICE_SECONDS: Final = 300.0
 """After so long the activity returns, and is called again: no worker is held for as long as a file lasts."""
@@ -96,7 +97,7 @@ class ImportActivities:
             try:
                 async with self._database.tenant(job.tenant_id) as session:
                     return await take(session, job, page)
-            except (*RETRIED, VanishedError, DBAPIError) as error:
+            except (*LOST_RACE, VanishedError, DBAPIError) as error:
                 if isinstance(error, DBAPIError) and not import_run.is_deadlock(error):
                     raise
         raise UnavailableError("Others keep changing the same people.")

@@ -21,13 +21,12 @@ from core.errors import PlatformError, UnavailableError
 from core.ids import new_id, new_ids
 from services.events.declared import Misfit, MisfitError
 from services.events.incoming import IncomingEvent
-from services.events.ingest_sql import BY_ID, BY_IDENTIFIER, COUNT, DROP_OLDEST, KNOWN, READ, WRITE
+from services.events.ingest_sql import BY_ID, BY_IDENTIFIER, DROP_OLDEST, KNOWN, READ, WRITE
 from services.identity.resolve import MAX_VISITORS, Directory, Identifier, SeveralPeopleError, primary
+from services.identity.resolve_rows import COUNT, LOST_RACE, counted, of_rows
 
 ATTEMPTS: Final = 8
 """A request loses a race at most a few times: what it lost to is stored from then on."""
-
-_LOST_RACE = (asyncpg.UniqueViolationError, asyncpg.ForeignKeyViolationError, asyncpg.DeadlockDetectedError)
 
 
 class Connection(Protocol):
@@ -149,7 +148,7 @@ async def accept_batch(
         try:
             if batch.rows:
                 await _write(connection, tenant_id, batch)
-        except _LOST_RACE:
+        except LOST_RACE:
             lost += 1
             continue
         done += outcomes
@@ -172,7 +171,7 @@ async def _of_known(connection: Connection, tenant_id: UUID, events: Sequence[In
     try:
         async with _apart(connection):
             written = await connection.execute(KNOWN, tenant_id, *_columns(rows, 8), keys)
-    except _LOST_RACE:
+    except LOST_RACE:
         return None
     return None if written == "INSERT 0 0" else [Outcome(event_id) for event_id in ids]
 
@@ -191,9 +190,8 @@ async def _decided(
         if not growing:
             return batch, outcomes
         # Only who is given an identifier can come to have too many.
-        counts = {person: dict[str, int]() for person in (*counts, *growing)}
-        for person, kind, number in await connection.fetch(COUNT, tenant_id, list(counts)):
-            counts[person][kind] = number
+        people = [*counts, *growing]
+        counts = counted(people, await connection.fetch(COUNT, tenant_id, people))
 
 
 def _apart(connection: Connection) -> AbstractAsyncContextManager[object]:
@@ -221,22 +219,8 @@ async def _read(
         list({event.person_id for event in events if event.person_id is not None}),
         list({event.idempotency_key for event in events if event.idempotency_key is not None}),
     )
-    people: set[UUID] = set()
-    known: dict[Identifier, UUID] = {}
-    keys: dict[str, UUID] = {}
-    aliases: dict[UUID, UUID] = {}
-    for kind, value, found in rows:
-        # asyncpg has a UUID class of its own; it equals and hashes as the standard one does.
-        if kind == "id":
-            people.add(found)
-        elif kind == "alias":
-            people.add(found)
-            aliases[UUID(value)] = found
-        elif kind == "key":
-            keys[value] = found
-        else:
-            known[kind, value] = found
-    return Directory(people, known, aliases), keys
+    keys = {value: found for kind, value, found in rows if kind == "key"}
+    return of_rows(row for row in rows if row[0] != "key"), keys
 
 
 class _Batch:

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from services.identity import resolve_rows
+
 _EVENT: Final = """
 INSERT INTO event (tenant_id, id, type, subject_id, person_id, properties, occurred_at, live, idempotency_key)
 SELECT $1, $2, $3, p.id, p.id, $4::jsonb, $5, $6, $7
@@ -31,23 +33,11 @@ ORDER BY e.number
 """
 """All or none: nothing is written unless everybody is known and no key was used."""
 
-READ: Final = """
-SELECT i.kind, i.value, i.person_id AS id
-FROM unnest($2::text[], $3::text[]) AS g(kind, value)
-JOIN person_identifier i ON i.tenant_id = $1 AND i.kind = g.kind AND i.value = g.value
-UNION ALL
-SELECT 'id', NULL, id FROM person WHERE tenant_id = $1 AND id = ANY($4::uuid[])
-UNION ALL
-SELECT 'alias', id::text, person_id FROM person_alias WHERE tenant_id = $1 AND id = ANY($4::uuid[])
+READ: Final = f"""{resolve_rows.READ}
 UNION ALL
 SELECT 'key', idempotency_key, id FROM event
 WHERE tenant_id = $1 AND idempotency_key = ANY($5::text[]) AND idempotency_key IS NOT NULL
-"""
-
-COUNT: Final = """
-SELECT person_id, kind, count(*)::int FROM person_identifier WHERE tenant_id = $1 AND person_id = ANY($2::uuid[])
-GROUP BY person_id, kind
-"""
+"""  # noqa: S608 - a constant of our own
 
 DROP_OLDEST: Final = """
 DELETE FROM person_identifier d

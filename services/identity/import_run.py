@@ -141,7 +141,7 @@ async def apply(session: TenantSession, job: Job, page: ParsedPage) -> bool:
 
     Raises:
         StalePageError: another attempt has taken the page.
-        VanishedError, asyncpg.PostgresError (`import_write.RETRIED`): others changed the same people meanwhile; the
+        VanishedError, asyncpg.PostgresError (`resolve_rows.LOST_RACE`): others changed the same people meanwhile; the
             transaction must be rolled back, and the page can be taken again.
     """
     current = await session.execute(

@@ -54,7 +54,7 @@ class Target(Protocol[ChangeT]):
         """Take a page in: a fixed number of statements, whatever its rows.
 
         Raises:
-            VanishedError, asyncpg.PostgresError (`import_write.RETRIED`): others changed the same meanwhile; the
+            VanishedError, asyncpg.PostgresError (`resolve_rows.LOST_RACE`): others changed the same meanwhile; the
                 transaction must be rolled back, and the page can be taken again.
         """
         ...

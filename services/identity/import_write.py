@@ -14,23 +14,8 @@ from core.actor import Actor
 from services.identity.import_mapping import Change
 from services.identity.import_pages import COLUMNS, Outcome, State
 from services.identity.resolve import Directory
+from services.identity.resolve_rows import COUNT, READ, counted, of_rows
 
-RETRIED: Final = (asyncpg.UniqueViolationError, asyncpg.ForeignKeyViolationError, asyncpg.DeadlockDetectedError)
-"""Somebody else was faster: the page is to be done again, on what is stored then."""
-
-READ: Final = """
-SELECT i.kind, i.value, i.person_id AS id
-FROM unnest($2::text[], $3::text[]) AS g(kind, value)
-JOIN person_identifier i ON i.tenant_id = $1 AND i.kind = g.kind AND i.value = g.value
-UNION ALL
-SELECT 'id', NULL, id FROM person WHERE tenant_id = $1 AND id = ANY($4::uuid[])
-UNION ALL
-SELECT 'alias', id::text, person_id FROM person_alias WHERE tenant_id = $1 AND id = ANY($4::uuid[])
-"""
-COUNT: Final = """
-SELECT person_id, kind, count(*) AS number FROM person_identifier
-WHERE tenant_id = $1 AND person_id = ANY($2::uuid[]) GROUP BY person_id, kind
-"""
 LOCK: Final = f"""
 SELECT id, {", ".join(COLUMNS)}, attributes::text AS attributes, roles_by_hand
 FROM person WHERE tenant_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE
@@ -103,20 +88,16 @@ async def directory(connection: "asyncpg.Connection[Any]", tenant_id: UUID, chan
         [value for _, value in identifiers],
         list(_ids(changes)),
     )
-    known = {(row["kind"], row["value"]): row["id"] for row in rows if row["kind"] not in {"id", "alias"}}
-    aliases = {UUID(row["value"]): row["id"] for row in rows if row["kind"] == "alias"}
-    people = {row["id"] for row in rows if row["kind"] in {"id", "alias"}}
+    found = of_rows(rows)
     growing: set[UUID] = set()
     for change in changes:
-        owners = [known.get(identifier) for identifier in change.identifiers()]
+        owners = [found.known.get(identifier) for identifier in change.identifiers()]
         if None in owners:
-            named = (aliases.get(person_id, person_id) for person_id in _ids([change]))
+            named = (found.aliases.get(person_id, person_id) for person_id in _ids([change]))
             growing.update(owner for owner in (*owners, *named) if owner is not None)
-    counts: dict[UUID, dict[str, int]] = {}
     if growing:
-        for row in await connection.fetch(COUNT, tenant_id, list(growing)):
-            counts.setdefault(row["person_id"], {})[row["kind"]] = row["number"]
-    return Directory(people, known, aliases, counts)
+        found.counts = counted(growing, await connection.fetch(COUNT, tenant_id, list(growing)))
+    return found
 
 
 def _ids(changes: Sequence[Change]) -> Iterable[UUID]:
@@ -170,7 +151,7 @@ async def write(
     """Write what the page comes to.
 
     Raises:
-        asyncpg.PostgresError: one of `RETRIED` where somebody else was faster.
+        asyncpg.PostgresError: one of `resolve_rows.LOST_RACE` where somebody else was faster.
     """
     if not (outcome.people or outcome.consent or identifiers):
         return

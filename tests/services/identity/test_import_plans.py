@@ -13,7 +13,7 @@ from activities.people_import import ImportActivities
 from contracts.people_import import ImportRef
 from core.actor import CLI
 from core.database import Database
-from services.identity import import_upload, import_write
+from services.identity import import_upload, import_write, resolve_rows
 from services.identity.import_upload import Upload
 from tests.services.identity.statements import WITHOUT_SCANS, analyzed, indexes, nodes, recorded
 
@@ -64,10 +64,10 @@ async def test_identifiers_and_people_are_found_by_their_keys(
     async with database.hot(tenant_id) as connection, connection.transaction():
         await connection.execute(WITHOUT_SCANS)
         for query, arguments in (
-            (import_write.READ, (["email"], ["p1@shop.example"], [tenant_id])),
+            (resolve_rows.READ, (["email"], ["p1@shop.example"], [tenant_id])),
             (import_write.LOCK, ([tenant_id],)),
             (import_write.CONSENT, ([tenant_id],)),
-            (import_write.COUNT, ([tenant_id],)),
+            (resolve_rows.COUNT, ([tenant_id],)),
         ):
             plan = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {query}", tenant_id, *arguments))
             found = plan[0]["Plan"]
