@@ -170,7 +170,7 @@ async def _of_known(connection: Connection, tenant_id: UUID, events: Sequence[In
     ]
     try:
         async with _apart(connection):
-            written = await connection.execute(KNOWN, tenant_id, *_columns(rows, 8), keys)
+            written = await connection.execute(KNOWN, tenant_id, *_columns(rows, 8))
     except LOST_RACE:
         return None
     return None if written == "INSERT 0 0" else [Outcome(event_id) for event_id in ids]

@@ -27,7 +27,7 @@ INSERT INTO event (tenant_id, id, type, subject_id, person_id, properties, occur
 SELECT $1, e.id, e.type, e.person_id, e.person_id, e.properties::jsonb, e.occurred_at, e.live, e.key
 FROM given e
 WHERE NOT EXISTS (SELECT FROM given WHERE person_id IS NULL)
-  AND NOT EXISTS (SELECT FROM event WHERE tenant_id = $1 AND idempotency_key = ANY($10::text[])
+  AND NOT EXISTS (SELECT FROM event WHERE tenant_id = $1 AND idempotency_key = ANY($9::text[])
                   AND idempotency_key IS NOT NULL)
 ORDER BY e.number
 """

@@ -239,9 +239,11 @@ async def test_a_batch_of_known_people_keeps_its_order_and_each_key_once(client:
         (again[1].id, False),
         (again[1].id, True),
     ]
+    (duplicate, _) = await client.send_batch(known[3], about(email=names[0], key="k5"))
+    assert (duplicate.id, duplicate.duplicate) == (written[3].id, True)
     await client.send_batch(about(email=names[0]), about(email="cid@shop.example"))
     await client.send_batch(about(email=names[0]), about(person=second))
-    assert [kind for kind, _ in await client.events()].count("test.happened") == 2 + 4 + 1 + 2 + 2
+    assert [kind for kind, _ in await client.events()].count("test.happened") == 2 + 4 + 1 + 1 + 2 + 2
     assert len(await client.people()) == 3
 
 
@@ -286,21 +288,33 @@ async def test_racing_batches_that_name_the_same_strangers_agree_who_they_are(cl
 
 
 class Overtaken:
-    """A connection on which another request is faster once, between reading and writing."""
+    """A connection on which another request is faster once, after the first reading, or before the first `query`."""
 
-    def __init__(self, connection: ingest.Connection, other: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self, connection: ingest.Connection, other: Callable[[], Awaitable[object]], query: str | None = None
+    ) -> None:
         self.connection = connection
         self.other: Callable[[], Awaitable[object]] | None = other
+        self.query = query
+        self.sent: list[str] = []
 
     async def fetch(self, query: str, /, *arguments: object) -> Sequence[Any]:
+        self.sent.append(query)
         found = await self.connection.fetch(query, *arguments)
-        other, self.other = self.other, None
-        if other is not None:
-            await other()
+        if self.query is None:
+            await self._overtake()
         return found
 
     async def execute(self, query: str, /, *arguments: object) -> object:
+        self.sent.append(query)
+        if query == self.query:
+            await self._overtake()
         return await self.connection.execute(query, *arguments)
+
+    async def _overtake(self) -> None:
+        other, self.other = self.other, None
+        if other is not None:
+            await other()
 
     def is_in_transaction(self) -> bool:
         return self.connection.is_in_transaction()
@@ -321,6 +335,25 @@ async def test_within_a_transaction_a_lost_race_spoils_nothing(client: Client, d
         (person,) = await client.people()
         assert len(await client.events()) == 2, "nothing is seen before the commit"
     assert await client.events() == [("person.created", person), *[("test.happened", person)] * 2]
+
+
+async def test_events_of_known_people_are_one_statement_and_all_or_none_of_them(
+    client: Client, database: Database
+) -> None:
+    ann = about(email="ann@shop.example", key="k1")
+    await client.send(about(email="ann@shop.example"))
+    async with database.hot(client.tenant_id) as connection:
+        alone = Overtaken(cast("ingest.Connection", connection), lambda: client.send(ann), ingest_sql.KNOWN)
+        outcomes = await ingest.accept_batch(alone, client.tenant_id, [about(email="ann@shop.example"), ann], by=BY)
+    # the other was faster with the key of the second, whom the statement then finds
+    assert [outcome.duplicate for outcome in outcomes] == [False, True]
+    assert alone.sent[0] == ingest_sql.KNOWN
+    assert len(alone.sent) > 1
+    assert [kind for kind, _ in await client.events()].count("test.happened") == 3
+    async with database.hot(client.tenant_id) as connection:
+        quick = Overtaken(cast("ingest.Connection", connection), client.events)
+        await ingest.accept_batch(quick, client.tenant_id, [about(email="ann@shop.example")] * 2, by=BY)
+    assert quick.sent == [ingest_sql.KNOWN]
 
 
 async def test_hot_statements_find_their_rows_by_index_as_the_application_s_role(
@@ -348,7 +381,6 @@ async def test_hot_statements_find_their_rows_by_index_as_the_application_s_role
                 ["{}"],
                 [datetime.now(UTC)],
                 [True],
-                ["k"],
                 ["k"],
             ),
             {"person_identifier_pkey", "event_idempotency_idx"},
