@@ -22,7 +22,10 @@ def main(count: int) -> None:
         writer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         read = b""
         while b"\r\n\r\n" not in read:
-            read += writer.recv(_LONGEST)
+            part = writer.recv(_LONGEST)
+            if not part:
+                raise ConnectionError("a listener has gone")
+            read += part
         writer.sendall(b"retry: 1\n\n")
         writers.append(writer)
     sends = [writer.send for writer in writers]

@@ -10,9 +10,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import cycle
 from typing import Any, Final
 from uuid import UUID
 
@@ -117,7 +118,7 @@ async def _batches(store: Store, loader: Loader, ours: int) -> tuple[float, floa
         driver_url(store.url),
         server_settings={"role": "tl_app", "app.tenant_id": str(store.tenant_id), "jit": "off"},
     )
-    people = _in_turns(list(zip(store.people, store.emails, strict=True)))
+    people = cycle(zip(store.people, store.emails, strict=True))
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(ROUNDS):
         chosen = [[next(people) for _ in range(BATCH)] for _ in range(BATCHES)]
@@ -134,11 +135,6 @@ async def _batches(store: Store, loader: Loader, ours: int) -> tuple[float, floa
             times[1].append(median(took))
     await connection.close()
     return median(times[0]), median(times[1])
-
-
-def _in_turns(people: list[tuple[UUID, str]]) -> Iterator[tuple[UUID, str]]:
-    while True:
-        yield from people
 
 
 def _event(email: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Final, cast
 
 import uvloop
@@ -74,7 +75,7 @@ class _Connection(asyncio.Protocol):
 
 async def posted(load: Load) -> float:
     """Return how many requests a second were answered."""
-    requests = _in_turns([_request(load, body.encode()) for body in load.bodies])
+    requests = cycle([_request(load, body.encode()) for body in load.bodies])
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     ends = began + load.seconds
@@ -87,11 +88,6 @@ async def posted(load: Load) -> float:
     for each in connections:
         each.close()
     return sum(each.answered for each in connections) / took
-
-
-def _in_turns(requests: list[bytes]) -> Iterator[bytes]:
-    while True:
-        yield from requests
 
 
 def _request(load: Load, body: bytes) -> bytes:

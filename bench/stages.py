@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Select, func, select, text
 
 from bench import walking
 from bench.harness import CACHE, FULL, Ratio, Report, Servers, Tenant, median, tenant
@@ -136,19 +136,23 @@ async def _moved(bench: Tenant, version: LoadedVersion, deals: Sequence[UUID], s
     left = select(func.count()).where(
         Enrollment.tenant_id == bench.id, Enrollment.journey_id == version.journey_id, Enrollment.status == "completed"
     )
-    some = [*deals[:: max(1, len(deals) // _LOOKED_AT)], deals[-1]]
+    some = {*deals[:: max(1, len(deals) // _LOOKED_AT)], deals[-1]}
     of_some = left.where(Enrollment.subject_id.in_(some))
     async with bench.database.tenant(bench.id) as session:
         wanted = (await session.scalar(left) or 0) + len(deals)
     began = time.perf_counter()
     await _move(bench, deals, stage)
-    for question, enough in ((of_some, len(set(some))), (left, wanted)):
-        while True:
-            async with bench.database.tenant(bench.id) as session:
-                if (await session.scalar(question) or 0) >= enough:
-                    break
-            await asyncio.sleep(_POLL_SECONDS)
+    await _until(bench, of_some, len(some))
+    await _until(bench, left, wanted)
     return time.perf_counter() - began
+
+
+async def _until(bench: Tenant, question: Select[int], enough: int) -> None:
+    while True:
+        async with bench.database.tenant(bench.id) as session:
+            if (await session.scalar(question) or 0) >= enough:
+                return
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
@@ -27,48 +28,32 @@ EVENTS = 400 if FULL else 150
 WARMING = 20
 GAP_SECONDS = 0.05
 BODY = json.dumps({"type": "page.viewed", "person": {"email": "ann@bench.example"}, "properties": {"path": "/pricing"}})
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _LISTENING = Path(__file__).with_name("listeners.py")
 _WRITING = Path(__file__).with_name("bare_writer.py")
 
 
+@dataclass(slots=True)
 class Told:
-    """A tenant to whose listeners events are told."""
+    """Listeners, and who tells them."""
 
-    def __init__(self, secret: str, posting: Connection, listeners: asyncio.StreamReader) -> None:
-        """Take a kept connection to post by, and what the listeners say."""
-        head = f"POST /v1/events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {secret}\r\n"
-        self._request = f"{head}Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}".encode()
-        self._reader, self._writer = posting
-        self._listeners = listeners
-        self.seconds: list[float] = []
+    writing: asyncio.StreamWriter
+    """Where `message` has each listener told of something."""
+    message: bytes
+    listeners: asyncio.StreamReader
+    """What they say."""
+    answering: asyncio.StreamReader | None = None
+    """What answers a message, where it is a request."""
+    seconds: list[float] = field(default_factory=list[float])
 
-    async def post(self) -> None:
-        """Post an event, and note how long it took until the last listener had it."""
+    async def tell(self) -> None:
+        """Have them told, and note how long it took until the last had it."""
         began = time.perf_counter()
-        self._writer.write(self._request)
-        heard = float(await self._listeners.readline())
+        self.writing.write(self.message)
+        heard = float(await self.listeners.readline())
         self.seconds.append(heard - began)
-        answer = await self._reader.readuntil(b"}")
-        assert answer.startswith(b"HTTP/1.1 202"), answer
-        await asyncio.sleep(GAP_SECONDS)
-
-
-class Written:
-    """Listeners to whom a bare loop writes."""
-
-    def __init__(self, writing: asyncio.StreamWriter, listeners: asyncio.StreamReader) -> None:
-        """Take what the loop is told by, and what the listeners say."""
-        self._writing = writing
-        self._listeners = listeners
-        self.seconds: list[float] = []
-
-    async def write(self) -> None:
-        """Have it write to each, and note how long it took until the last had it."""
-        began = time.perf_counter()
-        self._writing.write(b"\n")
-        heard = float(await self._listeners.readline())
-        self.seconds.append(heard - began)
+        if self.answering is not None:
+            answer = await self.answering.readuntil(b"}")
+            assert answer.startswith(b"HTTP/1.1 202"), answer
         await asyncio.sleep(GAP_SECONDS)
 
 
@@ -93,9 +78,8 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
         ]
         bare = await cleanup.enter_async_context(_written(LISTENERS))
         for _ in range(WARMING + EVENTS):
-            await one.post()
-            await many.post()
-            await bare.write()
+            for each in (one, many, bare):
+                await each.tell()
     told_one, told_many, wrote = (each.seconds[WARMING:] for each in (one, many, bare))
     report(
         f"posted until heard, ms: one {_milliseconds(told_one)}, the last of {LISTENERS:,} {_milliseconds(told_many)};"
@@ -125,19 +109,21 @@ async def _heard(port: int, secret: str, count: int) -> AsyncGenerator[asyncio.S
 @asynccontextmanager
 async def _told(port: int, secret: str, count: int) -> AsyncGenerator[Told]:
     async with _heard(port, secret, count) as listeners:
-        posting = await asyncio.open_connection("127.0.0.1", port)
-        yield Told(secret, posting, listeners)
-        posting[1].close()
+        head = f"POST /v1/events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {secret}\r\n"
+        request = f"{head}Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}"
+        answering, posting = await asyncio.open_connection("127.0.0.1", port)
+        yield Told(posting, request.encode(), listeners, answering)
+        posting.close()
 
 
 @asynccontextmanager
-async def _written(count: int) -> AsyncGenerator[Written]:
+async def _written(count: int) -> AsyncGenerator[Told]:
     command = [sys.executable, str(_WRITING), str(count)]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     if process.stdin is None or process.stdout is None:
         raise TypeError("pipes were asked for")
     async with _heard(int(await process.stdout.readline()), "", count) as listeners:
-        yield Written(process.stdin, listeners)
+        yield Told(process.stdin, b"\n", listeners)
     process.kill()
     await process.wait()
