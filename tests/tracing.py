@@ -7,6 +7,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
+from opentelemetry.trace import Link, SpanContext
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
@@ -64,10 +65,19 @@ def client_of(client: Client) -> Client:
 def parent_of(span: ReadableSpan) -> str:
     """The `traceparent` of a span's parent."""
     assert span.parent is not None
-    return f"00-{span.parent.trace_id:032x}-{span.parent.span_id:016x}-01"
+    return _told(span.parent)
 
 
 def traceparent(span: ReadableSpan) -> str:
     """The `traceparent` of a span."""
     assert span.context is not None
-    return f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01"
+    return _told(span.context)
+
+
+def linked(link: Link) -> str:
+    """The `traceparent` of a linked span."""
+    return _told(link.context)
+
+
+def _told(context: SpanContext) -> str:
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-01"

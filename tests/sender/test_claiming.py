@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 from sqlalchemy import insert
 
@@ -14,7 +13,7 @@ from core.ids import new_id, new_ids
 from models import MessagePage
 from sender import pages
 from services.tenancy import tenants
-from tests.services.identity.statements import indexes
+from tests.services.identity.statements import analyzed, indexes
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -93,9 +92,7 @@ async def test_pages_are_found_by_index(database: Database, empty_database_url: 
         await _pages(database, tenant, 400, finished_at=NOW)
         await _pages(database, tenant, 400)
     if statistics == "fresh":
-        admin = await asyncpg.connect(empty_database_url)
-        await admin.execute("ANALYZE")
-        await admin.close()
+        await analyzed(empty_database_url)
     async with database.hot_system() as connection:
         statement = f"EXPLAIN (FORMAT JSON) {pages._CLAIM}"  # pyright: ignore[reportPrivateUsage]
         plan = json.loads(await connection.fetchval(statement, timedelta(minutes=1), "owner", ["email"], 4, []))

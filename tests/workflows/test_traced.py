@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Final
 
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import Link
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.opentelemetry import TracingInterceptor
 
@@ -16,7 +15,7 @@ from tests.factories.marketing import walk
 from tests.factories.running import Platform
 from tests.histories import record
 from tests.histories.replaying import replayer
-from tests.tracing import client_of, parent_of, traced, traceparent
+from tests.tracing import client_of, linked, parent_of, traced, traceparent
 from tests.workflows.test_journey import post
 
 ORDER: Final = {"total": "10.00", "currency": "EUR"}
@@ -96,7 +95,3 @@ async def test_what_is_not_traced_leaves_no_byte_in_a_history(running: Platform)
         history = await following.handle(cohort).fetch_history()
     assert "_tracer-data" not in history.to_json()
     assert spans.names == []
-
-
-def linked(link: Link) -> str:
-    return f"00-{link.context.trace_id:032x}-{link.context.span_id:016x}-01"

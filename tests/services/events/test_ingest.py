@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -20,6 +19,7 @@ from services.events.incoming import IncomingEvent, check
 from services.events.ingest import Outcome
 from services.identity.resolve import SeveralPeopleError
 from services.tenancy import tenants
+from tests.services.identity.statements import analyzed
 
 BY = Actor("api_key:test", "request-1")
 
@@ -361,10 +361,7 @@ async def test_hot_statements_find_their_rows_by_index_as_the_application_s_role
 ) -> None:
     for part in range(5):
         await client.send_batch(*(about(email=f"p{part}-{n}@shop.example", key=f"{part}-{n}") for n in range(1_000)))
-    owner = await asyncpg.connect(database_url)
-    for table in ("event", "person", "person_identifier"):
-        await owner.execute(f"ANALYZE {table}")
-    await owner.close()
+    await analyzed(database_url, "event", "person", "person_identifier")
     one = (client.tenant_id, new_id(), "a.b", "{}", datetime.now(UTC), True, "key")
     read = (client.tenant_id, ["email"] * 3, ["a", "b", "c"], [uuid4()], ["k1", "k2"])
     statements: list[tuple[str, tuple[object, ...], set[str]]] = [

@@ -15,7 +15,7 @@ whether a statement could do without. Which of two indexes then serves is a matt
 async def analyzed(url: str, *tables: str) -> None:
     """Have the planner know what is in these tables now: else it knows what was there when autovacuum last came by.
 
-    `url` is a superuser's.
+    `url` is a superuser's; without tables it is all of them.
     """
     connection = await asyncpg.connect(url)
     try:

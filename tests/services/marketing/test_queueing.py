@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import RFC_4122, UUID
 
-import asyncpg
 import pytest
 from sqlalchemy import (
     DateTime,
@@ -34,7 +33,7 @@ from services.marketing import queueing, templates
 from services.marketing.queueing import QueueResult
 from services.tenancy import tenants
 from tests.sender.support import until
-from tests.services.identity.statements import indexes, recorded
+from tests.services.identity.statements import analyzed, indexes, recorded
 
 ONES = ("opted_in", "opted_out", "unasked", "suppressed", "nowhere", "other_topic")
 
@@ -244,9 +243,7 @@ async def test_each_person_is_looked_up_by_key_whatever_the_statistics_say(
         version = await _template(session)
         await _queue(session, version)
     if statistics == "fresh":
-        connection = await asyncpg.connect(empty_database_url)
-        await connection.execute("ANALYZE")
-        await connection.close()
+        await analyzed(empty_database_url)
     with recorded() as statements:
         async with database.tenant(tenant_id) as session:
             await _queue(session, version)

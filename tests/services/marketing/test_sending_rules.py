@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +22,7 @@ from services.marketing.sending_rules import Cap, Quiet, SendingRules
 from services.tenancy import tenants
 from tests.factories.marketing import add_run
 from tests.sender.support import until
-from tests.services.identity.statements import indexes, recorded
+from tests.services.identity.statements import analyzed, indexes, recorded
 
 BERLIN, TOKYO, NOWHERE = "Europe/Berlin", "Asia/Tokyo", "Mars/Olympus"
 NIGHT = Quiet(time(21), time(8))
@@ -348,9 +347,7 @@ async def test_what_counts_for_a_person_is_found_by_index(empty_database_url: st
         version = await _template(session)
         await _queue(session, version, "one")
     if statistics == "fresh":
-        connection = await asyncpg.connect(empty_database_url)
-        await connection.execute("ANALYZE")
-        await connection.close()
+        await analyzed(empty_database_url)
     with recorded() as statements:
         async with database.tenant(tenant.id) as session:
             await _queue(session, version, "two")
