@@ -147,6 +147,12 @@ async def change(
     session: TenantSession, step: Step, members: Sequence[Member], node: UpdateDealNode
 ) -> Mapping[UUID, Detail]:
     """Set the node's fields of the members' deals."""
+    whose = {member.id: member.deal_id for member in members if member.deal_id is not None}
+    return await _changed(session, step, whose, dict.fromkeys(whose.values(), await change_by(session, node)))
+
+
+async def change_by(session: TenantSession, node: UpdateDealNode) -> DealChange:
+    """Return what the node makes of a deal; a teammate who is disabled or gone is none."""
     fields: dict[str, Any] = {name: value for name, value in node.set.items() if name in {"title", "source"}}
     if "probability" in node.set:
         fields["probability"] = node.set["probability"]
@@ -158,8 +164,7 @@ async def change(
     }
     if attributes:
         fields["attributes"] = attributes
-    whose = {member.id: member.deal_id for member in members if member.deal_id is not None}
-    return await _changed(session, step, whose, dict.fromkeys(whose.values(), DealChange(fields)))
+    return DealChange(fields)
 
 
 async def _changed(

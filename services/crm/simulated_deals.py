@@ -1,22 +1,24 @@
 """What deals would do in the simulation of a journey: go from stage to stage, by what they did and by its nodes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import Integer, Uuid, bindparam, case, column, func, select, update
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import Integer, Uuid, bindparam, case, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from contracts.events import DEAL_UPDATED
-from core.currency import from_minor
 from core.database import TenantSession
+from core.errors import InvalidError
 from journeys import members as member_sets
 from journeys.command_nodes import AssignOwnerNode, MoveDealNode, UpdateDealNode
 from journeys.state import ActivityResult, Run
-from models import Deal, OwnerRotation
-from services.crm import moving, stages, telling
+from models import Deal, OwnerRotation, UserAccount
+from services.crm import journey_deals, moving, requirements, stages, telling
+from services.crm.deal_fields import merged
 from services.crm.journey_members import teammates
 from services.crm.requirements import Beside
 from services.crm.stages import Stage
@@ -25,9 +27,10 @@ from services.journeys.simulation.deals import DEAL
 from services.journeys.simulation.events import Played
 from services.journeys.simulation.world import Answers, World
 
-_PLAIN: Final = ("title", "source", "probability")
 _STORED: Final = (Deal.id, Deal.competitors, Deal.recurring_minor)
 """What is needed of a deal that moves and that its copy does not have."""
+_KEPT: Final[Mapping[str, Any]] = MappingProxyType({"competitors": (), "recurring_minor": None})
+"""In their place where a deal is changed: no node changes those, and what was never there is not asked for."""
 
 
 @dataclass(slots=True)
@@ -146,52 +149,48 @@ class Sales:
         ]
 
     async def _update(self, world: World, run: Run, node: UpdateDealNode, now: datetime) -> ActivityResult:
-        values: dict[str, Any] = {name: node.set[name] for name in _PLAIN if name in node.set}
-        if "owner" in node.set:
-            address = str(node.set["owner"] or "")
-            values["owner_id"] = (await teammates(world.session, [address])).get(address)
-        attributes = {
-            name.removeprefix("attributes."): value
-            for name, value in node.set.items()
-            if name.startswith("attributes.")
-        }
-        changed: dict[int, list[str]] = {}
+        done = ActivityResult(run.id, outcomes={"done": run.members})
+        try:
+            fields = (await journey_deals.change_by(world.session, node)).normalized().fields
+        except InvalidError:
+            _count(world, run, {})
+            return done
         became: dict[int, str] = {}
-        rows = await self._rows(world, run.members)
-        for row in rows:
-            fields = [name for name, value in values.items() if row[name] != value]
-            fields += [
-                f"attributes.{name}" for name, value in attributes.items() if row["attributes"].get(name) != value
-            ]
-            became[row["number"]] = "changed" if fields else "unchanged"
-            if fields:
-                changed[row["number"]] = fields
+        changed: dict[int, _Changed] = {}
+        for row in await self._rows(world, run.members):
+            number = row["number"]
+            stage = (await self._of(world.session, row["pipeline_key"])).get(row["stage_key"])
+            one = None if stage is None else _changed(row, fields, stage)
+            if one is None:
+                became[number] = "refused"
+            else:
+                became[number] = "changed" if one.fields else "unchanged"
+                if one.fields:
+                    changed[number] = one
         if changed:
-            given = {name: value for name, value in attributes.items() if value is not None}
-            removed = [name for name, value in attributes.items() if value is None]
-            merged = DEAL.c.attributes.op("||")(bindparam(None, given, type_=JSONB))
-            without = merged.op("-", return_type=JSONB())(bindparam(None, removed, type_=ARRAY(DEAL.c.title.type)))
-            await deals.change(world.session, list(changed), values | ({"attributes": without} if attributes else {}))
-            if "probability" in node.set:
-                await self._weigh(world, rows, changed, node.set["probability"])
-            _tell(world, run, rows, changed, now)
+            if fields["attributes"]:
+                attributes = {number: one.after["attributes"] for number, one in changed.items()}
+                await deals.change_each(world.session, "attributes", attributes)
+            if plain := {name: value for name, value in fields.items() if name != "attributes"}:
+                await deals.change(world.session, list(changed), plain)
+            if "probability" in fields:
+                await self._weigh(world, changed, fields["probability"])
+            _tell(world, run, changed, now)
         _count(world, run, became)
-        return ActivityResult(run.id, outcomes={"done": run.members})
+        return done
 
-    async def _weigh(self, world: World, rows: Sequence[Any], changed: Mapping[int, Any], probability: Any) -> None:  # noqa: ANN401 - JSON
+    async def _weigh(self, world: World, changed: Mapping[int, "_Changed"], probability: Any) -> None:  # noqa: ANN401 - JSON
         """Note what is these deals' own from now on; without any, it is their stages'."""
         own = await self._probabilities(world)
-        standing: dict[tuple[str, str], list[int]] = {}
-        for row in rows:
-            if row["number"] in changed and probability is not None:
-                own[row["number"]] = probability
-            elif row["number"] in changed:
-                own.pop(row["number"], None)
-                standing.setdefault((row["pipeline_key"], row["stage_key"]), []).append(row["number"])
-        for (pipeline, key), numbers in standing.items():
-            stage = (await self._of(world.session, pipeline)).get(key)
-            if stage is not None:
-                await deals.change(world.session, numbers, {"probability": stage.probability})
+        standing: dict[int, list[int]] = {}
+        for number, one in changed.items():
+            if probability is not None:
+                own[number] = probability
+            else:
+                own.pop(number, None)
+                standing.setdefault(one.stage.probability, []).append(number)
+        for usual, numbers in standing.items():
+            await deals.change(world.session, numbers, {"probability": usual})
 
     async def _assign(self, world: World, run: Run, node: AssignOwnerNode, now: datetime) -> ActivityResult:
         done = ActivityResult(run.id, outcomes={"done": run.members})
@@ -200,22 +199,24 @@ class Sales:
         known = await teammates(world.session, node.among)
         among = [known[address] for address in node.among if address in known]
         rows = await self._rows(world, run.members)
-        meant = [row for row in rows if not (node.only_without and row["owner_id"])]
+        owners = await _working(world.session, {row["owner_id"] for row in rows}) if node.only_without else set[UUID]()
+        meant = [row for row in rows if row["owner_id"] not in owners]
         became = {row["number"]: "unchanged" for row in rows} | {row["number"]: "refused" for row in meant}
         if among and meant:
             turn = await self._turn(world, run, len(meant))
-            owners = {row["number"]: among[(turn + n) % len(among)] for n, row in enumerate(meant)}
-            changed = {row["number"]: ["owner_id"] for row in meant if row["owner_id"] != owners[row["number"]]}
-            became |= {number: "changed" if number in changed else "unchanged" for number in owners}
-            given = func.unnest(
-                bindparam("numbers", list(owners), type_=ARRAY(Integer)),
-                bindparam("owners", list(owners.values()), type_=ARRAY(Uuid)),
-            ).table_valued(column("number", Integer), column("owner_id", Uuid))
-            given = given.render_derived(name="given")
-            await world.session.execute(
-                update(DEAL).where(DEAL.c.number == given.c.number).values(owner_id=given.c.owner_id)
-            )
-            _tell(world, run, rows, changed, now)
+            changed: dict[int, _Changed] = {}
+            for n, row in enumerate(meant):
+                stage = (await self._of(world.session, row["pipeline_key"])).get(row["stage_key"])
+                one = None if stage is None else _changed(row, {"owner_id": among[(turn + n) % len(among)]}, stage)
+                if one is not None:
+                    became[row["number"]] = "changed" if one.fields else "unchanged"
+                    if one.fields:
+                        changed[row["number"]] = one
+            if changed:
+                await deals.change_each(
+                    world.session, "owner_id", {n: one.after["owner_id"] for n, one in changed.items()}
+                )
+                _tell(world, run, changed, now)
         _count(world, run, became)
         return done
 
@@ -242,22 +243,42 @@ def _slots(world: World, numbers: Sequence[int]) -> int:
     return member_sets.from_slots(slot for number in numbers for slot in world.passages.of_subject(number))
 
 
-def _tell(
-    world: World, run: Run, rows: Sequence[Mapping[str, Any]], changed: Mapping[int, list[str]], now: datetime
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    """A deal as it is from now on."""
+
+    after: Mapping[str, Any]
+    fields: Sequence[str]
+    """What of it is another now."""
+    stage: Stage
+    """Where it stands."""
+
+
+def _changed(row: Mapping[str, Any], fields: Mapping[str, Any], stage: Stage) -> _Changed | None:
+    """Return what fields make of a deal that stands in a stage; None where it is refused, as really."""
+    try:
+        after = {**row, **fields, "attributes": merged(row["attributes"], fields.get("attributes") or {})}
+    except InvalidError:
+        return None
+    if requirements.emptied(stage, ({**row, **_KEPT}, Beside()), ({**after, **_KEPT}, Beside())) is not None:
+        return None
+    return _Changed(after, sorted(telling.changes(row, after)), stage)
+
+
+async def _working(session: TenantSession, user_ids: Collection[UUID | None]) -> set[UUID]:
+    """Return those of these teammates who are not disabled."""
+    named = UserAccount.id.in_([user_id for user_id in user_ids if user_id is not None])
+    here = UserAccount.tenant_id == session.tenant_id, named, UserAccount.disabled_at.is_(None)
+    return set(await session.scalars(select(UserAccount.id).where(*here)))
+
+
+def _tell(world: World, run: Run, changed: Mapping[int, _Changed], now: datetime) -> None:
     """Have it heard that fields of deals are others now."""
     acting = set(member_sets.slots(run.members))
-    for row in rows:
-        if row["number"] in changed:
-            told = {
-                "pipeline": row["pipeline_key"],
-                "stage": row["stage_key"],
-                "amount": str(from_minor(row["amount_minor"], row["currency"])),
-                "currency": row["currency"],
-                "fields": changed[row["number"]],
-            }
-            by = [slot for slot in world.passages.of_subject(row["number"]) if slot in acting]
-            world.happened.append(Played(row["number"], DEAL_UPDATED, now, told, by=by))
+    for number, one in sorted(changed.items()):
+        told = telling.event(DEAL_UPDATED, one.after, one.stage, fields=one.fields)
+        by = [slot for slot in world.passages.of_subject(number) if slot in acting]
+        world.happened.append(Played(number, told.type, now, dict(told.properties), by=by))
     world.asking.forget(_slots(world, list(changed)))
 
 

@@ -57,3 +57,16 @@ async def change(session: TenantSession, numbers: Sequence[int], values: Mapping
     """Set the same of all these deals."""
     chosen = DEAL.c.number == func.any(bindparam("numbers", list(numbers), type_=ARRAY(Integer)))
     await session.execute(update(DEAL).where(chosen).values(values))
+
+
+async def change_each(session: TenantSession, name: str, values: Mapping[int, Any]) -> None:
+    """Set one column of deals, of each by its number."""
+    given = (
+        func.unnest(
+            bindparam("numbers", list(values), type_=ARRAY(Integer)),
+            bindparam("values", list(values.values()), type_=ARRAY(DEAL.c[name].type)),
+        )
+        .table_valued(column("number", Integer), column("value", DEAL.c[name].type))
+        .render_derived(name="given")
+    )
+    await session.execute(update(DEAL).where(DEAL.c.number == given.c.number).values({name: given.c.value}))

@@ -1,5 +1,6 @@
 """What deals would do in a journey: by what they did last month, and by what its nodes would do to them."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,8 +11,8 @@ from sqlalchemy import insert, select, update
 from activities.simulations import domains
 from core.ids import new_id
 from journeys.definition import JourneyDefinition
-from models import Deal, Event
-from services.crm import automation, telling
+from models import Deal, Event, UserAccount
+from services.crm import automation, journey_nodes, telling
 from services.crm.automation import Rule
 from services.crm.stage_plans import NewStage
 from services.crm.stages import Stage
@@ -147,6 +148,38 @@ async def test_nodes_see_what_nodes_before_set_of_the_deal_and_time_makes_it_rot
     assert nodes["anns"]["left"] == {"branch_0": 1, "otherwise": 1}
     assert nodes["again"]["deals"] == {"unchanged": 1}
     assert (await selling.row(first)).attributes == {}
+
+
+async def test_what_is_refused_and_whom_a_deal_is_without_is_as_really(marketing: Marketing, selling: Selling) -> None:
+    stages = await selling.pipeline(
+        stages=[NewStage(key="new", name="New", required_fields=["attributes.budget"]), *STAGES[1:]]
+    )
+    ann, ben = [
+        await add_user(marketing.database, marketing.tenant_id, email=f"{name}@shop.example") for name in ("ann", "ben")
+    ]
+    rich, spent, bens = [
+        await selling.deal(stages["new"], attributes={"budget": 5}, owner_id=owner) for owner in (ann.id, None, ben.id)
+    ]
+    async with marketing.session() as session:
+        for entity, which, values in (
+            (UserAccount, ann.id, {"disabled_at": BEGIN}),
+            (Deal, spent, {"attributes": {"other": 1}}),
+        ):
+            chosen = entity.tenant_id == session.tenant_id, entity.id == which
+            await session.execute(update(entity).where(*chosen).values(values))
+    hand = {"type": "assign_owner", "among": ["ben@shop.example"], "only_without": True, "next": "clear"}
+    clear = {"type": "update_deal", "set": {"attributes.budget": None, "title": "  Spent "}, "next": "done"}
+    definition = {"subject": "deal", **walk(hand=hand, clear=clear)}
+    deals = [rich, spent, bens]
+    nodes = (await simulated(marketing, definition, deals, begin=BEGIN)).report["nodes"]
+    assert nodes["hand"]["deals"] == {"changed": 2, "unchanged": 1}
+    assert nodes["clear"]["deals"] == {"changed": 1, "refused": 2}
+    really = replace(await marketing.walking(definition, deals), actions=journey_nodes.ACTIONS)
+    for node in ("hand", "clear"):
+        await really.run("act", node)
+    rows = [await selling.row(deal_id) for deal_id in deals]
+    assert [row.version for row in rows] == [2, 3, 1], "the owner, the owner and the title, and nothing"
+    assert [(row.owner_id, row.title) for row in rows] == [(ben.id, "Shelves"), (ben.id, "Spent"), (ben.id, "Shelves")]
 
 
 async def test_messages_go_to_the_deals_people_by_their_clocks(marketing: Marketing, selling: Selling) -> None:
