@@ -13,6 +13,7 @@ from core.errors import InvalidError, NotFoundError
 from models import Person, PersonIdentifier
 from services.events.publish import NewEvent, publish
 from services.identity import anonymous, limits, normalize, people
+from services.identity.attempts import in_attempts
 from services.identity.resolve import conflict
 from services.shared import activity
 
@@ -42,6 +43,23 @@ async def attach(
     value = normalize.BY_KIND[kind](value, "value")
     if primary and kind not in people.PRIMARY:
         raise InvalidError.of("primary", "anonymous ids have no first")
+
+    async def attempt() -> Person:
+        return await _attach(session, person_id, kind=kind, value=value, label=label, primary=primary, by=by)
+
+    return await in_attempts(session, attempt)
+
+
+async def _attach(
+    session: TenantSession,
+    person_id: UUID,
+    *,
+    kind: str,
+    value: str,
+    label: str | None,
+    primary: bool,
+    by: Actor,
+) -> Person:
     person = await people.locked(session, person_id)
     made = await session.execute(
         insert(PersonIdentifier)
@@ -57,7 +75,7 @@ async def attach(
         known = await _of(session, kind, value)
         if known is not None and known.person_id != person.id:
             if await anonymous.unite(session, [{known.person_id, person.id}], by=by):
-                return await attach(session, person_id, kind=kind, value=value, label=label, primary=primary, by=by)
+                return await _attach(session, person_id, kind=kind, value=value, label=label, primary=primary, by=by)
             raise conflict({known.person_id, person.id}, "value")
         if known is not None and label is not None and known.label != label:
             changes[f"identifiers.{kind}.label"] = (known.label, label)

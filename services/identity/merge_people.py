@@ -1,29 +1,22 @@
 """The two people of a merge: locked, read as documents, and written."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import bindparam, insert, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import Uuid
 
 from contracts.events import PERSON_SUBSCRIBED, PERSON_UNSUBSCRIBED
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import UnavailableError
 from core.ids import new_id
 from models import ConsentChange, Person
 from services.events.publish import NewEvent
+from services.identity.attempts import LostRaceError
 from services.identity.merge_fields import CONSENT, Changes, Fields, columns_of
-
-ATTEMPTS: Final = 8
-_LOST_RACE: Final = frozenset({"40P01", "23503", "23505"})
-"""Deadlock, foreign key, unique key: another request was faster."""
-
-Result = TypeVar("Result")
 
 _LOCK: Final = {
     True: text("SELECT id FROM person WHERE tenant_id = :tenant AND id = :person FOR UPDATE"),
@@ -58,30 +51,6 @@ _DROP_PERSON: Final = (
     text("DELETE FROM consent WHERE tenant_id = :tenant AND person_id = :person"),
     text("DELETE FROM person WHERE tenant_id = :tenant AND id = :person"),
 )
-
-
-class LostRaceError(Exception):
-    """Another request was faster; what it did is visible now."""
-
-
-async def in_attempts(session: TenantSession, attempt: Callable[[], Awaitable[Result]]) -> Result:
-    """Return what `attempt` does in a savepoint, begun again where it lost a race.
-
-    What it locked is free again in between, so whoever stood in a deadlock with it goes on.
-
-    Raises:
-        UnavailableError: others were faster again and again.
-    """
-    for _ in range(ATTEMPTS):
-        try:
-            async with session.begin_nested():
-                return await attempt()
-        except LostRaceError:
-            continue
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in _LOST_RACE:
-                raise
-    raise UnavailableError("Other requests keep changing the same people; try again in a moment.")
 
 
 async def lock(session: TenantSession, people: Mapping[UUID, bool]) -> None:

@@ -18,6 +18,7 @@ from core.ids import new_id
 from models import PersonAlias, PersonMerge
 from services.events.publish import NewEvent, publish
 from services.identity import aliases, lifecycle, limits, merge_people, merge_rows, person_rows
+from services.identity.attempts import in_attempts
 from services.identity.merge_fields import Changes, as_json, filled, flatten
 from services.identity.resolve import MAX_OF_KIND, MAX_VISITORS
 from services.shared import activity
@@ -45,7 +46,7 @@ async def merge(
     async def attempt() -> PersonMerge:
         return await _merge(session, winner_id, loser_id, by=by, source=source)
 
-    return await merge_people.in_attempts(session, attempt)
+    return await in_attempts(session, attempt)
 
 
 async def _merge(session: TenantSession, winner_id: UUID, loser_id: UUID, *, by: Actor, source: Source) -> PersonMerge:

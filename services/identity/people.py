@@ -15,7 +15,7 @@ from sqlalchemy.orm import attributes as attribute_state
 from contracts.events import PERSON_CREATED, PERSON_UPDATED
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError, UnavailableError
+from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from models import Person, PersonIdentifier
 from services.events.publish import NewEvent, publish
@@ -29,12 +29,10 @@ from services.identity import (
     limits,
     normalize,
 )
+from services.identity.attempts import LostRaceError, in_attempts
 from services.identity.consent import Choice
 from services.identity.owners import check_owner
 from services.shared import activity
-
-ATTEMPTS: Final = 5
-"""How often an upsert starts again because its identifiers were taken, or its person vanished, in the meantime."""
 
 PRIMARY: Final = ("email", "phone", "external_id")
 """Kinds of identifier of which a person shows one; of `anonymous_id` there is no first."""
@@ -129,38 +127,37 @@ async def upsert(
     keys = [Key(kind, value) for kind, value in sorted(change.identifiers.items()) if value is not None]
     if not keys and not (change.fields.get("first_name") or change.fields.get("last_name")):
         raise InvalidError.of("email", "is needed, or another identifier, or at least a name")
-    for _ in range(ATTEMPTS):
+
+    async def attempt() -> tuple[Person, bool]:
         owners = await _owners(session, keys)
-        if len(set(owners.values())) > 1:
-            if await anonymous.unite(session, [set(owners.values())], by=by):
-                continue
-            raise _two_people(owners)
+        while len(set(owners.values())) > 1:
+            if not await anonymous.unite(session, [set(owners.values())], by=by):
+                raise _two_people(owners)
+            owners = await _owners(session, keys)
         if not owners:
-            person = await _create(session, change, keys, by=by)
-            if person is not None:
-                return person, True
-            continue  # another request has just created a person with one of these identifiers
+            return await _create(session, change, keys, by=by), True
         person = await _locked(session, next(iter(owners.values())))
         # Asked again under the lock: what pointed to the person may have been taken from it while we waited.
-        if person is not None and await _owners(session, keys) == owners:
-            new = [key for key in keys if key not in owners]
-            await _attach(session, person, new)
-            if new:
-                await limits.check_added(session, person.id, [key.kind for key in new])
-            known = replace(
-                change,
-                identifiers={
-                    key.kind: key.value for key in keys if not (keep_shown and getattr(person, key.kind, None))
-                },
-                fields={
-                    name: value
-                    for name, value in change.fields.items()
-                    if value is not None and (name != "source" or person.source is None)
-                },
-            )
-            await _apply(session, person, known, attached=new, by=by)
-            return person, False
-    raise UnavailableError("Other requests keep changing the same person; try again in a moment.")
+        if person is None or await _owners(session, keys) != owners:
+            raise LostRaceError
+        new = [key for key in keys if key not in owners]
+        if await _insert_keys(session, person.id, new) < len(new):
+            raise LostRaceError
+        if new:
+            await limits.check_added(session, person.id, [key.kind for key in new])
+        known = replace(
+            change,
+            identifiers={key.kind: key.value for key in keys if not (keep_shown and getattr(person, key.kind, None))},
+            fields={
+                name: value
+                for name, value in change.fields.items()
+                if value is not None and (name != "source" or person.source is None)
+            },
+        )
+        await _apply(session, person, known, attached=new, by=by)
+        return person, False
+
+    return await in_attempts(session, attempt)
 
 
 async def update(session: TenantSession, person_id: UUID, change: PersonChange, *, by: Actor) -> Person:
@@ -262,6 +259,8 @@ async def locked(session: TenantSession, person_id: UUID) -> Person:
 
 async def _insert_keys(session: TenantSession, person_id: UUID, keys: Sequence[Key]) -> int:
     """Insert in the order of `keys`, which must be sorted by kind: locks of two requests then never cross."""
+    if not keys:
+        return 0
     result = await session.execute(
         insert(PersonIdentifier)
         .values(
@@ -277,15 +276,19 @@ async def _insert_keys(session: TenantSession, person_id: UUID, keys: Sequence[K
 
 
 async def _attach(session: TenantSession, person: Person, keys: Sequence[Key]) -> None:
-    if not keys or await _insert_keys(session, person.id, keys) == len(keys):
+    if await _insert_keys(session, person.id, keys) == len(keys):
         return
     owners = await _owners(session, keys)
     if any(owner != person.id for owner in owners.values()):
         raise _two_people(owners, person.id)
 
 
-async def _create(session: TenantSession, change: PersonChange, keys: Sequence[Key], *, by: Actor) -> Person | None:
-    """Create the person, or return None where one of the keys has been taken since they were looked up."""
+async def _create(session: TenantSession, change: PersonChange, keys: Sequence[Key], *, by: Actor) -> Person:
+    """Create the person.
+
+    Raises:
+        LostRaceError: one of the keys has been taken since they were looked up.
+    """
     given = {name: value for name, value in change.fields.items() if value is not None}
     shown = {key.kind: key.value for key in keys if key.kind in PRIMARY}
     person = Person(
@@ -296,12 +299,10 @@ async def _create(session: TenantSession, change: PersonChange, keys: Sequence[K
         **given,
         **shown,
     )
-    async with session.begin_nested() as savepoint:
-        session.add(person)
-        await session.flush()
-        if keys and await _insert_keys(session, person.id, keys) < len(keys):
-            await savepoint.rollback()
-            return None
+    session.add(person)
+    await session.flush()
+    if await _insert_keys(session, person.id, keys) < len(keys):
+        raise LostRaceError
     changes: dict[str, tuple[Any, Any]] = {
         **{key.kind: (None, key.value) for key in keys},
         **{name: (None, _logged(value)) for name, value in given.items()},

@@ -17,6 +17,7 @@ from core.errors import ConflictError, NotFoundError
 from models import PersonAlias, PersonMerge
 from services.events.publish import NewEvent, publish
 from services.identity import aliases, lifecycle, merge_people, merge_rows, scoring
+from services.identity.attempts import in_attempts
 from services.identity.merge_fields import (
     Changes,
     as_json,
@@ -74,7 +75,7 @@ async def undo(session: TenantSession, merge_id: UUID, *, by: Actor) -> PersonMe
     async def attempt() -> PersonMerge:
         return await _undo(session, merge_id, by=by)
 
-    return await merge_people.in_attempts(session, attempt)
+    return await in_attempts(session, attempt)
 
 
 async def _undo(session: TenantSession, merge_id: UUID, *, by: Actor) -> PersonMerge:

@@ -15,12 +15,11 @@ from sqlalchemy import text
 
 from core.actor import Actor
 from core.database import TenantSession
-from core.errors import ConflictError, UnavailableError
+from core.errors import ConflictError
 from models import Person
 from services.identity import people
+from services.identity.attempts import LostRaceError, in_attempts
 from services.identity.people import PersonChange
-
-ATTEMPTS: Final = 3
 
 _ORDER: Final = ("external_id", "email", "phone")
 """By which identifier a person is found, where those given point to several."""
@@ -76,24 +75,35 @@ async def recognise(session: TenantSession, change: PersonChange, *, by: Actor) 
     """
     change = change.normalized()
     given = {kind: value for kind, value in change.identifiers.items() if value is not None}
-    for attempt in range(ATTEMPTS):
-        owners = await _owners(session, given)
-        if owners:
-            # What the plan rests on must hold until it is done: nobody here becomes known meanwhile.
-            await session.execute(
-                _LOCK, {"tenant": session.tenant_id, "people": [owner.person_id for owner in owners.values()]}
-            )
-            owners = await _owners(session, given)
-        identifiers = _plan(given, owners, keep_browser=attempt == 0)
+
+    async def attempt() -> Visitor:
+        identifiers = _plan(given, await _locked(session, given))
+        planned = replace(change, identifiers=identifiers)
         try:
-            async with session.begin_nested():
-                planned = replace(change, identifiers=identifiers)
-                person, _ = await people.upsert(session, planned, by=by, keep_shown=True)
-        except ConflictError:
-            continue  # an identifier was taken meanwhile
+            person, _ = await people.upsert(session, planned, by=by, keep_shown=True)
+        except ConflictError as error:
+            raise LostRaceError from error  # who was nobody when it was planned is known by now
         named_by = frozenset(kind for kind, value in identifiers.items() if getattr(person, kind, None) == value)
         return Visitor(person, identifiers.get(_ANONYMOUS), named_by)
-    raise UnavailableError("Other requests keep changing the same people; try again in a moment.")
+
+    return await in_attempts(session, attempt)
+
+
+async def _locked(session: TenantSession, given: Mapping[str, str]) -> dict[str, _Owner]:
+    """Return who the identifiers point to, locked: what a plan rests on must hold until it is done.
+
+    Raises:
+        LostRaceError: one of them points to somebody else by now, who would be locked out of turn.
+    """
+    owners = await _owners(session, given)
+    if not owners:
+        return owners
+    found = {owner.person_id for owner in owners.values()}
+    await session.execute(_LOCK, {"tenant": session.tenant_id, "people": list(found)})
+    owners = await _owners(session, given)
+    if not {owner.person_id for owner in owners.values()} <= found:
+        raise LostRaceError
+    return owners
 
 
 async def _owners(session: TenantSession, given: Mapping[str, str]) -> dict[str, _Owner]:
@@ -102,7 +112,7 @@ async def _owners(session: TenantSession, given: Mapping[str, str]) -> dict[str,
     return {row.kind: _Owner(row.person_id, frozenset(row.has)) for row in rows}
 
 
-def _plan(given: Mapping[str, str], owners: Mapping[str, _Owner], *, keep_browser: bool) -> dict[str, str]:
+def _plan(given: Mapping[str, str], owners: Mapping[str, _Owner]) -> dict[str, str]:
     """Return the identifiers to use of those given: they point to one person at most, besides an unknown visitor."""
     found = _found_by(given, owners)
     if found is None:
@@ -125,7 +135,7 @@ def _plan(given: Mapping[str, str], owners: Mapping[str, _Owner], *, keep_browse
         browser = owners.get(_ANONYMOUS)
         ours = found is not None and browser is not None and browser.person_id == owners[found].person_id
         free = browser is None or not browser.known or not planned
-        planned[_ANONYMOUS] = given[_ANONYMOUS] if ours or (free and keep_browser) else str(uuid4())
+        planned[_ANONYMOUS] = given[_ANONYMOUS] if ours or free else str(uuid4())
     return planned
 
 
