@@ -2,7 +2,8 @@
 
 import re
 import time
-from typing import Any, Protocol
+from typing import Protocol
+from uuid import UUID
 
 import structlog
 from opentelemetry.trace import Span, StatusCode
@@ -27,7 +28,7 @@ _log = get_logger(__name__)
 
 
 class _HasTenant(Protocol):
-    tenant_id: Any
+    tenant_id: UUID
 
 
 class RequestMiddleware:
@@ -45,8 +46,8 @@ class RequestMiddleware:
             await self._serve_socket(scope, receive, send)
         elif scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif not tracing.on() or scope["path"] in _QUIET or _lasts(scope):
-            await self._serve(scope, receive, send)
+        elif (lasts := _lasts(scope)) or not tracing.on() or scope["path"] in _QUIET:
+            await self._serve(scope, receive, send, lasts=lasts)
         else:
             method: str = scope["method"]
             carrier = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CARRIER}
@@ -54,10 +55,10 @@ class RequestMiddleware:
             with tracing.entered(carrier, method, attributes=told) as span:
                 await self._serve(scope, receive, send, span)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, span: Span | None = None) -> None:
-        request_id = _id_of(scope)
-        state: dict[str, Any] = scope.setdefault("state", {})
-        state["request_id"] = request_id
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, span: Span | None = None, *, lasts: bool = False
+    ) -> None:
+        request_id = _begun(scope)
         started = time.perf_counter()
         status = 0
 
@@ -68,8 +69,6 @@ class RequestMiddleware:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self._app(scope, receive, tagged)
         except Exception as error:  # noqa: BLE001 - the last place where it can become an answer
@@ -80,45 +79,47 @@ class RequestMiddleware:
             if span is not None:
                 _tell(span, scope, status)
             seconds = time.perf_counter() - started
-            if not _lasts(scope):
+            if not lasts:
                 REQUESTS.answered(scope["method"], template_of(scope), status, seconds)
             if scope["path"] not in _QUIET or status >= 500:  # noqa: PLR2004 - server errors
                 self._log(scope, status, seconds)
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a socket for as long as it is open: no span, and no duration of a request."""
-        request_id = _id_of(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        _begun(scope)
         started = time.perf_counter()
         try:
             await self._app(scope, receive, send)
         finally:
-            principal: _HasTenant | None = scope["state"].get("principal")
-            _log.info(
-                "socket",
-                route=template_of(scope),
-                seconds=round(time.perf_counter() - started, 1),
-                tenant=str(principal.tenant_id) if principal else None,
-            )
+            seconds = time.perf_counter() - started
+            _log.info("socket", route=template_of(scope), seconds=round(seconds, 1), tenant=_tenant_of(scope))
 
     @staticmethod
     def _log(scope: Scope, status: int, seconds: float) -> None:
-        principal: _HasTenant | None = scope["state"].get("principal")
         _log.info(
             "request",
             method=scope["method"],
             route=template_of(scope),  # the template: a path itself may hold tokens and addresses
             status=status,
             ms=round(seconds * 1000, 1),
-            tenant=str(principal.tenant_id) if principal else None,
+            tenant=_tenant_of(scope),
         )
 
 
-def _id_of(scope: Scope) -> str:
+def _begun(scope: Scope) -> str:
+    """Give a request or a socket its id, for whatever is logged while it is served; return it."""
     offered = HTTPConnection(scope).headers.get("x-request-id", "")
-    return offered if _SANE_ID.fullmatch(offered) else str(new_id())
+    request_id = offered if _SANE_ID.fullmatch(offered) else str(new_id())
+    scope.setdefault("state", {})["request_id"] = request_id
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    return request_id
+
+
+def _tenant_of(scope: Scope) -> str | None:
+    """Return for which tenant it was, where that became known."""
+    principal: _HasTenant | None = scope["state"].get("principal")
+    return str(principal.tenant_id) if principal else None
 
 
 def _lasts(scope: Scope) -> bool:
@@ -136,9 +137,9 @@ def _tell(span: Span, scope: Scope, status: int) -> None:
     if route is not None:
         span.update_name(f"{scope['method']} {route}")
         span.set_attribute("http.route", route)
-    principal: _HasTenant | None = scope["state"].get("principal")
-    if principal is not None:
-        span.set_attribute(tracing.TENANT, str(principal.tenant_id))
+    tenant_id = _tenant_of(scope)
+    if tenant_id is not None:
+        span.set_attribute(tracing.TENANT, tenant_id)
     span.set_attribute("http.response.status_code", status)
     if status >= 500:  # noqa: PLR2004 - server errors
         span.set_attribute("error.type", str(status))
