@@ -40,12 +40,17 @@ async def weekly(marketing: Marketing, people: int) -> None:
     await marketing.journey(walk(entry=entry, wait={"type": "wait", "for": "P1D", "next": "done"}))
 
 
-async def begun(worker: Worker, marketing: Marketing) -> WorkflowHandle[Any, int]:
-    """Start what the tenant's one schedule would start now."""
+async def scheduled(marketing: Marketing) -> WorkflowSchedule:
+    """Return the tenant's one schedule."""
     async with marketing.session() as session:
-        row = (
+        return (
             await session.scalars(select(WorkflowSchedule).where(WorkflowSchedule.tenant_id == session.tenant_id))
         ).one()
+
+
+async def begun(worker: Worker, marketing: Marketing) -> WorkflowHandle[Any, int]:
+    """Start what the tenant's one schedule would start now."""
+    row = await scheduled(marketing)
     return await worker.client.start_workflow(
         JourneyByCronWorkflow.run if row.workflow == BY_CRON else JourneyByDateWorkflow.run,
         EntryInput.model_validate(row.input),

@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from temporalio.client import Client
+from temporalio.client import Client, ScheduleHandle
+from temporalio.worker import Worker
 
 from contracts.journey_entries import EntryDone, EntryPage
 from core.database import TenantSession
-from models import Cohort, Enrollment, WorkflowSchedule
+from models import Cohort, Enrollment
 from relay.schedules import as_schedule, schedule_id
 from services.marketing import cron_entries
 from tests.eventually import eventually
-from tests.factories.entering import begun, usher, weekly
+from tests.factories.entering import begun, scheduled, usher, weekly
 from tests.factories.marketing import Marketing
 from tests.factories.running import Hasty
 from tests.tracing import client_of, parent_of, traced, traceparent
@@ -23,17 +24,21 @@ async def _entered(marketing: Marketing) -> list[Any]:
         return list(await session.scalars(select(Enrollment.entry).where(Enrollment.tenant_id == session.tenant_id)))
 
 
+async def _triggered(marketing: Marketing, worker: Worker) -> ScheduleHandle:
+    """Have the tenant's one schedule start its workflow now, on the worker's queue."""
+    row = await scheduled(marketing)
+    row.queue = worker.task_queue
+    handle = await worker.client.create_schedule(schedule_id(row), as_schedule(row))
+    await handle.trigger()
+    return handle
+
+
 async def test_a_schedule_lets_the_segment_in_for_the_moment_it_means(
     marketing: Marketing, temporal_client: Client
 ) -> None:
     await weekly(marketing, 2)
     async with usher(temporal_client, marketing) as worker:
-        async with marketing.session() as session:
-            query = select(WorkflowSchedule).where(WorkflowSchedule.tenant_id == session.tenant_id)
-            row = (await session.scalars(query)).one()
-        row.queue = worker.task_queue
-        handle = await temporal_client.create_schedule(schedule_id(row), as_schedule(row))
-        await handle.trigger()
+        handle = await _triggered(marketing, worker)
 
         async def everybody() -> bool:
             return len(await _entered(marketing)) == 2
@@ -46,14 +51,8 @@ async def test_a_schedule_lets_the_segment_in_for_the_moment_it_means(
 async def test_what_a_schedule_starts_begins_a_trace(marketing: Marketing, temporal_client: Client) -> None:
     await weekly(marketing, 2)
     with traced() as spans:
-        following = client_of(temporal_client)
-        async with usher(following, marketing) as worker:
-            async with marketing.session() as session:
-                query = select(WorkflowSchedule).where(WorkflowSchedule.tenant_id == session.tenant_id)
-                row = (await session.scalars(query)).one()
-            row.queue = worker.task_queue
-            handle = await following.create_schedule(schedule_id(row), as_schedule(row))
-            await handle.trigger()
+        async with usher(client_of(temporal_client), marketing) as worker:
+            handle = await _triggered(marketing, worker)
 
             async def everybody() -> bool:
                 return len(await _entered(marketing)) == 2 and bool(spans.all)
