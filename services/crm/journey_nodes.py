@@ -40,27 +40,14 @@ from services.crm.unwritten import Unwritten, kept_back
 from services.journeys import answering, steps, waiting
 from services.journeys.actions import COMMON
 from services.journeys.members import ENROLLMENT, CohortMembers
-from services.journeys.onward import Through
-from services.journeys.steps import Actions, NodeAction, Step, StepOutcome
+from services.journeys.onward import Hold, Through
+from services.journeys.steps import Actions, Step, StepOutcome
 from services.shared.related import DEALS
 
 Effect = Callable[[TenantSession, Step, Sequence[Member], Any], Awaitable[Mapping[UUID, Detail]]]
 """Does what a node does for members, and says by enrollment what is worth keeping of it."""
 _UTC: Final = ZoneInfo("UTC")
 _TEXTS: Final = ("title", "note", "body")
-
-
-def _alone(effect: Effect) -> NodeAction:
-    """Return the action of a node that no other shares a transaction with: it holds more than deals."""
-
-    async def act(session: TenantSession, step: Step, members: CohortMembers, node: Any) -> StepOutcome:  # noqa: ANN401 - of the effect's type
-        done = await steps.pass_through(session, step, members, "done")
-        if done:
-            meant = await _meant(session, step, members.only(done["done"]), node)
-            await steps.note(session, step, await effect(session, step, meant, node))
-        return StepOutcome(outcomes=done)
-
-    return act
 
 
 async def _meant(session: TenantSession, step: Step, members: CohortMembers, node: Any) -> Sequence[Member]:  # noqa: ANN401 - of any type
@@ -89,13 +76,13 @@ async def _hold(session: TenantSession, step: Step, members: CohortMembers) -> N
     await unwritten.hold(session, list(deal_ids))
 
 
-def _acting(effect: Effect, *, deals: bool = True) -> Through:
-    """Return the action of a node that others share a transaction with; unless it changes or touches no `deals`."""
+def _acting(effect: Effect, *, alone: bool = False, hold: Hold | None = None) -> Through:
+    """Return the action of a node that has this effect on its members."""
 
     async def have(session: TenantSession, step: Step, members: CohortMembers, node: Any) -> Mapping[UUID, Detail]:  # noqa: ANN401 - of the effect's type
         return await effect(session, step, await _meant(session, step, members, node), node)
 
-    return Through(have, asks=_asked, hold=_hold if deals else None)
+    return Through(have, alone=alone, asks=_asked, hold=hold)
 
 
 async def _create_task(
@@ -253,12 +240,12 @@ async def _deals(session: TenantSession, ids: Sequence[UUID]) -> dict[UUID, Deta
 ACTIONS: Final[Actions] = MappingProxyType(
     {
         **COMMON,
-        CreateDealNode: _alone(journey_deals.create),
-        MoveDealNode: _alone(journey_deals.move),
-        UpdateDealNode: _acting(journey_deals.change),
-        AssignOwnerNode: _acting(journey_deals.assign),
-        CreateTaskNode: _acting(_create_task),
-        NotifyNode: _acting(_notify, deals=False),
+        CreateDealNode: _acting(journey_deals.create, alone=True),
+        MoveDealNode: _acting(journey_deals.move, alone=True),
+        UpdateDealNode: _acting(journey_deals.change, hold=_hold),
+        AssignOwnerNode: _acting(journey_deals.assign, hold=_hold),
+        CreateTaskNode: _acting(_create_task, hold=_hold),
+        NotifyNode: _acting(_notify),
         WebhookNode: _call,
     }
 )

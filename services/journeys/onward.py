@@ -7,7 +7,7 @@ before it did. What is kept of each is as if it had run alone.
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
 from uuid import UUID
 
 from sqlalchemy import Integer, Table, Text, Uuid, and_, bindparam, column, func, literal, select
@@ -77,6 +77,8 @@ class Through:
     """The action of a node that all pass by `done`, whatever comes of its effect on them."""
 
     effect: Effect
+    alone: bool = False
+    """Whether no other node shares a transaction with it: it may hold what others hold in another order."""
     people: bool = False
     """Whether it holds people, in which case none that may hold deals comes after it in one transaction."""
     asks: Callable[[Any], Iterable[FieldPath]] | None = None
@@ -94,6 +96,11 @@ class Way:
     to: Passage
 
 
+def shares(action: object) -> TypeGuard[Through]:
+    """Whether this is the action of a node that others share a transaction with."""
+    return isinstance(action, Through) and not action.alone
+
+
 def ways(version: LoadedVersion, at: Passage, actions: Mapping[type[Any], object]) -> dict[str, Way]:
     """Return the outcomes of a passage that lead on by nodes which only act, by these actions.
 
@@ -108,7 +115,7 @@ def ways(version: LoadedVersion, at: Passage, actions: Mapping[type[Any], object
         while here is not None and len(through) < MOST:
             action = actions.get(type(version.definition.nodes[here[0]]))
             following = version.plan.move(*here, "done")
-            if not isinstance(action, Through) or (people and not action.people) or following is None:
+            if not shares(action) or (people and not action.people) or following is None:
                 break
             people = action.people
             through.append(here)

@@ -10,10 +10,11 @@ from sqlalchemy import cast as sql_cast
 from core.database import TenantSession
 from journeys.command_nodes import EnrollNode
 from models import Journey
-from services.journeys import enrollments, steps, versions
+from services.journeys import enrollments, versions
 from services.journeys.enrollments import Candidate
 from services.journeys.members import ENROLLMENT, CohortMembers
-from services.journeys.steps import Step, StepOutcome
+from services.journeys.onward import Detail
+from services.journeys.steps import Step
 from services.journeys.subjects import surroundings
 from services.journeys.versions import LoadedVersion
 
@@ -23,19 +24,8 @@ MAX_DEPTH: Final = 10
 Rows = Sequence[Any]
 
 
-async def enroll(session: TenantSession, step: Step, members: CohortMembers, node: EnrollNode) -> StepOutcome:
+async def enroll(session: TenantSession, step: Step, members: CohortMembers, node: EnrollNode) -> Mapping[UUID, Detail]:
     """Let members into the node's journey; the step's detail says who was not let in, and why."""
-    done = await steps.pass_through(session, step, members, "done")
-    entering = members.only(done.get("done", 0))
-    if entering.mask:
-        details = await _let_in(session, step, entering, node)
-        await steps.note(session, step, details)
-    return StepOutcome(outcomes=done)
-
-
-async def _let_in(
-    session: TenantSession, step: Step, members: CohortMembers, node: EnrollNode
-) -> Mapping[UUID, Mapping[str, Any]]:
     rows = await _rows(session, step, members)
     target = await session.scalar(
         select(Journey).where(Journey.tenant_id == session.tenant_id, Journey.key == node.journey)
@@ -43,7 +33,7 @@ async def _let_in(
     if target is None or target.active_version_id is None:
         return {row.id: _skipped(node, "not_open") for row in rows}
     version = await versions.load(session, target.active_version_id)
-    details: dict[UUID, Mapping[str, Any]] = {}
+    details: dict[UUID, Detail] = {}
     entering: dict[UUID, tuple[UUID, Candidate]] = {}
     for row in rows:
         subject_id, reason = _subject(row, step, version)
@@ -68,7 +58,7 @@ async def _let_in(
     return details
 
 
-def _skipped(node: EnrollNode, reason: str) -> Mapping[str, Any]:
+def _skipped(node: EnrollNode, reason: str) -> Detail:
     return {"journey": node.journey, "skipped": reason}
 
 

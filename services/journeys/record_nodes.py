@@ -1,7 +1,7 @@
 """The nodes that make and change records of a tenant's objects, each for all its members at once.
 
-The members are moved on first, which decides who is meant; the records are written in the transaction of the step, so
-a member, a node and a visit make one. What cannot be written for one member stops nobody: the step says why.
+The members were moved on already, which decided who is meant; the records are written in the transaction of the step,
+so a member, a node and a visit make one. What cannot be written for one member stops nobody: the step says why.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,9 @@ from journeys.filling import Template
 from journeys.keeping_checks import begins_with_record
 from journeys.keeping_nodes import CreateRecordNode, UpdateRecordNode
 from journeys.literals import MAX_TEXT
-from services.journeys import steps
 from services.journeys.members import ENROLLMENT, CohortMembers
 from services.journeys.onward import STEP
-from services.journeys.steps import Step, StepOutcome
+from services.journeys.steps import Step
 from services.journeys.subjects import surroundings
 from services.journeys.texts import filled_json
 from services.objects import association_definitions, fitting, held, linking, meaning, records
@@ -52,35 +51,29 @@ class _Member:
         return self.person_id if to == "person" else self.deal_id
 
 
-async def create(session: TenantSession, step: Step, members: CohortMembers, node: CreateRecordNode) -> StepOutcome:
+async def create(
+    session: TenantSession, step: Step, members: CohortMembers, node: CreateRecordNode
+) -> Mapping[UUID, Detail]:
     """Make a record for each member, and link it; with `match` the record that has the value is changed instead."""
-    done = await steps.pass_through(session, step, members, "done")
-    went = members.only(done.get("done", 0))
-    if went.mask:
-        passed = await _passed(session, step, went, node.set)
-        details = await _written(session, step, node.object, [(each, None) for each in passed], match=node.match)
-        await _link(session, step, node, passed, details)
-        await steps.note(session, step, details)
-    return StepOutcome(outcomes=done)
+    passed = await _passed(session, step, members, node.set)
+    details = await _written(session, step, node.object, [(each, None) for each in passed], match=node.match)
+    await _link(session, step, node, passed, details)
+    return details
 
 
-async def update(session: TenantSession, step: Step, members: CohortMembers, node: UpdateRecordNode) -> StepOutcome:
+async def update(
+    session: TenantSession, step: Step, members: CohortMembers, node: UpdateRecordNode
+) -> Mapping[UUID, Detail]:
     """Change the record that is meant for each member; of who has none, the step says so."""
-    done = await steps.pass_through(session, step, members, "done")
-    went = members.only(done.get("done", 0))
-    if went.mask:
-        templates = {**{f"{_MATCHED}.{name}": value for name, value in (node.match or {}).items()}, **node.set}
-        passed = await _passed(session, step, went, templates)
-        try:
-            meant = await _meant(session, step, node, passed)
-        except NotFoundError as error:
-            details: dict[UUID, Detail] = {each.id: {"refused": error.detail} for each in passed}
-        else:
-            details = {each.id: {"refused": "no_record"} for each in passed if each.id not in meant}
-            changed = [(each, meant[each.id]) for each in passed if each.id in meant]
-            details |= await _written(session, step, node.object, changed)
-        await steps.note(session, step, details)
-    return StepOutcome(outcomes=done)
+    templates = {**{f"{_MATCHED}.{name}": value for name, value in (node.match or {}).items()}, **node.set}
+    passed = await _passed(session, step, members, templates)
+    try:
+        meant = await _meant(session, step, node, passed)
+    except NotFoundError as error:
+        return {each.id: {"refused": error.detail} for each in passed}
+    details: dict[UUID, Detail] = {each.id: {"refused": "no_record"} for each in passed if each.id not in meant}
+    changed = [(each, meant[each.id]) for each in passed if each.id in meant]
+    return details | await _written(session, step, node.object, changed)
 
 
 async def _passed(

@@ -114,7 +114,7 @@ def going_on(step: Step) -> Step:
     """Return the step as one that does at once, with its node, those that follow and only act."""
     node = step.version.definition.nodes[step.node]
     plain = isinstance(node, BranchNode) or (isinstance(node, SendNode) and node.variants is None)
-    if step.kind != "act" or not (plain or isinstance(step.actions.get(type(node)), Through)):
+    if step.kind != "act" or not (plain or onward.shares(step.actions.get(type(node)))):
         return step
     ways = onward.ways(step.version, step.passage, step.actions)
     return replace(
@@ -212,7 +212,7 @@ async def _go_on(session: TenantSession, step: Step, members: CohortMembers, way
     for node, visit in way.through:
         doing = step.version.definition.nodes[node]
         action = step.actions[type(doing)]
-        if not isinstance(action, Through):
+        if not onward.shares(action):
             raise TypeError(f"node {node} does more than act")
         if step.later is not None:
             await step.later.settle(session, None if action.asks is None else action.asks(doing))

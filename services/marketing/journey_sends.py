@@ -16,6 +16,7 @@ from services.journeys import splitting, steps
 from services.journeys.actions import COMMON
 from services.journeys.members import ENROLLMENT, CohortMembers
 from services.journeys.moving import Leaving, move, standing
+from services.journeys.onward import Through
 from services.journeys.steps import Actions, Step, StepOutcome
 from services.journeys.subjects import surroundings
 from services.marketing import journey_segments, queueing, sending_rules, templates
@@ -141,8 +142,8 @@ ACTIONS: Final[Actions] = MappingProxyType(
     {
         **COMMON,
         SendNode: _send,
-        AddToSegmentNode: journey_segments.add,
-        RemoveFromSegmentNode: journey_segments.remove,
+        AddToSegmentNode: Through(journey_segments.keep, alone=True),
+        RemoveFromSegmentNode: Through(journey_segments.keep, alone=True),
     }
 )
 """What the nodes do that run on marketing's queue."""
