@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from core import tracing
 from core.hot import HotPool, PoolUse
+from core.json_text import as_text, from_text
 from core.wake import EVENT_CHANNEL, Waker
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class Database:
             pool_size=2 * self._pool_size,
             max_overflow=0,
             pool_use_lifo=True,  # the fewer serve, the more each has prepared
+            json_serializer=as_text,
+            json_deserializer=from_text,
             hide_parameters=True,  # an error's text may reach a log or a workflow's history; people's data must not
             connect_args={
                 "server_settings": self._server_settings(role),

@@ -1,6 +1,5 @@
 """Writing the platform's own events, in the transaction of the change they report (transactional outbox)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +11,7 @@ from sqlalchemy import text
 from contracts.events import PERSON_ERASED
 from core.database import TenantSession
 from core.ids import new_ids
+from core.json_text import as_text
 
 PLATFORM_KEYS: Final = "platform:"
 """Begins the idempotency key of every event written here; clients may not use it, so they cannot forestall one."""
@@ -64,7 +64,7 @@ async def publish(session: TenantSession, events: Sequence[NewEvent]) -> None:
             "subject_types": [event.subject_type for event in events],
             "subject_ids": [event.subject_id for event in events],
             "person_ids": [_person_of(event) for event in events],
-            "properties": [json.dumps(event.properties) for event in events],
+            "properties": [as_text(event.properties) for event in events],
             "occurred_at": [event.occurred_at for event in events],
             "keys": [
                 None if event.idempotency_key is None else PLATFORM_KEYS + event.idempotency_key for event in events

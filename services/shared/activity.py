@@ -1,6 +1,5 @@
 """The activity log: who changed what, from what to what. Written in the transaction of the change."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +10,7 @@ from sqlalchemy import text
 from core.actor import Actor
 from core.database import TenantSession
 from core.ids import new_ids
+from core.json_text import as_text
 
 _INSERT: Final = text("""
     INSERT INTO activity (tenant_id, id, subject_type, subject_id, type, actor, changes, request_id)
@@ -60,6 +60,6 @@ async def record_all(session: TenantSession, activities: Sequence[NewActivity], 
             "subject_types": [activity.subject_type for activity in activities],
             "subject_ids": [activity.subject_id for activity in activities],
             "types": [activity.type for activity in activities],
-            "changes": [json.dumps(activity.changes) for activity in activities],
+            "changes": [as_text(activity.changes) for activity in activities],
         },
     )
