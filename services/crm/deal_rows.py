@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import TextClause, bindparam, delete, select, text
+from sqlalchemy import TextClause, bindparam, delete, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text, Uuid
 
@@ -87,6 +87,17 @@ _CONTACTS = text("""
     ORDER BY n.deal_id, n.person_id
     ON CONFLICT DO NOTHING
 """)
+# An array: a statement with as many places as deals would be another for each number of them.
+_LOCKED: Final = {
+    going: select(_TABLE)
+    .where(
+        _TABLE.c.tenant_id == bindparam("tenant", type_=Uuid),
+        _TABLE.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),
+    )
+    .order_by(_TABLE.c.id)
+    .with_for_update(key_share=not going)
+    for going in (False, True)
+}
 _DROP_PRIMARY = text("""
     DELETE FROM deal_contact c USING deal d
     WHERE c.tenant_id = :tenant AND c.deal_id = ANY(:ids)
@@ -111,13 +122,10 @@ async def locked(session: TenantSession, deal_ids: Collection[UUID], *, going: b
     """
     if not deal_ids:
         return {}
-    rows = await session.execute(
-        select(_TABLE)
-        .where(Deal.tenant_id == session.tenant_id, Deal.id.in_(sorted(set(deal_ids))))
-        .order_by(Deal.id)
-        .with_for_update(key_share=not going)
-    )
-    return {row["id"]: dict(row) for row in rows.mappings()}
+    rows = await session.execute(_LOCKED[going], {"tenant": session.tenant_id, "ids": sorted(set(deal_ids))})
+    names = tuple(rows.keys())
+    number = names.index("id")
+    return {row[number]: dict(zip(names, row, strict=True)) for row in rows.all()}
 
 
 async def insert_all(session: TenantSession, rows: Sequence[Values], *, actor: str) -> set[UUID]:

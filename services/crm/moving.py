@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, select, text
@@ -14,6 +15,7 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.errors import InvalidError, NotFoundError, PlatformError
 from core.ids import new_ids
+from core.json_text import as_text
 from models import Deal
 from services.crm import deal_rows, rates, requirements, stages, telling
 from services.crm.applying import stale
@@ -21,10 +23,9 @@ from services.crm.deal_fields import normalized_reason
 from services.crm.rates import Amount
 from services.crm.requirements import Beside
 from services.crm.stages import Stage
-from services.events.publish import publish
+from services.events.publish import publish_alike
 from services.identity import lifecycle
 from services.shared import activity
-from services.shared.activity import NewActivity
 
 RELOCATED_PAGE = 5_000
 """Deals that a deleted stage's are moved by at once."""
@@ -63,6 +64,9 @@ _STAY = text("""
     bindparam("actor", type_=Text),
 )
 
+_MOVES: Final = ("status", "closed_at", "lost_reason")
+"""What of a deal before its move, beside its stage, the log of the move depends on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moved:
@@ -74,8 +78,7 @@ class Moved:
     refused: dict[UUID, PlatformError] = field(default_factory=dict[UUID, PlatformError])
 
 
-@dataclass(frozen=True, slots=True)
-class _Going:
+class _Going(NamedTuple):
     """A deal that moves, as it is and as it will be."""
 
     before: deal_rows.Values
@@ -231,17 +234,10 @@ async def _carry_out(
     if not good:
         return
     await _write(session, good, stage, by=by)
-    await activity.record_all(
-        session,
-        [
-            NewActivity(
-                "deal", one.after["id"], DEAL_MOVED, telling.changes(one.before, one.after) | _keys(one.left, stage)
-            )
-            for one in good
-        ],
-        by=by,
-    )
-    await publish(session, telling.in_waves([telling.moved(one.after, one.left, stage) for one in good]))
+    ids = [one.after["id"] for one in good]
+    await activity.record_alike(session, "deal", DEAL_MOVED, ids, _logged(good, stage), by=by)
+    for events in telling.moved_all([(one.after, one.left) for one in good], stage):
+        await publish_alike(session, events)
     turned = [one.after["id"] for one in good if one.before["status"] != stage.kind]
     if turned:
         people = deal_rows.given(one.after["person_id"] for one in good if one.before["status"] != stage.kind)
@@ -267,6 +263,21 @@ async def _write(session: TenantSession, going: Sequence[_Going], stage: Stage, 
     }
     await session.execute(_MOVE, where | written)
     await session.execute(_STAY, where | {"entries": new_ids(len(going)), "actor": by.name})
+
+
+def _logged(going: Sequence[_Going], stage: Stage) -> list[str]:
+    """Return what the log shows of each, as JSON: of most it is the same."""
+    known: dict[object, str] = {}
+    found: list[str] = []
+    for one in going:
+        key = (one.left.id, *(one.before[name] for name in _MOVES))
+        if one.after["lost_reason"] is not None:
+            key = (*key, one.after["lost_reason"])
+        text = known.get(key)
+        if text is None:
+            text = known[key] = as_text(telling.changes(one.before, one.after) | _keys(one.left, stage))
+        found.append(text)
+    return found
 
 
 def _keys(left: Stage, stage: Stage) -> dict[str, tuple[str, str]]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, exists, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -91,8 +91,7 @@ class NewRate:
     rate: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(NamedTuple):
     """An amount to value: by the newest rate, or by that of a day."""
 
     minor: int

@@ -18,8 +18,9 @@ from contracts.events import (
     DEAL_WON,
 )
 from core import currency
+from core.json_text import as_text
 from services.crm.stages import Stage
-from services.events.publish import NewEvent
+from services.events.publish import AlikeEvents, NewEvent
 from services.objects.telling import same
 
 Row = Mapping[str, Any]
@@ -39,6 +40,8 @@ _HIDDEN: Final = frozenset(
         "stage_entered_at",
     }
 )
+_WAVES: Final = (DEAL_STAGE_LEFT, DEAL_MOVED, DEAL_WON, DEAL_LOST, DEAL_REOPENED, DEAL_STAGE_ENTERED)
+"""What is told of a deal that moves, in the order in which it is told."""
 _NAMES: Final = {"person_id": "primary_person_id", "amount_minor": "amount", "recurring_minor": "recurring_amount"}
 
 
@@ -86,6 +89,32 @@ def moved(deal: Row, left: Stage, stage: Stage) -> list[NewEvent]:
         events += _closed(deal, stage, at=None) if stage.closed else [event(DEAL_REOPENED, deal, stage)]
     entered: dict[str, Any] = {"stage_id": str(stage.id), "from": left.key}
     return [*events, event(DEAL_STAGE_ENTERED, deal, stage, **entered)]
+
+
+def moved_all(deals: Sequence[tuple[Row, Stage]], stage: Stage) -> list[AlikeEvents]:
+    """Return the events of deals that went to a stage, each from its own: what `moved` says of each, type by type."""
+    waves = {kind: AlikeEvents(kind, "deal") for kind in _WAVES}
+    known: dict[object, list[tuple[AlikeEvents, str]]] = {}
+    for deal, left in deals:
+        code = deal["currency"]
+        key = (left.id, code, deal["lost_reason"])
+        told = known.get(key)
+        if told is None:
+            told = known[key] = [(waves[each.type], without_amount(each)) for each in moved(deal, left, stage)]
+        amount = currency.from_minor(deal["amount_minor"], code)
+        for wave, rest in told:
+            wave.add(deal["id"], deal["person_id"], with_amount(amount, rest))
+    return list(waves.values())
+
+
+def without_amount(event: NewEvent) -> str:
+    """Return of an event about a deal what `with_amount` completes, for others that differ in the amount alone."""
+    return as_text({name: value for name, value in event.properties.items() if name != "amount"})[1:]
+
+
+def with_amount(amount: object, rest: str) -> str:
+    """Return an event's properties as JSON."""
+    return f'{{"amount":"{amount}",{rest}'
 
 
 def in_waves(of_deals: Sequence[Sequence[NewEvent]]) -> list[NewEvent]:

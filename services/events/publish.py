@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Text, Uuid
 
 from contracts.events import PERSON_ERASED
 from core.database import TenantSession
@@ -30,6 +32,20 @@ _INSERT = text("""
     ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 """)
 
+# No key is in the way here: to insert first and then see costs a record of the log more for each row.
+_INSERT_ALIKE = text("""
+    INSERT INTO event (tenant_id, id, type, subject_type, subject_id, person_id, properties)
+    SELECT :tenant AS tenant_id, e.id, :type, :subject_type, e.subject_id, e.person_id, e.properties::jsonb
+    FROM unnest(:ids, :subjects, :people, :properties) WITH ORDINALITY
+         AS e(id, subject_id, person_id, properties, number)
+    ORDER BY e.number
+""").bindparams(
+    bindparam("type", type_=Text),
+    bindparam("subject_type", type_=Text),
+    *(bindparam(name, type_=ARRAY(Uuid)) for name in ("ids", "subjects", "people")),
+    bindparam("properties", type_=ARRAY(Text)),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
@@ -49,6 +65,47 @@ class NewEvent:
     idempotency_key: str | None = None
     occurred_at: datetime | None = None
     live: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AlikeEvents:
+    """Facts of one type about many subjects of one type, column by column: nothing is made for each of them in Python.
+
+    Each happens now, and each time it is published.
+    """
+
+    type: str
+    subject_type: str
+    subjects: list[UUID] = field(default_factory=list[UUID])
+    people: list[UUID | None] = field(default_factory=list[UUID | None])
+    """Whom each concerns."""
+    properties: list[str] = field(default_factory=list[str])
+    """As JSON."""
+
+    def add(self, subject_id: UUID, person_id: UUID | None, properties: str) -> None:
+        """Add a fact, its properties as JSON."""
+        self.subjects.append(subject_id)
+        self.people.append(person_id)
+        self.properties.append(properties)
+
+
+async def publish_alike(session: TenantSession, events: AlikeEvents) -> None:
+    """Write the events, in this order, in one statement; see `publish`."""
+    if not events.subjects:
+        return
+    await session.execute(
+        _INSERT_ALIKE,
+        {
+            "tenant": session.tenant_id,
+            "ids": new_ids(len(events.subjects)),
+            "type": events.type,
+            "subject_type": events.subject_type,
+            "subjects": events.subjects,
+            "people": events.people,
+            "properties": events.properties,
+        },
+    )
+    session.wake_after_commit()
 
 
 async def publish(session: TenantSession, events: Sequence[NewEvent]) -> None:

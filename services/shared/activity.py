@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Text, Uuid
 
 from core.actor import Actor
 from core.database import TenantSession
@@ -18,6 +20,15 @@ _INSERT: Final = text("""
     FROM unnest(CAST(:ids AS uuid[]), CAST(:subject_types AS text[]), CAST(:subject_ids AS uuid[]),
                 CAST(:types AS text[]), CAST(:changes AS text[])) AS a(id, subject_type, subject_id, type, changes)
 """)
+_INSERT_ALIKE: Final = text("""
+    INSERT INTO activity (tenant_id, id, subject_type, subject_id, type, actor, changes, request_id)
+    SELECT :tenant AS tenant_id, a.id, :subject_type, a.subject_id, :type, :actor, a.changes::jsonb, :request
+    FROM unnest(:ids, :subjects, :changes) AS a(id, subject_id, changes)
+""").bindparams(
+    *(bindparam(name, type_=Text) for name in ("subject_type", "type", "actor", "request")),
+    *(bindparam(name, type_=ARRAY(Uuid)) for name in ("ids", "subjects")),
+    bindparam("changes", type_=ARRAY(Text)),
+)
 Changes = Mapping[str, tuple[Any, Any]]
 """Field to (before, after), as JSON values."""
 
@@ -61,5 +72,32 @@ async def record_all(session: TenantSession, activities: Sequence[NewActivity], 
             "subject_ids": [activity.subject_id for activity in activities],
             "types": [activity.type for activity in activities],
             "changes": [as_text(activity.changes) for activity in activities],
+        },
+    )
+
+
+async def record_alike(
+    session: TenantSession,
+    subject_type: str,
+    verb: str,
+    subjects: Sequence[UUID],
+    changes: Sequence[str],
+    *,
+    by: Actor,
+) -> None:
+    """Log a change of the type `verb` of each of many subjects, what changed of it as the JSON of `Changes`."""
+    if not subjects:
+        return
+    await session.execute(
+        _INSERT_ALIKE,
+        {
+            "tenant": session.tenant_id,
+            "actor": by.name,
+            "request": by.request_id,
+            "subject_type": subject_type,
+            "type": verb,
+            "ids": new_ids(len(subjects)),
+            "subjects": subjects,
+            "changes": changes,
         },
     )

@@ -11,7 +11,7 @@ import pytest
 from core.actor import CLI
 from core.errors import ConflictError, InvalidError, NotFoundError
 from core.ids import new_id
-from services.crm import deals, moving
+from services.crm import deal_rows, deals, moving, telling
 from services.crm.deal_fields import Contact, DealChange, Line, NewDeal
 from services.crm.stage_plans import NewStage
 from tests.factories.selling import STAGES, Selling
@@ -40,6 +40,40 @@ async def test_a_move_ends_a_stay_and_begins_the_next_at_once(selling: Selling) 
     again = await selling.move([made], stages["offer"])
     assert (again.moved, again.unchanged) == ([], [made])
     assert len(await selling.stays(made)) == 2
+
+
+async def test_deals_that_differ_are_told_and_logged_each_as_it_is(selling: Selling) -> None:
+    stages = await selling.pipeline()
+    await selling.rate("JPY", "0.006")
+    made = [
+        await selling.deal(stages["new"], amount_minor=1250, person_id=await selling.person()),
+        await selling.deal(stages["offer"], amount_minor=1250),
+        await selling.deal(stages["new"], amount_minor=99, currency="JPY"),
+        await selling.deal(stages["offer"], amount_minor=7),
+        await selling.deal(stages["offer"]),
+    ]
+    await selling.move([made[4]], stages["won"])
+    by_id = {stage.id: stage for stage in stages.values()}
+    reasons = dict(zip(made, ["Gone", "Too dear", "Gone", '"Late"', "Back"], strict=True))
+    for target in (stages["lost"], stages["new"]):
+        async with selling.session() as session:
+            before = await deal_rows.locked(session, made)
+        assert not (await selling.move(made, target, lost_reason=reasons if target.closed else None)).refused
+        async with selling.session() as session:
+            after = await deal_rows.locked(session, made)
+        for deal_id in made:
+            left = by_id[before[deal_id]["stage_id"]]
+            if left == target:
+                continue
+            told = telling.moved(after[deal_id], left, target)
+            last = (await selling.events(deal_id))[-len(told) :]
+            assert [(event.type, event.person_id, event.properties) for event in last] == [
+                (event.type, event.person_id, event.properties) for event in told
+            ]
+            as_it_is = telling.changes(before[deal_id], after[deal_id] | {"closed_at": before[deal_id]["closed_at"]})
+            logged = dict((await selling.log(deal_id))[-1].changes)
+            logged.pop("closed_at", None)
+            assert logged == {name: list(pair) for name, pair in as_it_is.items()} | {"stage": [left.key, target.key]}
 
 
 async def test_a_lost_deal_has_its_reason_until_it_is_reopened(selling: Selling) -> None:
