@@ -20,7 +20,7 @@ from services.crm import deals, moving, rates, stages
 from services.crm.deal_fields import DealChange, NewDeal
 from services.crm.journey_members import Detail, Member, actor, teammates
 from services.crm.stages import Stage
-from services.crm.unwritten import Unwritten, kept_back
+from services.crm.unwritten import kept_back
 from services.identity import owners
 from services.journeys.steps import Step
 
@@ -170,14 +170,10 @@ async def change_by(session: TenantSession, node: UpdateDealNode) -> DealChange:
 async def _changed(
     session: TenantSession, step: Step, whose: Mapping[UUID, UUID], changes: Mapping[UUID, DealChange]
 ) -> Mapping[UUID, Detail]:
-    if step.later is None:
+    kept = kept_back(step)
+    if kept is None:
         done = await deals.update_many(session, changes, by=actor(step))
     else:
-        if step.later.kept is None:
-            step.later.kept = Unwritten(actor(step))
-        kept = kept_back(step)
-        if kept is None:
-            raise TypeError("something else than deals is kept back")
         done = await kept.change(session, changes)
     return {
         enrollment_id: _refusal(done.refused[deal_id])

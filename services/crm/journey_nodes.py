@@ -31,12 +31,11 @@ from journeys.conditions import FieldPath
 from journeys.durations import add
 from journeys.texts import PlacedText
 from models import Journey, Person
-from services.crm import calls, journey_deals, notifications, tasks
+from services.crm import calls, journey_deals, notifications, tasks, unwritten
 from services.crm.calls import NewCall
 from services.crm.journey_members import Detail, Member, actor, passed, teammates
 from services.crm.notifications import NewNotification
 from services.crm.tasks import NewTask
-from services.crm.unwritten import Unwritten, kept_back
 from services.journeys import answering, steps, waiting
 from services.journeys.actions import COMMON
 from services.journeys.members import ENROLLMENT, CohortMembers
@@ -52,10 +51,10 @@ _TEXTS: Final = ("title", "note", "body")
 
 async def _meant(session: TenantSession, step: Step, members: CohortMembers, node: Any) -> Sequence[Member]:  # noqa: ANN401 - of any type
     meant = await passed(session, step, members, {name: getattr(node, name, None) for name in _TEXTS})
-    unwritten = kept_back(step)
-    if unwritten is None:
+    kept = unwritten.kept_back(step)
+    if kept is None:
         return meant
-    owner_of = [unwritten.owner_of(one.deal_id, one.owner_id) for one in meant]
+    owner_of = [kept.owner_of(one.deal_id, one.owner_id) for one in meant]
     return [
         one if owner_id == one.owner_id else replace(one, owner_id=owner_id)
         for one, owner_id in zip(meant, owner_of, strict=True)
@@ -69,11 +68,10 @@ def _asked(node: Any) -> list[FieldPath]:  # noqa: ANN401 - of any type
 
 async def _hold(session: TenantSession, step: Step, members: CohortMembers) -> None:
     """Hold the members' deals."""
-    if step.version.definition.subject != "deal" or step.later is None:
+    if step.version.definition.subject != "deal":
         return
     deal_ids = await session.scalars(select(ENROLLMENT.c.subject_id).where(*members.within(ENROLLMENT)))
-    step.later.kept = unwritten = Unwritten(actor(step))
-    await unwritten.hold(session, list(deal_ids))
+    step.later.kept = await unwritten.hold(session, list(deal_ids), by=actor(step))
 
 
 def _acting(effect: Effect, *, alone: bool = False, hold: Hold | None = None) -> Through:
@@ -90,7 +88,7 @@ async def _create_task(
 ) -> Mapping[UUID, Detail]:
     known = await teammates(session, [node.owner])
     due_at = None if node.due_in is None else add(datetime.now(UTC), node.due_in, _UTC)
-    unwritten = kept_back(step)
+    kept = unwritten.kept_back(step)
     await tasks.create_many(
         session,
         [
@@ -108,7 +106,7 @@ async def _create_task(
             for member in members
         ],
         by=actor(step),
-        touching=None if unwritten is None else unwritten.touch,
+        touching=None if kept is None else kept.touch,
     )
     return {}
 

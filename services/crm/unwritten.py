@@ -27,27 +27,21 @@ class Unwritten:
     """
 
     by: Actor
+    _base: str
+    """The base currency, which is held."""
+    _held: dict[UUID, Values]
+    """Deals that are held, as they are in the store."""
     deals: dict[UUID, Written] = field(default_factory=dict[UUID, Written])
     fields: set[str] = field(default_factory=set[str])
     """What of them may be another."""
     _touched: set[UUID] = field(default_factory=set[UUID])
     """Those that something was done about beside."""
-    _base: str | None = None
-    """The base currency, where it is held."""
-    _held: dict[UUID, Values] = field(default_factory=dict[UUID, Values])
-    """Deals that are held, as they are in the store."""
-
-    async def hold(self, session: TenantSession, deal_ids: Collection[UUID]) -> None:
-        """Hold rates and then these deals: what is done in turn about some and others holds nothing out of turn."""
-        self._base = await rates.hold(session)
-        self._held = await deal_rows.locked(session, deal_ids)
 
     async def change(self, session: TenantSession, changes: Mapping[UUID, DealChange]) -> Changed:
         """Change deals as `deals.update_many` does, but for writing it."""
-        base = self._base or await rates.hold(session)
         known = self._held | {deal_id: one.after for deal_id, one in self.deals.items()}
         held = {deal_id: known[deal_id] for deal_id in changes if deal_id in known}
-        judged = await judge(session, changes, base, {}, held=held)
+        judged = await judge(session, changes, self._base, {}, held=held)
         for one in judged.written:
             deal_id = one.after["id"]
             first = self.deals.get(deal_id)
@@ -89,6 +83,12 @@ class Unwritten:
             await deals.write_back(session, Judged(changed, Changed()), by=self.by)
 
 
+async def hold(session: TenantSession, deal_ids: Collection[UUID], *, by: Actor) -> Unwritten:
+    """Hold rates and then these deals: what is done in turn about some and others holds nothing out of turn."""
+    base = await rates.hold(session)
+    return Unwritten(by, base, await deal_rows.locked(session, deal_ids))
+
+
 def kept_back(step: Step) -> Unwritten | None:
-    """Return what the step's run has kept back; None where it has nothing."""
-    return step.later.kept if step.later is not None and isinstance(step.later.kept, Unwritten) else None
+    """Return what the step's run keeps back; None where each node has its effect at once."""
+    return step.later.kept if isinstance(step.later.kept, Unwritten) else None

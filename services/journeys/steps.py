@@ -94,8 +94,8 @@ class Step:
     actions: "Actions"
     onward: Mapping[str, Way] = field(default_factory=dict[str, Way])
     """By which outcomes of the node the run goes on with the nodes that follow."""
-    later: Later | None = None
-    """What the nodes of this run keep back; None: nothing, each has its effect at once."""
+    later: Later = field(default_factory=Later)
+    """What the nodes of this run keep back."""
     apart: Apart | None = None
     """For what is to stay whatever becomes of the step's transaction; None: there is nobody to do it."""
 
@@ -117,9 +117,7 @@ def going_on(step: Step) -> Step:
     if step.kind != "act" or not (plain or onward.shares(step.actions.get(type(node)))):
         return step
     ways = onward.ways(step.version, step.passage, step.actions)
-    return replace(
-        step, onward=ways, later=onward.later(step.version, step.passage, ways, step.actions) if ways else None
-    )
+    return replace(step, onward=ways, later=onward.later(step.version, step.passage, ways, step.actions))
 
 
 async def run(session: TenantSession, step: Step, members: CohortMembers, *, isolating: bool = True) -> StepOutcome:
@@ -130,7 +128,7 @@ async def run(session: TenantSession, step: Step, members: CohortMembers, *, iso
     if step.kind == "act" and isinstance(step.version.definition.nodes[step.node], SendNode):
         members = replace(members, sends=True)
     done = await (_isolated if isolating else _ACTIONS[step.kind])(session, step, members)
-    if step.later is not None and (going_on := sum(done.outcomes.get(each, 0) for each in step.onward)):
+    if going_on := sum(done.outcomes.get(each, 0) for each in step.onward):
         await step.later.hold(session, step, members.only(going_on))
     for outcome, way in step.onward.items():
         if going := done.outcomes.pop(outcome, 0):
@@ -200,8 +198,7 @@ async def _act(session: TenantSession, step: Step, members: CohortMembers) -> St
         return await action(session, step, members, node)
     done = await pass_through(session, step, members, "done")
     if done:
-        if step.later is not None:
-            await step.later.hold(session, step, members.only(done["done"]))
+        await step.later.hold(session, step, members.only(done["done"]))
         await note(session, step, await action.effect(session, step, members.only(done["done"]), node))
     return StepOutcome(outcomes=done)
 
@@ -214,12 +211,10 @@ async def _go_on(session: TenantSession, step: Step, members: CohortMembers, way
         action = step.actions[type(doing)]
         if not onward.shares(action):
             raise TypeError(f"node {node} does more than act")
-        if step.later is not None:
-            await step.later.settle(session, None if action.asks is None else action.asks(doing))
+        await step.later.settle(session, None if action.asks is None else action.asks(doing))
         at = replace(step, node=node, visit=visit, onward={})
         details.append(await action.effect(session, at, replace(members, sends=False), doing))
-    if step.later is not None:
-        await step.later.settle(session, None)
+    await step.later.settle(session, None)
     await onward.record(session, members, way.through, details, attempt=step.attempt)
 
 
