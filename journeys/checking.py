@@ -96,7 +96,12 @@ def check_condition(
 def problem_at(place: Place, reason: str) -> Problem:
     """Return a problem at a place in the author's JSON."""
     node = str(place[1]) if len(place) > 1 and place[0] == "nodes" else None
-    return Problem(".".join(map(str, place)), node, reason)
+    return Problem(dotted(place), node, reason)
+
+
+def dotted(place: Place) -> str:
+    """Return the steps to a place joined by dots."""
+    return ".".join(map(str, place))
 
 
 def field_problem(path: FieldPath, known: Vocabulary, *, roots: AbstractSet[str]) -> str | None:

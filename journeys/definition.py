@@ -60,6 +60,12 @@ class JourneyDefinition(Strict):
         return self.entry if isinstance(self.entry, tuple) else (self.entry,)
 
     @property
+    def placed_entries(self) -> list[tuple[tuple[str | int, ...], Entry]]:
+        """The ways in, each with its place in the definition."""
+        several = isinstance(self.entry, tuple)
+        return [(("entry", ordinal) if several else ("entry",), entry) for ordinal, entry in enumerate(self.entries)]
+
+    @property
     def has_goal(self) -> bool:
         """Whether anybody can convert: by an event, or at a node."""
         return self.goal is not None or any(isinstance(node, GoalNode) for node in self.nodes.values())

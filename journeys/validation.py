@@ -131,8 +131,7 @@ def _author_place(location: tuple[str | int, ...]) -> Place:
 
 
 def _entries(definition: JourneyDefinition, known: _Known) -> Iterator[Problem]:
-    for index, entry in enumerate(definition.entries):
-        place: Place = ("entry", index) if isinstance(definition.entry, tuple) else ("entry",)
+    for place, entry in definition.placed_entries:
         if isinstance(entry, EventEntry) and entry.where is not None:
             yield from _condition(entry.where, (*place, "where"), known.subject | {"event"}, known)
         if isinstance(entry, DateEntry):
@@ -162,9 +161,8 @@ def _date(entry: DateEntry, place: Place, subject: str, known: _Known) -> Iterat
 def _heard(definition: JourneyDefinition) -> Iterator[Problem]:
     """Yield what a journey listens to that never concerns its subject."""
     heard: list[tuple[Place, str]] = []
-    for index, entry in enumerate(definition.entries):
+    for place, entry in definition.placed_entries:
         if isinstance(entry, EventEntry):
-            place: Place = ("entry", index) if isinstance(definition.entry, tuple) else ("entry",)
             heard.append(((*place, "event"), entry.event))
     for name, node in definition.nodes.items():
         heard += events_heard(node, ("nodes", name))

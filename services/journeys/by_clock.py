@@ -11,7 +11,7 @@ from contracts.events import TENANT_UPDATED
 from contracts.journey_entries import BY_CRON, BY_DATE, EntryInput
 from core.actor import SYSTEM
 from core.database import TenantSession
-from journeys.checking import Problem
+from journeys.checking import Problem, problem_at
 from journeys.definition import JourneyDefinition
 from journeys.entries import MAX_ENTRIES, CronEntry, DateEntry, Entry, entry_kind
 from models import Journey, Tenant, WorkflowSchedule
@@ -95,12 +95,11 @@ async def _since(session: TenantSession, asked: EntryInput, before: WorkflowSche
 
 def problems(definition: JourneyDefinition) -> list[Problem]:
     """Return what is wrong with the cron expressions of a definition."""
-    several = isinstance(definition.entry, tuple)
     found: list[Problem] = []
-    for ordinal, entry in enumerate(definition.entries):
+    for place, entry in definition.placed_entries:
         reason = problem_with_cron(entry.cron) if isinstance(entry, CronEntry) else None
         if reason is not None:
-            found.append(Problem(f"entry.{ordinal}.cron" if several else "entry.cron", None, reason))
+            found.append(problem_at((*place, "cron"), reason))
     return found
 
 

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from core.errors import FieldProblem, InvalidError
-from journeys.checking import Place, Vocabulary, check_condition
+from journeys.checking import Place, Vocabulary, check_condition, dotted
 from journeys.conditions import Condition, EventCondition, RelatedCondition, RootCondition, children
 from journeys.validation import problems_of
 from services.objects.shapes import ObjectShape
@@ -41,9 +41,7 @@ def check(condition: Condition, key: str, shape: ObjectShape) -> None:
     words = Vocabulary(
         person_fields=frozenset(), segments=frozenset(), typed=shape.typed(key), related={root: shape.names}
     )
-    of_people = [
-        (".".join(map(str, place)), "asks about a person, and a record is none") for place in _of_people(condition)
-    ]
+    of_people = [(dotted(place), "asks about a person, and a record is none") for place in _of_people(condition)]
     found = of_people or [(one.path, one.reason) for one in check_condition(condition, words, roots={root})]
     if found:
         raise _invalid(found)

@@ -4,15 +4,16 @@ Moments rest on what the store says of the audience when it begins, as the real 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Integer, Text, Uuid, column, select, table
 
 from core.database import TenantSession
 from core.errors import InvalidError
+from journeys.checking import Place, dotted
 from journeys.conditions import SegmentCondition
 from journeys.definition import JourneyDefinition
 from journeys.durations import zone_or_utc
@@ -64,7 +65,7 @@ async def openings(
         InvalidError: a schedule comes too often, or people may enter too often.
     """
     found: list[Opening] = []
-    for place, entry in places(definition):
+    for place, entry in definition.placed_entries:
         match entry:
             case DateEntry():
                 found += await _dates(session, entry, slots, begin, until)
@@ -75,12 +76,6 @@ async def openings(
             case _:
                 pass
     return found
-
-
-def places(definition: JourneyDefinition) -> Iterable[tuple[str, Any]]:
-    """Return the ways in, each with its place in the definition."""
-    several = isinstance(definition.entry, tuple)
-    return [(f"entry.{n}" if several else "entry", entry) for n, entry in enumerate(definition.entries)]
 
 
 async def _dates(
@@ -112,12 +107,12 @@ def _look(moment: datetime, minutes: Sequence[int]) -> datetime:
     return at + timedelta(minutes=min((minute - at.minute) % 60 for minute in minutes))
 
 
-def _occurrences(place: str, entry: CronEntry, zone: str, begin: datetime, until: datetime) -> list[datetime]:
+def _occurrences(place: Place, entry: CronEntry, zone: str, begin: datetime, until: datetime) -> list[datetime]:
     found: list[datetime] = []
     at = next_time(entry.cron, zone, begin)
     while at is not None and at <= until:
         if len(found) == MAX_OCCURRENCES:
-            raise InvalidError.of(f"{place}.cron", f"comes more than {MAX_OCCURRENCES:,} times until then")
+            raise InvalidError.of(dotted((*place, "cron")), f"comes more than {MAX_OCCURRENCES:,} times until then")
         found.append(at)
         at = next_time(entry.cron, zone, at)
     return found
