@@ -1,4 +1,4 @@
-"""Events as rules of journeys hear them: which of them a condition holds for."""
+"""Events as rules of journeys hear them: of which types, and which of them a condition holds for."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,13 +8,36 @@ from uuid import UUID
 from sqlalchemy import BigInteger, DateTime, Text, Uuid, and_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from contracts.events import SEGMENT_ENTERED, SEGMENT_LEFT
 from core.database import TenantSession
 from journeys.conditions import Condition
+from journeys.definition import JourneyDefinition
+from journeys.entries import Entry, EventEntry, SegmentEntry
 from journeys.evaluate import Facts, NeedsDatabase, evaluate
 from models import Person
 from services.events.bus import EventRow
 from services.shared.conditions_sql import Scope, compile_condition
 from services.shared.related import DEALS
+
+
+def heard(definition: JourneyDefinition) -> list[tuple[str, str, int]]:
+    """Return the types of events that let in or end passages: each with `exit`, `goal` or `entry`, and its number."""
+    found = [(rule.event, "exit", ordinal) for ordinal, rule in enumerate(definition.exit_when)]
+    if definition.goal is not None:
+        found.append((definition.goal.event, "goal", 0))
+    lets_in = [(letting_in(entry), ordinal) for ordinal, entry in enumerate(definition.entries)]
+    return found + [(event, "entry", ordinal) for event, ordinal in lets_in if event is not None]
+
+
+def letting_in(entry: Entry) -> str | None:
+    """Return the type of the events that a way in hears; None where it hears none."""
+    match entry:
+        case EventEntry():
+            return entry.event
+        case SegmentEntry():
+            return SEGMENT_ENTERED if entry.on == "entered" else SEGMENT_LEFT
+        case _:
+            return None
 
 
 def given(events: Sequence[EventRow]) -> Any:  # noqa: ANN401 - a SQLAlchemy table value

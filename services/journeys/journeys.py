@@ -9,17 +9,15 @@ from uuid import UUID
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from contracts.events import SEGMENT_ENTERED, SEGMENT_LEFT
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import ConflictError, FieldProblem, InvalidError, NotFoundError
 from core.ids import new_id
 from journeys.checking import Problem
 from journeys.definition import JourneyDefinition
-from journeys.entries import EventEntry, SegmentEntry
 from journeys.validation import InvalidDefinition, parse, validate
 from models import Journey, JourneyListener, JourneyVersion, Template, TemplateVersion
-from services.journeys import by_clock, endings, holding, named, vocabulary
+from services.journeys import by_clock, endings, hearing, holding, named, vocabulary
 from services.journeys.holding import Overdue, What
 from services.journeys.members import ENROLLMENT
 from services.shared import activity
@@ -159,7 +157,7 @@ async def publish(
     )
     session.add(version)
     await session.flush()
-    listeners = _listeners(parsed)
+    listeners = hearing.heard(parsed)
     if listeners:
         await session.execute(
             insert(JourneyListener),
@@ -191,21 +189,6 @@ async def publish(
     await by_clock.follow(session, journey)
     await session.refresh(version)
     return version
-
-
-def _listeners(definition: JourneyDefinition) -> list[tuple[str, str, int]]:
-    found = [(rule.event, "exit", ordinal) for ordinal, rule in enumerate(definition.exit_when)]
-    if definition.goal is not None:
-        found.append((definition.goal.event, "goal", 0))
-    for ordinal, entry in enumerate(definition.entries):
-        match entry:
-            case EventEntry():
-                found.append((entry.event, "entry", ordinal))
-            case SegmentEntry():
-                found.append((SEGMENT_ENTERED if entry.on == "entered" else SEGMENT_LEFT, "entry", ordinal))
-            case _:
-                pass
-    return found
 
 
 async def pause(session: TenantSession, journey: Journey, *, by: Actor, what: What = "all") -> None:

@@ -8,17 +8,16 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, select
 
-from contracts.events import SEGMENT_ENTERED, SEGMENT_LEFT
 from core.database import TenantSession
 from core.errors import NotFoundError
 from journeys.conditions import Condition, SegmentCondition
-from journeys.entries import ApiEntry, Entry, EventEntry, ManualEntry, SegmentEntry
+from journeys.entries import ApiEntry, Entry, EventEntry, ManualEntry, SegmentEntry, entry_kind
 from journeys.graph import edges_of, reachable
 from journeys.nodes import SKIPPED, SendNode
 from journeys.wording import condition_words
 from models import Enrollment, Event, Journey, JourneyRefusal, JourneyVersion, Person
 from services.identity import aliases
-from services.journeys import explaining, seeing, versions
+from services.journeys import explaining, hearing, seeing, versions
 from services.journeys.enrollments import key_of
 from services.journeys.explaining import Decision, Explained
 from services.shared.conditions_sql import Scope, compile_condition
@@ -243,8 +242,8 @@ async def _not_by(session: TenantSession, entry: Entry, subject: Subject, since:
                 Reason("not_named", f"No request let this {subject.type} in, and {subject.plural} enter by requests.")
             ]
         case _:
-            kind = next(iter(entry.model_dump(by_alias=True, exclude_unset=True)), "other")
-            return [Reason("not_by_schedule", f"The journey's entry by {kind} has not let this {subject.type} in.")]
+            by = entry_kind(entry)
+            return [Reason("not_by_schedule", f"The journey's entry by {by} has not let this {subject.type} in.")]
 
 
 async def _not_by_event(session: TenantSession, entry: EventEntry, subject: Subject, since: datetime) -> list[Reason]:
@@ -306,12 +305,11 @@ async def _judged(
 
 
 async def _not_by_segment(session: TenantSession, entry: SegmentEntry, person_id: UUID, since: datetime) -> Reason:
-    kind = SEGMENT_ENTERED if entry.on == "entered" else SEGMENT_LEFT
     told = await session.scalar(
         select(Event)
         .where(
             Event.tenant_id == session.tenant_id,
-            Event.type == kind,
+            Event.type == hearing.letting_in(entry),
             Event.person_id == person_id,
             Event.properties["segment"].astext == entry.segment,
         )
@@ -319,7 +317,7 @@ async def _not_by_segment(session: TenantSession, entry: SegmentEntry, person_id
         .limit(1)
     )
     if told is not None:
-        return await _not_by_this(session, EventEntry(event=kind), told, Subject(person_id), since)
+        return await _not_by_this(session, EventEntry(event=told.type), told, Subject(person_id), since)
     person = Person.__table__.alias("p")
     scope = Scope(tenant_id=session.tenant_id, person=person, subject_id=person.c.id)
     own = person.c.tenant_id == session.tenant_id, person.c.id == person_id

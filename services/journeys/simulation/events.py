@@ -8,13 +8,15 @@ from typing import Any, Final
 from sqlalchemy import Text, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from contracts.events import DEAL_STAGE_ENTERED, SEGMENT_ENTERED, SEGMENT_LEFT
+from contracts.events import DEAL_STAGE_ENTERED
 from core.database import TenantSession
 from core.errors import InvalidError
 from journeys.conditions import events_of
 from journeys.definition import JourneyDefinition
-from journeys.entries import EventEntry, SegmentEntry
-from journeys.waits import EventWay, WaitForEventNode, WaitUntilNode
+from journeys.entries import SegmentEntry
+from journeys.wait_checks import events_heard
+from journeys.waits import WaitUntilNode
+from services.journeys import hearing
 from services.journeys.meeting import conditions_of
 from services.journeys.simulation.asking import Window
 from services.journeys.simulation.passages import Slots
@@ -69,29 +71,12 @@ class Playlist:
 
 def heard(definition: JourneyDefinition, *, entering: bool) -> set[str]:
     """Return the types of events that a journey listens to, and those that say where its deals stand."""
-    types: set[str] = set()
+    types = {event for event, kind, _ in hearing.heard(definition) if entering or kind != "entry"}
     for node in definition.nodes.values():
-        if isinstance(node, WaitForEventNode):
-            types.add(node.event)
-        elif isinstance(node, WaitUntilNode):
-            types |= {way.event for way in node.ways if isinstance(way, EventWay)}
+        types |= {event for _, event in events_heard(node, ())}
+        if isinstance(node, WaitUntilNode):
             types |= {counted for _, when in conditions_of(node) for counted in events_of(when)}
-    types |= {rule.event for rule in definition.exit_when}
-    if definition.goal is not None:
-        types.add(definition.goal.event)
-    if entering:
-        types |= {type_of for entry in definition.entries if (type_of := _type_of(entry)) is not None}
     return types | ({DEAL_STAGE_ENTERED} if definition.subject == "deal" else set())
-
-
-def _type_of(entry: object) -> str | None:
-    match entry:
-        case EventEntry():
-            return entry.event
-        case SegmentEntry():
-            return SEGMENT_ENTERED if entry.on == "entered" else SEGMENT_LEFT
-        case _:
-            return None
 
 
 async def read(session: TenantSession, subject: str, types: set[str], window: Window, until: datetime) -> list[Played]:
@@ -144,7 +129,7 @@ def keep(definition: JourneyDefinition, events: Iterable[Played], slots: Slots) 
     Raises:
         InvalidError: they are more than a simulation takes.
     """
-    ways = [(ordinal, entry, _type_of(entry)) for ordinal, entry in enumerate(definition.entries)]
+    ways = [(ordinal, entry, hearing.letting_in(entry)) for ordinal, entry in enumerate(definition.entries)]
     for event in events:
         for ordinal, entry, type_of in ways:
             if type_of != event.type:

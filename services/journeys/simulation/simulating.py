@@ -13,10 +13,10 @@ from sqlalchemy import select
 from core.database import TenantSession
 from core.errors import InvalidError
 from journeys.definition import JourneyDefinition
-from journeys.entries import EventEntry, SegmentEntry
 from journeys.plan import Plan
 from journeys.virtual import EndlessWalkError, Walk
 from models import Tenant
+from services.journeys import hearing
 from services.journeys.simulation import clock, deals, events, foreseeing, passages
 from services.journeys.simulation.asking import Asking, Window
 from services.journeys.simulation.clock import Opening
@@ -65,7 +65,7 @@ class Simulated:
 
 def enters_by_events(definition: JourneyDefinition, *, played: bool) -> bool:
     """Whether the journey has a way in that is foreseeable: by the clock, or where they are `played` by events."""
-    by_events = played and any(isinstance(entry, EventEntry | SegmentEntry) for entry in definition.entries)
+    by_events = played and any(hearing.letting_in(entry) for entry in definition.entries)
     return by_events or clock.lets_in(definition)
 
 

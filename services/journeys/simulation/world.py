@@ -187,17 +187,13 @@ ANSWERS: Final[Answers] = MappingProxyType(
 )
 
 
-async def _stay(_world: World, _events: Sequence[Played], _now: datetime) -> None:
-    """Deals stay where they are."""
-
-
 @dataclass(frozen=True, slots=True)
 class Domains:
     """What the domains give to a simulation."""
 
     answers: Answers
     """What their own nodes answer."""
-    follow: Follow = _stay
+    follow: Follow
 
 
 PLANNED: Final[Answers] = MappingProxyType(
