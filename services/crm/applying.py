@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -28,6 +29,8 @@ _PLAIN: Final = (
     "source",
     "external_id",
 )
+_PRICES: Final = ("lines", "currency", "amount_minor", "recurring")
+"""Of a change, what it may say of what a deal costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,7 @@ class Changed:
     refused: dict[UUID, PlatformError] = field(default_factory=dict[UUID, PlatformError])
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """A deal to write back."""
 
     before: deal_rows.Values
@@ -128,9 +130,11 @@ async def judge(
     """Lock the deals, but for those that are `held` already and are as it says; say what the changes make of each."""
     result = Changed()
     wanted: dict[UUID, Mapping[str, Any]] = {}
+    normal: dict[int, Mapping[str, Any]] = {}
     for deal_id, change in changes.items():
         try:
-            wanted[deal_id] = change.normalized().fields
+            fields = normal.get(id(change))  # one change may be that of thousands
+            wanted[deal_id] = normal[id(change)] = change.normalized().fields if fields is None else fields
         except InvalidError as error:
             result.refused[deal_id] = error
     rows = await deal_rows.locked(session, wanted.keys() - held.keys()) | dict(held)
@@ -157,31 +161,32 @@ async def judge(
 async def _known(
     session: TenantSession, wanted: Mapping[UUID, Mapping[str, Any]], rows: Mapping[UUID, deal_rows.Values]
 ) -> _Known:
+    different = list({id(fields): fields for fields in wanted.values()}.values())
+    touched = {name for fields in different for name in fields}
+
     def named(name: str) -> set[Any]:
-        return {fields[name] for fields in wanted.values() if fields.get(name) is not None}
+        return {fields[name] for fields in different if fields.get(name) is not None}
+
+    def of(*names: str) -> list[UUID]:
+        """Return the deals there are of which any of these is to change."""
+        if touched.isdisjoint(names):
+            return []
+        return [
+            deal_id for deal_id, fields in wanted.items() if deal_id in rows and not fields.keys().isdisjoint(names)
+        ]
 
     organizations = await deal_rows.organizations(session, named("organization_id"))
     owners = await deal_rows.owners(session, named("owner_id"))
     taken = await deal_rows.external_ids(session, named("external_id"))
     # those who were the primary one too, in one go: people are locked by id
-    were = {
-        rows[deal_id]["person_id"] for deal_id, fields in wanted.items() if "person_id" in fields and deal_id in rows
-    }
+    were = {rows[deal_id]["person_id"] for deal_id in of("person_id")}
     people = await deal_rows.people(session, named("person_id") | (were - {None}))
-    priced = [
-        deal_id
-        for deal_id, fields in wanted.items()
-        if deal_id in rows and not {"lines", "currency", "amount_minor", "recurring"}.isdisjoint(fields)
-    ]
+    priced = of(*_PRICES)
     totals = await deal_rows.totals(session, priced) if priced else {}
-    listed = [deal_id for deal_id, fields in wanted.items() if deal_id in rows and "lines" in fields]
+    listed = of("lines")
     standing = await stages.known(session, {row["stage_id"] for row in rows.values()})
     with_contacts = [
-        deal_id
-        for deal_id, fields in wanted.items()
-        if deal_id in rows
-        and "person_id" in fields
-        and "contacts" in standing[rows[deal_id]["stage_id"]].required_fields
+        deal_id for deal_id in of("person_id") if "contacts" in standing[rows[deal_id]["stage_id"]].required_fields
     ]
     return _Known(
         people,
@@ -209,15 +214,26 @@ def _apply(
         raise InvalidError.of("lost_reason", "is for lost deals alone")
     if "person_id" in fields:
         after["person_id"] = None if fields["person_id"] is None else known.people[fields["person_id"]]
-    after["attributes"] = merged(row["attributes"], fields["attributes"])
-    _price(row, after, fields, known.totals.get(row["id"]))
+    if fields["attributes"]:
+        after["attributes"] = merged(row["attributes"], fields["attributes"])
+    if not fields.keys().isdisjoint(_PRICES):
+        _price(row, after, fields, known.totals.get(row["id"]))
     lines: Sequence[Line] | None = fields.get("lines")
     if lines is not None and list(lines) == list(known.lines.get(row["id"], ())):
         lines = None
-    if lines is None and all(after[name] is value or same(after[name], value) for name, value in row.items()):
+    if lines is None and alike(row, after):
         return None
-    _check_emptied(row, after, lines, known)
+    if known.stages[row["stage_id"]].required_fields:
+        _check_emptied(row, after, lines, known)
     return Written(row, after, lines)
+
+
+def alike(before: deal_rows.Values, after: deal_rows.Values) -> bool:
+    """Whether a deal is what it was."""
+    # most of it is the very same object, and all in the same order
+    return all(map(is_, before.values(), after.values())) or all(
+        value is after[name] or same(value, after[name]) for name, value in before.items()
+    )
 
 
 def _check_emptied(row: deal_rows.Values, after: deal_rows.Values, lines: Sequence[Line] | None, known: _Known) -> None:
@@ -238,14 +254,15 @@ def _check_emptied(row: deal_rows.Values, after: deal_rows.Values, lines: Sequen
 
 
 def _check_names(row: deal_rows.Values, fields: Mapping[str, Any], known: _Known) -> None:
-    problems: list[FieldProblem] = []
-    for name, field_name, there, what in (
-        ("person_id", "primary_person_id", known.people, "person"),
-        ("organization_id", "organization_id", known.organizations, "organization"),
-        ("owner_id", "owner_id", known.owners, "user"),
-    ):
-        if fields.get(name) is not None and fields[name] not in there:
-            problems.append(FieldProblem(field_name, f"there is no such {what}"))
+    problems = [
+        FieldProblem(field_name, f"there is no such {what}")
+        for name, field_name, there, what in (
+            ("person_id", "primary_person_id", known.people, "person"),
+            ("organization_id", "organization_id", known.organizations, "organization"),
+            ("owner_id", "owner_id", known.owners, "user"),
+        )
+        if (named := fields.get(name)) is not None and named not in there
+    ]
     if problems:
         raise InvalidError(f"{problems[0].field}: {problems[0].reason}", errors=problems)
     owner = known.taken.get(fields.get("external_id") or "")

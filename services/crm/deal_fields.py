@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from core import currency
 from core.errors import FieldProblem, InvalidError
+from core.json_text import as_text
 from models.crm import INTERVALS
 from services.identity import attributes, normalize
 
@@ -173,7 +174,8 @@ def merged(current: Mapping[str, Any], changes: Mapping[str, JsonValue]) -> dict
         InvalidError: they are too large together.
     """
     result = {name: value for name, value in (dict(current) | dict(changes)).items() if value is not None}
-    if len(json.dumps(result, ensure_ascii=False).encode()) > attributes.MAX_BYTES:
+    # The limit is for JSON with its spaces, which at most double it: of most it need not be written so.
+    if 2 * len(as_text(result).encode()) > attributes.MAX_BYTES < len(json.dumps(result, ensure_ascii=False).encode()):
         raise InvalidError.of("attributes", f"may take {attributes.MAX_BYTES} bytes as JSON in all")
     return result
 

@@ -153,7 +153,11 @@ def _writing(names: tuple[str, ...]) -> TextClause:
 
 async def write_all(session: TenantSession, changes: Sequence[tuple[Values, Values]]) -> None:
     """Write locked deals back, of each what it was and is, but for where it stands; only columns that any changes."""
-    names = tuple(name for name in _WRITTEN if not all(same(before[name], after[name]) for before, after in changes))
+    names = tuple(
+        name
+        for name in _WRITTEN
+        if any(before[name] is not after[name] and not same(before[name], after[name]) for before, after in changes)
+    )
     columns = {name: [after[name] for _, after in changes] for name in ("id", *names)}
     await session.execute(_writing(names), {"tenant": session.tenant_id, **columns})
 

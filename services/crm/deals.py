@@ -11,10 +11,12 @@ from uuid import UUID
 from sqlalchemy import delete
 
 from contracts.events import DEAL_CREATED, DEAL_DELETED, DEAL_UPDATED
+from core import currency
 from core.actor import Actor
 from core.database import TenantSession
 from core.errors import FieldProblem, InvalidError, NotFoundError, PlatformError
 from core.ids import new_ids
+from core.json_text import as_text
 from models import Deal
 from services.crm import deal_rows, rates, requirements, stages, telling
 from services.crm.applying import Changed, Judged, judge, stale, taken, write_fields
@@ -22,7 +24,7 @@ from services.crm.deal_fields import Contact, DealChange, NewDeal, merged, total
 from services.crm.rates import Amount
 from services.crm.requirements import Beside
 from services.crm.stages import Stage, Stages
-from services.events.publish import NewEvent, publish
+from services.events.publish import AlikeEvents, publish, publish_alike
 from services.identity import lifecycle
 from services.objects import associations
 from services.shared import activity
@@ -315,21 +317,29 @@ async def write_back(session: TenantSession, judged: Judged, *, by: Actor) -> No
     # whoever became the primary person is no further contact any more
     await deal_rows.drop_primary_contacts(session, [one.after["id"] for one in written if one.people])
     known = await stages.known(session, {one.after["stage_id"] for one in written})
-    entries: list[NewActivity] = []
-    events: list[NewEvent] = []
+    logged: list[str] = []
+    events = AlikeEvents(DEAL_UPDATED, "deal")
+    rest_of: dict[object, str] = {}
     for one in written:
-        fields = telling.changes(one.before, one.after)
+        deal = one.after
+        fields = telling.changes(one.before, deal)
         if one.lines is not None:
             fields["products"] = (None, len(one.lines))
-        entries.append(NewActivity("deal", one.after["id"], DEAL_UPDATED, fields))
-        stage = known[one.after["stage_id"]]
+        logged.append(as_text(fields))
         # whose deal it was is concerned as well
-        told: dict[str, Any] = {"fields": sorted(fields)}
-        if one.before["person_id"] in one.people:
-            told["former_person_id"] = str(one.before["person_id"])
-        events.append(telling.event(DEAL_UPDATED, one.after, stage, **told))
-    await activity.record_all(session, entries, by=by)
-    await publish(session, events)
+        former = one.before["person_id"] if one.before["person_id"] in one.people else None
+        key = (deal["stage_id"], deal["currency"], former, *fields)
+        rest = rest_of.get(key)
+        if rest is None:
+            told: dict[str, Any] = {"fields": sorted(fields)}
+            if former is not None:
+                told["former_person_id"] = str(former)
+            rest = telling.without_amount(telling.event(DEAL_UPDATED, deal, known[deal["stage_id"]], **told))
+            rest_of[key] = rest
+        amount = currency.from_minor(deal["amount_minor"], deal["currency"])
+        events.add(deal["id"], deal["person_id"], telling.with_amount(amount, rest))
+    await activity.record_alike(session, "deal", DEAL_UPDATED, events.subjects, logged, by=by)
+    await publish_alike(session, events)
     await lifecycle.recompute(session, sorted({person_id for one in written for person_id in one.people}))
 
 

@@ -193,9 +193,11 @@ async def assign(
         return {member.id: {"refused": "no_teammate"} for member in meant}
     turn = await _turns(session, step, len(meant))
     owner_of = {member.id: among[(turn + number) % len(among)] for number, member in enumerate(meant)}
-    details: dict[UUID, Detail] = {member.id: {"owner_id": str(owner_of[member.id])} for member in meant}
+    noted: dict[UUID, Detail] = {owner_id: {"owner_id": str(owner_id)} for owner_id in among}
+    details = {member.id: noted[owner_of[member.id]] for member in meant}
     whose = {member.id: member.deal_id for member in meant if member.deal_id is not None}
-    given = {deal_id: DealChange({"owner_id": owner_of[enrollment_id]}) for enrollment_id, deal_id in whose.items()}
+    handing = {owner_id: DealChange({"owner_id": owner_id}) for owner_id in among}
+    given = {deal_id: handing[owner_of[enrollment_id]] for enrollment_id, deal_id in whose.items()}
     details |= await _changed(session, step, whose, given)
     people = {
         member.person_id: owner_of[member.id]

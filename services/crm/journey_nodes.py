@@ -5,7 +5,6 @@ the step. Each thing made is also unique by its source key: a member, a node and
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -54,11 +53,8 @@ async def _meant(session: TenantSession, step: Step, members: CohortMembers, nod
     kept = unwritten.kept_back(step)
     if kept is None:
         return meant
-    owner_of = [kept.owner_of(one.deal_id, one.owner_id) for one in meant]
-    return [
-        one if owner_id == one.owner_id else replace(one, owner_id=owner_id)
-        for one, owner_id in zip(meant, owner_of, strict=True)
-    ]
+    owners = kept.owners()
+    return [one._replace(owner_id=owners[one.deal_id]) if one.deal_id in owners else one for one in meant]
 
 
 def _asked(node: Any) -> list[FieldPath]:  # noqa: ANN401 - of any type

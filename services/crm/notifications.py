@@ -1,8 +1,7 @@
 """Notifications: lines for one teammate to read, from other teammates' doings and from journeys."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from sqlalchemy import CursorResult, bindparam, func, select, text, update
@@ -13,26 +12,28 @@ from contracts.events import NOTIFICATION_CREATED
 from core.database import TenantSession
 from core.ids import new_ids
 from models import Notification
-from services.events.publish import NewEvent, publish
+from services.events.publish import AlikeEvents, publish_alike
 
 MAX_TITLE: Final = 310
 MAX_BODY: Final = 2_000
 
-_INSERT = text("""
+_ROWS: Final = """
     INSERT INTO notification (tenant_id, id, user_id, title, body, person_id, deal_id, source_key)
     SELECT :tenant AS tenant_id, n.id, n.user_id, n.title, n.body, n.person_id, n.deal_id, n.source_key
     FROM unnest(:ids, :users, :titles, :bodies, :people, :deals, :keys)
          AS n(id, user_id, title, body, person_id, deal_id, source_key)
-    ON CONFLICT (tenant_id, source_key) WHERE source_key IS NOT NULL DO NOTHING
-    RETURNING id
-""").bindparams(
+"""
+_TYPED: Final = (
     *(bindparam(name, type_=ARRAY(Uuid)) for name in ("ids", "users", "people", "deals")),
     *(bindparam(name, type_=ARRAY(Text)) for name in ("titles", "bodies", "keys")),
 )
+_INSERT: Final = text(_ROWS).bindparams(*_TYPED)
+_INSERT_ONCE: Final = text(f"""
+    {_ROWS} ON CONFLICT (tenant_id, source_key) WHERE source_key IS NOT NULL DO NOTHING RETURNING id
+""").bindparams(*_TYPED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewNotification:
+class NewNotification(NamedTuple):
     """What somebody is to read."""
 
     user_id: UUID
@@ -52,22 +53,28 @@ async def create_many(session: TenantSession, wanted: Sequence[NewNotification])
     if not wanted:
         return []
     ids = new_ids(len(wanted))
-    rows = await session.scalars(
-        _INSERT,
-        {
-            "tenant": session.tenant_id,
-            "ids": ids,
-            "users": [new.user_id for new in wanted],
-            "titles": [new.title for new in wanted],
-            "bodies": [new.body for new in wanted],
-            "people": [new.person_id for new in wanted],
-            "deals": [new.deal_id for new in wanted],
-            "keys": [new.source_key for new in wanted],
-        },
-    )
-    written = set(rows)
-    made = [(row_id, new) for row_id, new in zip(ids, wanted, strict=True) if row_id in written]
-    await publish(session, [_event(row_id, new) for row_id, new in made])
+    keys = [new.source_key for new in wanted]
+    values = {
+        "tenant": session.tenant_id,
+        "ids": ids,
+        "users": [new.user_id for new in wanted],
+        "titles": [new.title for new in wanted],
+        "bodies": [new.body for new in wanted],
+        "people": [new.person_id for new in wanted],
+        "deals": [new.deal_id for new in wanted],
+        "keys": keys,
+    }
+    made = list(zip(ids, wanted, strict=True))
+    if any(keys):
+        written = set((await session.execute(_INSERT_ONCE, values)).scalars())
+        made = [each for each in made if each[0] in written]
+    else:
+        await session.execute(_INSERT, values)
+    told = AlikeEvents(NOTIFICATION_CREATED, "notification")
+    for row_id, new in made:
+        deal = "" if new.deal_id is None else f',"deal_id":"{new.deal_id}"'
+        told.add(row_id, new.person_id, f'{{"user_id":"{new.user_id}"{deal}}}')
+    await publish_alike(session, told)
     return [row_id for row_id, _ in made]
 
 
@@ -100,14 +107,3 @@ async def mark_read(session: TenantSession, user_id: UUID, ids: Sequence[UUID] |
         statement = statement.where(Notification.id.in_(ids))
     done = await session.execute(statement.values(read_at=func.now()))
     return cast("CursorResult[Any]", done).rowcount
-
-
-def _event(row_id: UUID, new: NewNotification) -> NewEvent:
-    named = {"user_id": new.user_id, "deal_id": new.deal_id}
-    return NewEvent(
-        NOTIFICATION_CREATED,
-        row_id,
-        subject_type="notification",
-        person_id=new.person_id,
-        properties={name: str(value) for name, value in named.items() if value is not None},
-    )

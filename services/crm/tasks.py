@@ -4,9 +4,8 @@ A task's texts stand in its row alone: neither the log nor an event repeats them
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, select, text
@@ -18,10 +17,11 @@ from core.actor import Actor
 from core.database import TenantSession
 from core.errors import InvalidError, NotFoundError
 from core.ids import new_ids
+from core.json_text import as_text
 from models import Deal, Organization, Task
 from services.crm import notifications
 from services.crm.notifications import NewNotification
-from services.events.publish import NewEvent, publish
+from services.events.publish import AlikeEvents, NewEvent, publish, publish_alike
 from services.identity import people
 from services.identity.owners import check_owner
 from services.shared import activity
@@ -31,6 +31,7 @@ MAX_TITLE: Final = 300
 MAX_NOTE: Final = 20_000
 
 _INSERT = text("""
+    WITH made AS (
     INSERT INTO task (tenant_id, id, title, kind, note, due_at, owner_id, person_id, organization_id, deal_id,
                       source_key, created_by)
     SELECT :tenant AS tenant_id, t.id, t.title, t.kind, t.note, t.due_at, t.owner_id, t.person_id, t.organization_id,
@@ -39,6 +40,8 @@ _INSERT = text("""
          AS t(id, title, kind, note, due_at, owner_id, person_id, organization_id, deal_id, source_key)
     ON CONFLICT (tenant_id, source_key) WHERE source_key IS NOT NULL DO NOTHING
     RETURNING id
+    )
+    SELECT CASE WHEN count(*) < cardinality(:ids) THEN coalesce(array_agg(id), '{}') END FROM made
 """).bindparams(
     *(bindparam(name, type_=ARRAY(Uuid)) for name in ("ids", "owners", "people", "organizations", "deals")),
     *(bindparam(name, type_=ARRAY(Text)) for name in ("titles", "kinds", "notes", "keys")),
@@ -54,8 +57,7 @@ Touching = Callable[[TenantSession, set[UUID]], Awaitable[None]]
 """Notes that something was done about these deals."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTask:
+class NewTask(NamedTuple):
     """What is to be done."""
 
     title: str
@@ -82,7 +84,7 @@ async def create(session: TenantSession, new: NewTask, *, by: Actor) -> Task:
         raise InvalidError.of("organization_id", "there is no such organization")
     if new.deal_id is not None and await _missing(session, Deal, new.deal_id):
         raise InvalidError.of("deal_id", "there is no such deal")
-    ids = await create_many(session, [replace(new, person_id=person_id)], by=by)
+    ids = await create_many(session, [new._replace(person_id=person_id)], by=by)
     return await get(session, ids[0])
 
 
@@ -96,7 +98,7 @@ async def create_many(
     if not wanted:
         return []
     ids = new_ids(len(wanted))
-    rows = await session.scalars(
+    written: list[UUID] | None = await session.scalar(
         _INSERT,
         {
             "tenant": session.tenant_id,
@@ -113,19 +115,40 @@ async def create_many(
             "keys": [new.source_key for new in wanted],
         },
     )
-    written = set(rows)
-    made = [(task_id, new) for task_id, new in zip(ids, wanted, strict=True) if task_id in written]
-    entries = [NewActivity("task", task_id, TASK_CREATED, _told(new)) for task_id, new in made]
-    entries += [
-        NewActivity("deal", new.deal_id, TASK_CREATED, {"task_id": (None, str(task_id))})
-        for task_id, new in made
-        if new.deal_id is not None
-    ]
-    await activity.record_all(session, entries, by=by)
-    await publish(session, [_event(TASK_CREATED, task_id, new.person_id, _properties(new)) for task_id, new in made])
+    made = list(zip(ids, wanted, strict=True))
+    if written is not None:
+        there = set(written)
+        made = [each for each in made if each[0] in there]
+    await _tell_of_new(session, made, by=by)
     await (touching or touch)(session, {new.deal_id for _, new in made if new.deal_id is not None})
     await _tell_owners(session, [new for _, new in made], by=by)
     return [task_id for task_id, _ in made]
+
+
+async def _tell_of_new(session: TenantSession, made: Sequence[tuple[UUID, NewTask]], *, by: Actor) -> None:
+    """Log and publish new tasks, which mostly differ in whom they are about alone."""
+    told, logged = AlikeEvents(TASK_CREATED, "task"), list[str]()
+    of_deals = {task_id: new.deal_id for task_id, new in made if new.deal_id is not None}
+    known: dict[object, tuple[str, str]] = {}
+    for task_id, new in made:
+        key = (new.kind, new.due_at, new.owner_id, new.organization_id)
+        rest = known.get(key)
+        if rest is None:
+            properties = _properties(new._replace(deal_id=None))
+            rest = as_text(properties)[1:], as_text({name: (None, value) for name, value in properties.items()})[1:]
+            known[key] = rest
+        event, changes = f'{{"task_id":"{task_id}",', "{"
+        if new.deal_id is not None:
+            event += f'"deal_id":"{new.deal_id}",'
+            changes += f'"deal_id":[null,"{new.deal_id}"],'
+        if new.person_id is not None:
+            changes += f'"person_id":[null,"{new.person_id}"],'
+        told.add(task_id, new.person_id, event + rest[0])
+        logged.append(changes + rest[1])
+    await activity.record_alike(session, "task", TASK_CREATED, told.subjects, logged, by=by)
+    named = [f'{{"task_id":[null,"{task_id}"]}}' for task_id in of_deals]
+    await activity.record_alike(session, "deal", TASK_CREATED, list(of_deals.values()), named, by=by)
+    await publish_alike(session, told)
 
 
 async def touch(session: TenantSession, deal_ids: set[UUID]) -> None:
@@ -237,11 +260,6 @@ def _event(event_type: str, task_id: UUID, person_id: UUID | None, properties: M
 def _properties(task: NewTask | Task) -> dict[str, Any]:
     named = {name: getattr(task, name) for name in ("kind", "due_at", "owner_id", "organization_id", "deal_id")}
     return {name: _json(value) for name, value in named.items() if value is not None}
-
-
-def _told(new: NewTask) -> dict[str, tuple[Any, Any]]:
-    person = {} if new.person_id is None else {"person_id": (None, str(new.person_id))}
-    return {name: (None, value) for name, value in _properties(new).items()} | person
 
 
 def _json(value: object) -> Any:  # noqa: ANN401 - a JSON value

@@ -1,7 +1,7 @@
 """Deals that nodes of one run of a journey change: judged one after the other, and written together."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -9,11 +9,10 @@ from core.actor import Actor
 from core.database import TenantSession
 from journeys.conditions import FieldPath
 from services.crm import deal_rows, deals, rates, tasks
-from services.crm.applying import Changed, Judged, Written, judge
+from services.crm.applying import Changed, Judged, Written, alike, judge
 from services.crm.deal_fields import DealChange
 from services.crm.deal_rows import Values
 from services.journeys.steps import Step
-from services.objects.telling import same
 
 _FOLLOW: Final = frozenset({"updated_at", "rotting", "base_amount"})
 """What any change of a deal changes too."""
@@ -45,8 +44,8 @@ class Unwritten:
         for one in judged.written:
             deal_id = one.after["id"]
             first = self.deals.get(deal_id)
-            self.deals[deal_id] = one if first is None else replace(one, before=first.before)
-        self.fields.update(*(change.fields for change in changes.values()))
+            self.deals[deal_id] = one if first is None else one._replace(before=first.before)
+        self.fields.update(*{id(change): change.fields for change in changes.values()}.values())
         return judged.result
 
     async def touch(self, session: TenantSession, deal_ids: set[UUID]) -> None:
@@ -54,10 +53,13 @@ class Unwritten:
         self._touched |= deal_ids & self.deals.keys()
         await tasks.touch(session, deal_ids - self.deals.keys())
 
-    def owner_of(self, deal_id: UUID | None, otherwise: UUID | None) -> UUID | None:
-        """Return who owns a deal by now, `otherwise` where that was not changed."""
-        one = None if deal_id is None else self.deals.get(deal_id)
-        return otherwise if one is None or one.after["owner_id"] == one.before["owner_id"] else one.after["owner_id"]
+    def owners(self) -> dict[UUID | None, UUID | None]:
+        """Return who owns a deal by now, of those whose owner was changed."""
+        return {
+            deal_id: one.after["owner_id"]
+            for deal_id, one in self.deals.items()
+            if one.after["owner_id"] != one.before["owner_id"]
+        }
 
     def concerns(self, fields: Iterable[FieldPath]) -> bool:
         """Whether the store may say of any of these what is no longer so."""
@@ -67,11 +69,7 @@ class Unwritten:
 
     async def write(self, session: TenantSession) -> None:
         """Write the deals, with what is told of it; those that are what they were are touched at most."""
-        changed = [
-            one
-            for one in self.deals.values()
-            if not all(same(one.after[name], value) for name, value in one.before.items())
-        ]
+        changed = [one for one in self.deals.values() if not alike(one.before, one.after)]
         touched = self._touched.difference(one.after["id"] for one in changed)
         self.deals.clear()
         self.fields.clear()

@@ -137,6 +137,38 @@ async def test_owners_are_told_of_tasks_that_others_give_them(
     assert (await client.get(f"/v1/tasks/{given['id']}")).json()["owner_id"] == str(user_id)
 
 
+async def test_tasks_made_together_are_told_and_logged_each_as_it_is(
+    database: Database, tenant_id: UUID, mate: tuple[UUID, str]
+) -> None:
+    due = datetime(2026, 3, 1, tzinfo=UTC)
+    wanted = [
+        NewTask(title="A", kind="call", owner_id=mate[0]),
+        NewTask(title="B", kind="call", due_at=due),
+        NewTask(title="C"),
+        NewTask(title="D", kind="call", owner_id=mate[0]),
+    ]
+    async with database.tenant(tenant_id) as session:
+        made = await tasks.create_many(session, wanted, by=CLI)
+        told = await session.execute(
+            select(Event.subject_id, Event.properties).where(Event.tenant_id == tenant_id, Event.type == "task.created")
+        )
+        logged = await session.execute(
+            select(Activity.subject_id, Activity.changes).where(
+                Activity.tenant_id == tenant_id, Activity.type == "task.created"
+            )
+        )
+        changes = {row.subject_id: row.changes for row in logged}
+        properties = {row.subject_id: row.properties for row in told}
+    of_mate = {"kind": "call", "owner_id": str(mate[0])}
+    each = [of_mate, {"kind": "call", "due_at": due.isoformat()}, {"kind": "todo"}, of_mate]
+    assert [properties[task_id] for task_id in made] == [
+        {"task_id": str(task_id)} | own for task_id, own in zip(made, each, strict=True)
+    ]
+    assert [changes[task_id] for task_id in made] == [
+        {name: [None, value] for name, value in own.items()} for own in each
+    ]
+
+
 async def test_what_may_be_repeated_is_made_once(database: Database, tenant_id: UUID, mate: tuple[UUID, str]) -> None:
     wanted = [NewTask(title=f"Task {n}", owner_id=mate[0], source_key=f"journey:{n}") for n in range(3)]
     async with database.tenant(tenant_id) as session:

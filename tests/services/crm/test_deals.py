@@ -54,6 +54,40 @@ async def test_a_deal_begins_in_the_first_open_stage_and_says_so(selling: Sellin
     assert logged.changes["attributes.plan"] == [None, "pro"]
 
 
+async def test_deals_changed_together_are_told_and_logged_each_as_it_is(selling: Selling) -> None:
+    stages = await selling.pipeline()
+    await selling.rate("JPY", "0.006")
+    ann, bo = await selling.person(), await selling.person("bo@shop.example")
+    made = [
+        await selling.deal(stages["new"], amount_minor=1250, person_id=ann),
+        await selling.deal(stages["new"], amount_minor=7, person_id=bo),
+        await selling.deal(stages["new"], amount_minor=1250),
+        await selling.deal(stages["new"], amount_minor=99, currency="JPY", attributes={"a": 1}),
+        await selling.deal(stages["offer"], amount_minor=1250),
+    ]
+    same = DealChange({"title": "Racks", "attributes": {"a": 1}})
+    wanted = dict.fromkeys(made, same) | {made[1]: DealChange({"title": "Racks", "person_id": ann})}
+    wanted[made[0]] = DealChange({"title": "Racks", "person_id": None})
+    async with selling.session() as session:
+        before = await deal_rows.locked(session, made)
+        await deals.update_many(session, wanted, by=CLI)
+        after = await deal_rows.locked(session, made)
+    formers: dict[UUID, dict[str, Any]] = {
+        made[0]: {"former_person_id": str(ann)},
+        made[1]: {"former_person_id": str(bo)},
+    }
+    for deal_id in made:
+        changes = telling.changes(before[deal_id], after[deal_id])
+        assert (await selling.log(deal_id))[-1].changes == {name: list(pair) for name, pair in changes.items()}
+        stage = stages["offer" if deal_id == made[4] else "new"]
+        event = (await selling.events(deal_id))[-1]
+        wanted_event = telling.event(
+            "deal.updated", after[deal_id], stage, fields=sorted(changes), **formers.get(deal_id, {})
+        )
+        assert (event.type, event.person_id) == ("deal.updated", after[deal_id]["person_id"])
+        assert event.properties == wanted_event.properties
+
+
 async def test_thousands_are_made_in_as_many_statements_as_one(selling: Selling) -> None:
     stages = await selling.pipeline()
     ann = await selling.person()
