@@ -77,7 +77,7 @@ def encode(members: int, size: int) -> str:
         raise MembersError(f"the set reaches beyond the {size} slots of its cohort")
     if size and members == everyone(size):
         return _ALL
-    return _shortest(members)
+    return shortest(members)
 
 
 def decode(text: str, size: int) -> int:
@@ -99,7 +99,8 @@ def _digits(members: int) -> str:
     return format(members, "b")[::-1]
 
 
-def _shortest(members: int) -> str:
+def shortest(members: int) -> str:
+    """The shortest text for the set, in a cohort of whatever size."""
     if not members:
         return ""
     data = members.to_bytes((members.bit_length() + 7) // 8, "little")
@@ -160,7 +161,7 @@ _DESCRIPTION: Final = "a set of slots: ranges such as 0-99,105 or b64: and base6
 Members = Annotated[
     int,
     PlainValidator(_validate),
-    PlainSerializer(_shortest, return_type=str, when_used="json"),
+    PlainSerializer(shortest, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "description": _DESCRIPTION}),
 ]
 """A set of slots in a model: an integer in Python, in JSON its text (never `*`, which would need the size)."""

@@ -4,23 +4,27 @@ Postgres changes first, and the signal is committed with it (`cohort_signal`): a
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import CTE, Table, Text, Uuid, and_, bindparam, column, delete, func, null, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import CTE, Text, Uuid, and_, bindparam, column, delete, func, null, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.sql.elements import ColumnElement
 
 from contracts.journeys import SignalKind, Told
 from core.database import TenantSession
-from core.ids import new_id
 from core.wake import COHORT_CHANNEL
 from journeys import members as member_sets
-from models import Cohort, CohortSignal
+from models import Cohort
 from services.journeys.entering import WAITER
 from services.journeys.members import ENROLLMENT
 
-SIGNAL: Table = CohortSignal.__table__  # pyright: ignore[reportAssignmentType]  # declarative tables are plain tables here
+_OWE: Final = text("""
+    INSERT INTO cohort_signal (tenant_id, id, journey_id, cohort_id, kind, payload)
+    SELECT c.tenant_id, tl_uuid7(), c.journey_id, c.id, :kind, owed.payload
+    FROM unnest(:cohorts, :payloads) AS owed(cohort_id, payload)
+    JOIN cohort c ON c.tenant_id = :tenant AND c.id = owed.cohort_id
+""").bindparams(bindparam("cohorts", type_=ARRAY(Uuid)), bindparam("payloads", type_=ARRAY(JSONB)))
 
 
 async def end(session: TenantSession, which: ColumnElement[bool], *, status: str, reason: str) -> int:
@@ -170,26 +174,12 @@ async def owe(
     """Commit, with the caller's transaction, one signal for each cohort about these members."""
     if not by_cohort:
         return
-    cohorts = await session.execute(
-        select(Cohort.id, Cohort.journey_id, Cohort.size).where(
-            Cohort.tenant_id == session.tenant_id, Cohort.id.in_(sorted(by_cohort))
-        )
-    )
+    told = [
+        Told(kind=kind, members=member_sets.shortest(members), node=node, visit=visit).model_dump()
+        for members in by_cohort.values()
+    ]
     await session.execute(
-        SIGNAL.insert(),
-        [
-            {
-                "tenant_id": session.tenant_id,
-                "id": new_id(),
-                "journey_id": cohort.journey_id,
-                "cohort_id": cohort.id,
-                "kind": kind,
-                "payload": Told(
-                    kind=kind, members=member_sets.encode(by_cohort[cohort.id], cohort.size), node=node, visit=visit
-                ).model_dump(),
-            }
-            for cohort in cohorts
-        ],
+        _OWE, {"tenant": session.tenant_id, "cohorts": list(by_cohort), "kind": kind, "payloads": told}
     )
     session.wake_after_commit(COHORT_CHANNEL)
 

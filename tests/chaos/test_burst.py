@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from contracts.journeys import Told
 from core.database import Database
 from core.ids import new_ids
 from journeys.members import encode, from_slots
-from services.journeys.endings import SIGNAL
+from models import CohortSignal
 from services.tenancy import tenants
 from tests.eventually import eventually
 from tests.factories.marketing import Marketing, walk
@@ -50,7 +50,7 @@ async def test_ten_thousand_signals_move_everybody_once(running: Platform) -> No
             {"tenant": marketing.tenant_id},
         )
         await session.execute(
-            SIGNAL.insert(),
+            insert(CohortSignal),
             [
                 {
                     "tenant_id": marketing.tenant_id,
