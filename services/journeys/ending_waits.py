@@ -73,8 +73,8 @@ def _hears(given: Any) -> ColumnElement[bool]:  # noqa: ANN401 - of `hearing.giv
 
 
 async def awaited(session: TenantSession, events: Sequence[EventRow]) -> AbstractSet[UUID]:
-    """Return which events are such as their subject waits for; a single one is not asked about."""
-    if len(events) <= 1:  # it is one round either way
+    """Return which events are such as their subject waits for; where each is another's, all: it is one round anyway."""
+    if len({event.subject_id for event in events}) == len(events):
         return frozenset(event.id for event in events)
     given = hearing.given(events)
     waiting = (

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -105,11 +106,15 @@ async def waited(session: TenantSession, events: list[EventRow]) -> None:
     await ending_waits.waited_types(session, {"page.viewed", *(event.type for event in events)})
 
 
+async def awaited(session: TenantSession, events: list[EventRow]) -> None:
+    await ending_waits.awaited(session, [*events, *(replace(event, id=new_id()) for event in events)])
+
+
 @pytest.mark.parametrize(
     "ask",
     [
         waited,
-        ending_waits.awaited,
+        awaited,
         ending_waits.end_waits,
     ],
     ids=["types", "awaited", "ended"],
