@@ -5,13 +5,15 @@ workflow's id, and a signal says what Postgres already decided, so either may ha
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, select, text, tuple_, update
+from sqlalchemy import Row, func, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
@@ -24,7 +26,7 @@ from core.database import Database
 from core.logging import get_logger
 from core.temporal import CRM_QUEUE, DOMAIN, JOURNEY_ID, MARKETING_QUEUE, TENANT_ID
 from core.wake import COHORT_CHANNEL
-from models import Cohort, CohortSignal, JourneyVersion
+from models import Cohort, JourneyVersion
 from relay.repeating import work_off
 
 log = get_logger(__name__)
@@ -37,6 +39,18 @@ _OWED: Final = """
 SELECT EXISTS (SELECT FROM (SELECT FROM cohort WHERE started_at IS NULL ORDER BY created_at LIMIT 1) AS first),
        EXISTS (SELECT FROM cohort_signal)
 """
+_TAKE: Final = text("""
+    WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(:key) AS ours)
+    , next AS MATERIALIZED (
+      SELECT s.tenant_id, s.id, c.domain
+      FROM cohort_signal s JOIN cohort c ON c.tenant_id = s.tenant_id AND c.id = s.cohort_id
+      WHERE (SELECT ours FROM turn) AND c.started_at IS NOT NULL -- else its workflow is started first
+      ORDER BY s.position LIMIT :size
+    )
+    DELETE FROM cohort_signal s USING next WHERE s.tenant_id = next.tenant_id AND s.id = next.id
+    RETURNING s.tenant_id, s.journey_id, s.cohort_id, s.payload, s.trace, s.position, next.domain
+""").columns(payload=JSONB)
+"""What another process has delivered meanwhile is not taken again: a row that is gone by now is not deleted."""
 
 
 async def start(
@@ -144,42 +158,20 @@ class CohortStarter:
 
     async def _deliver_page(self) -> int:
         async with self._database.system() as session:
-            if not await session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": DELIVERY_LOCK}):
-                return 0
-            rows = (
-                await session.execute(
-                    select(CohortSignal, Cohort.started_at, Cohort.domain)
-                    .join(Cohort, (Cohort.tenant_id == CohortSignal.tenant_id) & (Cohort.id == CohortSignal.cohort_id))
-                    .order_by(CohortSignal.position)
-                    .limit(PAGE)
-                )
-            ).all()
-            by_cohort: dict[UUID, list[CohortSignal]] = {}
-            domains: dict[UUID, str] = {}
-            for signal, started_at, domain in rows:
-                if started_at is not None:  # else its workflow is started first
-                    by_cohort.setdefault(signal.cohort_id, []).append(signal)
-                    domains[signal.cohort_id] = domain
-            await asyncio.gather(*(self._deliver(signals, domains[cohort]) for cohort, signals in by_cohort.items()))
-            delivered = [signal for signals in by_cohort.values() for signal in signals]
-            if delivered:
-                await session.execute(
-                    delete(CohortSignal).where(
-                        CohortSignal.tenant_id.in_({signal.tenant_id for signal in delivered}),
-                        CohortSignal.id.in_([signal.id for signal in delivered]),
-                    )
-                )
-        return len(delivered)
+            signals = (await session.execute(_TAKE, {"key": DELIVERY_LOCK, "size": PAGE})).all()
+            by_cohort: dict[UUID, list[Row[Any]]] = defaultdict(list)
+            for signal in sorted(signals, key=lambda signal: signal.position):
+                by_cohort[signal.cohort_id].append(signal)
+            await asyncio.gather(*map(self._deliver, by_cohort.values()))
+        return len(signals)
 
-    async def _deliver(self, signals: list[CohortSignal], domain: str) -> None:
+    async def _deliver(self, signals: Sequence[Row[Any]]) -> None:
         for signal in signals:
-            cohort = CohortRef.model_validate(
-                {
-                    "tenant_id": signal.tenant_id,
-                    "journey_id": signal.journey_id,
-                    "cohort_id": signal.cohort_id,
-                    "domain": domain,
-                }
+            cohort = CohortRef(
+                tenant_id=signal.tenant_id,
+                journey_id=signal.journey_id,
+                cohort_id=signal.cohort_id,
+                domain=signal.domain,
             )
             try:
                 with tracing.attached(signal.trace):
