@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Boolean, CheckConstraint, Integer, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Created, TenantRow, of_tenant
+from models.base import Created, TenantRow, of_tenant, system
 from models.identity import one_of
 
 ATTRIBUTE_TYPES = ("text", "number", "boolean", "date", "datetime", "choice", "list")
@@ -40,7 +40,7 @@ class ScoreRule(Created, TenantRow):
     """Points for people of whom a condition holds."""
 
     __tablename__ = "score_rule"
-    __table_args__ = (of_tenant(), UniqueConstraint("tenant_id", "key"))
+    __table_args__ = (of_tenant(), UniqueConstraint("tenant_id", "key"), {"info": system("SELECT")})
 
     key: Mapped[str]
     name: Mapped[str]

@@ -25,6 +25,7 @@ class Segment(Created, TenantRow):
         UniqueConstraint("tenant_id", "key"),
         CheckConstraint(one_of("kind", ("static", "dynamic")), name="kind"),
         CheckConstraint("num_nonnulls(rules, sql) = CASE kind WHEN 'static' THEN 0 ELSE 1 END", name="criteria"),
+        {"info": system("SELECT")},
     )
 
     key: Mapped[str]

@@ -26,6 +26,7 @@ class WebhookEndpoint(Created, TenantRow):
         CheckConstraint(one_of("paused_because", PAUSE_REASONS), name="paused_because"),
         CheckConstraint("(status = 'paused') = (paused_at IS NOT NULL)", name="paused_at"),
         CheckConstraint("batch_size BETWEEN 1 AND 100", name="batch_size"),
+        {"info": system("SELECT")},
     )
 
     url: Mapped[str]

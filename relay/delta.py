@@ -7,7 +7,7 @@ type by type, and the rest is passed over unread.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 from uuid import UUID
 
 from sqlalchemy import Row, text
@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import Database
-from services.events.bus import Consumer, EventRow
+from services.events.bus import Consumer, EventRow, OnlyWith
 from services.events.reading import BEGINNING, Cursor, delta, first_page, next_page, next_transaction
 
 LOCK_SPACE: Final = 7_302_120
@@ -38,11 +38,17 @@ _SEEN: Final = _OF_TEXT.format("seen")
 _TARGET: Final = _OF_TEXT.format("target")
 FIRST_PAGE: Final = text(first_page(seen=_SEEN, target=_TARGET, wanted=_WANTED, size=":size")).columns(properties=JSONB)
 
-_FIRST_OF: Final = f"SELECT type FROM ({{}}) AS delta LIMIT {MANY}"  # noqa: S608 - constants of this module
-_ASKED: Final = "(asked.types IS NULL OR type = ANY(string_to_array(asked.types, ',')))"
+_FIRST_OF: Final = f"SELECT tenant_id, type FROM ({{}}) AS delta LIMIT {MANY}"  # noqa: S608 - constants of this module
+_ASKED: Final = f"""(asked.types IS NULL OR type = ANY(string_to_array(asked.types, ',')))
+    AND CASE asked.only_with {
+    " ".join(
+        f"WHEN '{table}' THEN EXISTS (SELECT FROM {table} t WHERE t.tenant_id = first.tenant_id)"
+        for table in get_args(OnlyWith)
+    )
+} ELSE true END"""
 PEEK: Final = f"""
     SELECT asked.consumer
-    FROM unnest($1::text[], $2::text[]) AS asked(consumer, types)
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS asked(consumer, types, only_with)
     LEFT JOIN consumer_cursor c ON c.consumer = asked.consumer
     WHERE c.consumer IS NULL OR c.target IS NOT NULL
         OR pg_snapshot_xmax(c.seen) > pg_snapshot_xmax(pg_current_snapshot())
@@ -151,7 +157,9 @@ async def peek(database: Database, consumers: Collection[Consumer]) -> frozenset
     """Return for which of the consumers a step may find anything to do: one statement, and no lock."""
     types = [None if consumer.types is None else ",".join(sorted(consumer.types)) for consumer in consumers]
     async with database.hot_system() as connection:
-        rows = await connection.fetch(PEEK, [consumer.name for consumer in consumers], types)
+        rows = await connection.fetch(
+            PEEK, [consumer.name for consumer in consumers], types, [consumer.only_with for consumer in consumers]
+        )
     return frozenset(row["consumer"] for row in rows)
 
 

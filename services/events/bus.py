@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from core.database import TenantSession
@@ -33,6 +33,9 @@ Handler = Callable[[TenantSession, Sequence[EventRow]], Awaitable[None]]
 """Takes a batch of one tenant's events in the transaction that also moves the cursor, so its effects happen once."""
 
 
+OnlyWith = Literal["score_rule", "segment", "webhook_endpoint"]
+"""A table; what happens to a tenant who has no row in it does not concern a consumer."""
+
 Concerning = Callable[[TenantSession, frozenset[str]], Awaitable[Collection[str]]]
 """Says which of these types of events the consumer wants of the tenant, as things are there at this moment."""
 
@@ -48,5 +51,7 @@ class Consumer:
     """The event types it wants; None for all."""
     concerning: Concerning | None = None
     """Asked before many events are read at once: the others are passed over. None: all of `types` concern it always."""
+    only_with: OnlyWith | None = None
+    """Not woken by events of tenants without a row in this table; it comes by them some seconds later."""
     awaited: bool = False
     """Whether somebody waits for what it does with an event: the others leave it the processor for a moment."""

@@ -184,7 +184,7 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     await recompute(session, sorted(people), quiet=people - live)
 
 
-CONSUMER: Final = Consumer("scores", handle, concerning=concerning)
+CONSUMER: Final = Consumer("scores", handle, concerning=concerning, only_with="score_rule")
 
 
 async def recompute_page(session: TenantSession, after: UUID | None, *, quiet: bool) -> UUID | None:

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
 
 from core.database import Database
+from core.ids import new_id
+from models import ScoreRule, Segment, WebhookEndpoint
 from relay import delta
 from relay.loop import Relay
 from relay.peeking import Peeks
-from services.events.bus import Consumer
+from services.events.bus import Consumer, OnlyWith
 from tests.eventually import eventually
 from tests.relay.conftest import Bus, Counting
 
@@ -85,3 +89,34 @@ async def test_who_wants_none_of_many_events_passes_them_once(bus: Bus) -> None:
     assert await peeks.worthwhile(consumer)
     await Relay(bus.database, [consumer]).step(consumer)
     assert not await peeks.worthwhile(consumer)
+
+
+THINGS: dict[OnlyWith, Any] = {
+    "score_rule": ScoreRule(key="rule", name="Rule", condition={}, points=1),
+    "segment": Segment(key="static", name="Static", kind="static"),
+    "webhook_endpoint": WebhookEndpoint(url="https://shop.example", event_types=["*"], secret=b"sealed"),
+}
+
+
+@pytest.mark.parametrize("table", get_args(OnlyWith))
+async def test_nobody_is_woken_for_tenants_who_have_nothing_of_the_kind(bus: Bus, table: OnlyWith) -> None:
+    consumer = replace(Counting("of some").consumer, only_with=table)
+    everybody = Counting("of all").consumer
+    await bus.drain(consumer, everybody)
+    peeks = Peeks(bus.database)
+    other = await bus.new_tenant()
+    async with bus.database.tenant(other) as session:
+        thing = THINGS[table]
+        thing.tenant_id, thing.id = other, new_id()
+        session.add(thing)
+
+    async def woken() -> list[bool]:
+        return list(await asyncio.gather(*map(peeks.worthwhile, (consumer, everybody))))
+
+    await bus.drain(consumer, everybody)
+    await bus.publish()
+    assert await woken() == [False, True]
+    await bus.publish(tenant_id=other)
+    assert await woken() == [True, True]
+    await bus.drain(consumer)
+    assert await bus.effects() == [0], "those of the first tenant are come by with the others"

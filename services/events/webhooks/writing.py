@@ -104,4 +104,4 @@ async def wake(session: TenantSession, endpoints: Sequence[UUID]) -> None:
         )
 
 
-CONSUMER: Final = Consumer("webhooks", handle, concerning=concerning)
+CONSUMER: Final = Consumer("webhooks", handle, concerning=concerning, only_with="webhook_endpoint")

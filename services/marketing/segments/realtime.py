@@ -258,4 +258,4 @@ async def _recompute_all(session: TenantSession, kind: str, names: Sequence[str]
         await refreshing.owe(session, segment, cause="changed", quiet=True, by=SYSTEM, restart=True)
 
 
-CONSUMER: Final = Consumer("segments", handle, concerning=concerning, awaited=True)
+CONSUMER: Final = Consumer("segments", handle, concerning=concerning, only_with="segment", awaited=True)
