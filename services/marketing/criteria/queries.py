@@ -166,6 +166,8 @@ def _distinct(node: Expression, at: Site) -> str:
     if on is None:
         return "DISTINCT "
     keys = on.expressions if type(on) is exp.Tuple else [on]
+    if not keys:
+        at.refuse("DISTINCT ON needs a column", node)
     return f"DISTINCT ON ({', '.join(at.write(key).sql for key in keys)}) "
 
 
@@ -174,6 +176,8 @@ def _grouped(node: Expression, outputs: Mapping[str, str], at: Site) -> str:
     group: Expression | None = node.args.get("group")
     if group is not None:
         at.only(group, "expressions")
+        if not group.expressions:
+            at.refuse("GROUP BY needs a column", node)
         sql = f" GROUP BY {', '.join(_group_key(key, outputs, at) for key in group.expressions)}"
     having: Expression | None = node.args.get("having")
     if having is not None:

@@ -186,6 +186,8 @@ REFUSED = {
     "select person_id from people limit 3 with ties": "limit options",
     "select person_id from people fetch first 3 rows only": "write LIMIT",
     "select person_id from people order by 1": "position",
+    "select person_id from people group by": "GROUP BY needs a column",
+    "select distinct on () person_id from people": "DISTINCT ON needs a column",
     "select person_id from people group by 1": "position",
     "select person_id from people group by all": "with all",
     "select person_id from people group by rollup (person_id)": "ROLLUP|rollup",
