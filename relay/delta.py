@@ -47,16 +47,19 @@ _ASKED: Final = f"""(asked.types IS NULL OR type = ANY(string_to_array(asked.typ
     )
 } ELSE true END"""
 PEEK: Final = f"""
-    SELECT asked.consumer
+    SELECT asked.consumer, ahead.many
     FROM unnest($1::text[], $2::text[], $3::text[]) AS asked(consumer, types, only_with)
     LEFT JOIN consumer_cursor c ON c.consumer = asked.consumer
+    CROSS JOIN LATERAL (
+      SELECT count(*) FILTER (WHERE {_ASKED}) > 0 AS wanted, count(*) = {MANY} AS many
+      FROM ({_FIRST_OF.format(delta(seen="c.seen", target="pg_current_snapshot()", wanted="true"))}) AS first
+    ) AS ahead
     WHERE c.consumer IS NULL OR c.target IS NOT NULL
         OR pg_snapshot_xmax(c.seen) > pg_snapshot_xmax(pg_current_snapshot())
         OR (c.updated_at < now() - interval '5 seconds' AND CAST(c.seen AS text) <> CAST(pg_current_snapshot() AS text))
         OR EXISTS (SELECT FROM dead_event d WHERE d.consumer = asked.consumer
                    AND d.replay_requested_at IS NOT NULL AND d.resolved_at IS NULL)
-        OR (SELECT count(*) FILTER (WHERE {_ASKED}) > 0 OR count(*) = {MANY}
-            FROM ({_FIRST_OF.format(delta(seen="c.seen", target="pg_current_snapshot()", wanted="true"))}) AS first)
+        OR ahead.wanted OR ahead.many
 """  # noqa: S608 - constants of this module
 
 _FOLLOWING: Final = {"seen": _SEEN, "target": _TARGET, "position": ":position", "size": ":size"}
@@ -153,14 +156,17 @@ class Page:
         return sum(map(len, self.events.values()))
 
 
-async def peek(database: Database, consumers: Collection[Consumer]) -> frozenset[str]:
-    """Return for which of the consumers a step may find anything to do: one statement, and no lock."""
+async def peek(database: Database, consumers: Collection[Consumer]) -> dict[str, bool]:
+    """Return the consumers for whom a step may find anything to do: one statement, and no lock.
+
+    With it whether many events are ahead of one, which it may want or not.
+    """
     types = [None if consumer.types is None else ",".join(sorted(consumer.types)) for consumer in consumers]
     async with database.hot_system() as connection:
         rows = await connection.fetch(
             PEEK, [consumer.name for consumer in consumers], types, [consumer.only_with for consumer in consumers]
         )
-    return frozenset(row["consumer"] for row in rows)
+    return {row["consumer"]: row["many"] for row in rows}
 
 
 async def lock(session: AsyncSession, consumer: str) -> bool:
@@ -187,11 +193,10 @@ async def standing(session: AsyncSession, consumer: str) -> Standing:
     return Standing(Cursor(row.seen, row.target, row.position), row.now, row.stale, row.replays)
 
 
-async def look(session: AsyncSession, consumer: Consumer, at: Standing) -> Ahead:
-    """Say of what types the consumer's next events are, without reading them; needs what `read` needs."""
-    query, arguments = LOOK_FIRST, _arguments(consumer, at, LOOKED)
-    if at.cursor.target is not None:
-        query, arguments = LOOK_NEXT, arguments | {"position": at.cursor.position}
+async def look(session: AsyncSession, at: Standing) -> Ahead:
+    """Say of what types the next events are, up to `LOOKED` of them, without reading them; needs what `read` needs."""
+    _, arguments = ahead(at)
+    query = LOOK_FIRST if at.cursor.target is None else LOOK_NEXT
     rows = (await session.execute(query, arguments)).all()
     full = sum(row.number for row in rows) == LOOKED
     return Ahead({row.tenant_id: frozenset(row.types) for row in rows}, max(row.last for row in rows) if full else None)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -18,6 +19,7 @@ from core.waiting import any_of
 from core.wake import EVENT_CHANNEL
 from relay import delta
 from relay.delivery import Delivery, concerning, deliver
+from relay.looking import Looks
 from relay.peeking import Peeks
 from services.events import dead
 from services.events.bus import Consumer, EventRow
@@ -68,6 +70,7 @@ class Relay:
         self._page_size = page_size
         self._poll_seconds = poll_seconds
         self._peeks = Peeks(database)
+        self._looks = Looks()
         self._awake = [asyncio.Event() for _ in consumers]
         self._awaited = 0
         """How many consumers whose effect is awaited are at work."""
@@ -111,18 +114,21 @@ class Relay:
             await asyncio.sleep(0)  # who was woken together has begun
             if not self._free.is_set():
                 await any_of(self._free, seconds=HEAD_START)
-            return await self.step(consumer)
+            return await self.step(consumer, far=self._peeks.many(consumer))
         self._awaited += 1
         self._free.clear()
         try:
-            return await self.step(consumer)
+            return await self.step(consumer, far=self._peeks.many(consumer))
         finally:
             self._awaited -= 1
             if not self._awaited:
                 self._free.set()
 
-    async def step(self, consumer: Consumer) -> bool:
-        """Handle one page, and the replays asked for; return whether there was anything.
+    async def step(self, consumer: Consumer, *, far: bool = False) -> bool:
+        """Handle one page, and the replays asked for; return whether there may be more.
+
+        With `far` many events are known to be ahead: they are looked at, with others who are as far behind, before any
+        is read.
 
         Raises:
             Exception: what ends by itself; nothing was committed, the same page comes again.
@@ -143,7 +149,7 @@ class Relay:
                     await dead.park(session, consumer.name, replay.tenant_id, result.failures)
                 else:
                     await dead.resolve(session, replay.tenant_id, replay.id)
-            page = await self._page(session, consumer, standing)
+            page = await self._page(session, consumer, standing, far=far)
             for tenant_id, events in page.events.items():
                 result = await self._deliver(session, consumer, tenant_id, events)
                 wakes |= result.wakes
@@ -153,7 +159,8 @@ class Relay:
             if page.worth_moving:
                 await delta.move(session, consumer.name, page.after)
         if page.oldest is None and not replays:
-            return page.after.target is not None
+            # A look that others had before may have ended before what there is by now.
+            return page.after.target is not None or page.after.seen != standing.now
         self._on_committed(wakes)
         self._count(consumer.name, page, replays=len(replays), parked=parked, seconds=time.monotonic() - began)
         for channel in wakes:
@@ -187,15 +194,20 @@ class Relay:
         if page.oldest is not None:
             metrics.HANDLED_AFTER.labels(consumer).observe((datetime.now(UTC) - page.oldest).total_seconds())
 
-    async def _page(self, session: AsyncSession, consumer: Consumer, standing: delta.Standing) -> delta.Page:
-        if consumer.concerning is None:
-            return await delta.read(session, consumer, standing, self._page_size)
-        few = await delta.read(session, consumer, standing, min(FEW, self._page_size))
-        if few.after.target is None:
-            return few
-        ahead = await delta.look(session, consumer, standing)
-        only = delta.Wanted(await concerning(session, consumer, ahead.types), ahead.until)
-        return await delta.read(session, consumer, standing, self._page_size, only)
+    async def _page(
+        self, session: AsyncSession, consumer: Consumer, standing: delta.Standing, *, far: bool
+    ) -> delta.Page:
+        if not far and standing.cursor.target is None:
+            size = self._page_size if consumer.concerning is None else min(FEW, self._page_size)
+            page = await delta.read(session, consumer, standing, size)
+            if consumer.concerning is None or page.after.target is None:
+                return page
+        target, ahead = await self._looks.ahead(session, standing)
+        types = ahead.types
+        if consumer.types is not None:
+            types = {tenant_id: wanted for tenant_id, names in types.items() if (wanted := names & consumer.types)}
+        only = delta.Wanted(await concerning(session, consumer, types), ahead.until)
+        return await delta.read(session, consumer, replace(standing, now=target), self._page_size, only)
 
     async def _keep_house(self, stop: asyncio.Event) -> None:
         while self._chores and not stop.is_set():

@@ -1,7 +1,7 @@
 """A look at the bus for all consumers who ask at a moment: each event wakes every one of them, and most want few."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from core.database import Database
@@ -15,7 +15,7 @@ class _Look:
 
     consumers: dict[str, Consumer] = field(default_factory=dict[str, Consumer])
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    found: Collection[str] | None = None
+    found: Mapping[str, bool] | None = None
     """None where it failed."""
 
 
@@ -26,6 +26,11 @@ class Peeks:
         """Keep where to look."""
         self._database = database
         self._next: _Look | None = None
+        self._many: set[str] = set()
+
+    def many(self, consumer: Consumer) -> bool:
+        """Whether the last look for the consumer showed many events ahead, which it may want or not."""
+        return consumer.name in self._many
 
     async def worthwhile(self, consumer: Consumer) -> bool:
         """Whether a step may find anything to do for the consumer; what was committed by now is seen.
@@ -43,6 +48,8 @@ class Peeks:
             await asyncio.sleep(0)  # for those who were woken together
             self._next = None
             look.found = await delta.peek(self._database, look.consumers.values())
+            self._many -= look.consumers.keys()
+            self._many |= {name for name, many in look.found.items() if many}
         finally:
             if self._next is look:
                 self._next = None

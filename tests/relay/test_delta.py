@@ -133,7 +133,7 @@ async def test_of_many_events_only_those_are_read_that_concern_the_tenant_now(
     await bus.publish(3, event_type="test.wanted", tenant_id=other)
     await bus.publish(loop.FEW)
     await bus.drain(consumer)
-    assert reader.batches == [[0, 1, 2], list(range(23, loop.FEW))], "what is left may be few again"
+    assert reader.batches == [[0, 1, 2]]
     assert {tenant_id for tenant_id, _ in asked} == {bus.tenant_id, other}
     assert all(types <= {"test.happened", "test.wanted"} for _, types in asked)
     await bus.publish(1)

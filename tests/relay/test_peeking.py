@@ -24,7 +24,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     seen: list[list[str]] = []
     look = delta.peek
 
-    async def noted(database: Database, consumers: Collection[Consumer]) -> frozenset[str]:
+    async def noted(database: Database, consumers: Collection[Consumer]) -> dict[str, bool]:
         seen.append([consumer.name for consumer in consumers])
         return await look(database, consumers)
 
