@@ -61,7 +61,10 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
     waited = types if len(live) <= FEW else await ending_waits.waited_types(session, types)
     refused: list[Refusal] = []
     for subject, listeners in heard_by.items():
-        await _act(session, _concerning(subject, live), listeners, waited, refused)
+        # Where no journey of such subjects listens, what is waited for is all that may do something.
+        some = live if listeners.types() else [event for event in live if event.type in waited]
+        if some:
+            await _act(session, _concerning(subject, some), listeners, waited, refused)
     gone = [event.subject_id for event in live if event.type == DEAL_DELETED]
     if gone:
         of_them = and_(ENROLLMENT.c.subject_type == "deal", ENROLLMENT.c.subject_id.in_(gone))
