@@ -1,36 +1,30 @@
 """Deals walk a journey the same ways in a simulation as really, their nodes' own changes heard by the journey."""
 
 import itertools
-from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from random import Random
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
 from core.ids import new_id
-from journeys.members import everyone
-from journeys.plan import Plan
-from journeys.state import Enrolled, TimerFired
-from models import Deal, EnrollmentStep, Event
+from journeys.state import TimerFired
+from models import Deal, Event
 from services.crm import journey_nodes, telling
 from services.crm.stages import Stage
 from services.events.bus import EventRow
 from services.journeys.simulation import tally
 from services.journeys.simulation.simulating import STRETCH
-from services.journeys.versions import LoadedVersion
 from services.marketing import journey_sends
 from tests.factories.marketing import Marketing, walk
 from tests.factories.selling import Selling
 from tests.services.journeys.simulations import simulated
-from tests.services.journeys.virtual_cohorts import Cohort, virtual_marketing
+from tests.services.journeys.virtual_cohorts import Crowd, foretold, virtual_marketing
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 LASTING = timedelta(days=4)
@@ -38,8 +32,6 @@ MOMENT = timedelta(microseconds=1)
 SIZE = 3
 ACTIONS = {**journey_sends.ACTIONS, **journey_nodes.ACTIONS}
 HOT = {"field": "deal.attributes.hot", "op": "=", "value": True}
-Passed = tuple[str, datetime, str | None]
-"""A node, when they came there, and how they left it, or were taken out."""
 
 NODES: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [
@@ -100,20 +92,16 @@ def chained(nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 class Office:
     """A tenant's deals and those who walk with them."""
 
-    marketing: Marketing
-    stages: Mapping[str, Stage]
-    connection: "asyncpg.Connection[Any]"
-    version: LoadedVersion
+    crowd: Crowd
     deals: Sequence[UUID]
-    cohorts: list[Cohort] = field(default_factory=list[Cohort])
     heard: int = 0
 
     async def walk(self, happenings: Sequence[Happening]) -> None:
         """Do what happened, and all that comes of it."""
-        self.heard = await self.connection.fetchval("SELECT coalesce(max(position), 0) FROM event")
+        self.heard = await self.crowd.connection.fetchval("SELECT coalesce(max(position), 0) FROM event")
         for happening in happenings:
             await self.advance(happening.at - MOMENT)
-            await self.connection.execute(
+            await self.crowd.connection.execute(
                 "UPDATE deal SET stage_id = $2, status = $3, closed_at = CASE WHEN $3 <> 'open' THEN now() END,"
                 " lost_reason = NULL WHERE id = $1",
                 self.deals[happening.number],
@@ -123,12 +111,12 @@ class Office:
             await self._hear(happening.events, happening.at)
             await self._settle(happening.at)
         await self.advance(START + LASTING)
-        await self._set_clock(None)
+        await self.crowd.set_clock(None)
 
     async def advance(self, until: datetime) -> None:
         """Do what falls due by then."""
-        while (due := min((c.wake for c in self.cohorts if c.wake is not None), default=until + MOMENT)) <= until:
-            for cohort in self.cohorts:
+        while (due := min((c.wake for c in self.crowd.cohorts if c.wake is not None), default=until + MOMENT)) <= until:
+            for cohort in self.crowd.cohorts:
                 if cohort.wake is not None and cohort.wake <= due:
                     await cohort.feed(TimerFired(), due)
             await self._settle(due)
@@ -136,7 +124,7 @@ class Office:
     async def _settle(self, at: datetime) -> None:
         """Let it be heard what nodes did, until they do no more."""
         while True:
-            async with self.marketing.session() as session:
+            async with self.crowd.marketing.session() as session:
                 found = await session.scalars(
                     select(Event)
                     .where(Event.tenant_id == session.tenant_id, Event.position > self.heard)
@@ -152,46 +140,9 @@ class Office:
             )
 
     async def _hear(self, events: Sequence[EventRow], at: datetime) -> None:
-        await self._set_clock(at)
-        await self.marketing.hear(*events)
-        known = {cohort.walking.cohort_id for cohort in self.cohorts}
-        for cohort in self.cohorts:
-            if cohort.wake is not None:
-                await cohort.learn(at)
-        for walking in await self.marketing.cohorts(self.version):
-            if walking.cohort_id not in known:
-                plan = Plan(self.version.definition, "UTC")
-                cohort = Cohort(replace(walking, actions=ACTIONS), plan, self.connection, Random(0))
-                self.cohorts.append(cohort)
-                await cohort.set_back(at)
-                await cohort.feed(Enrolled(everyone(walking.size)), at)
-
-    async def _set_clock(self, at: datetime | None) -> None:
-        await self.connection.execute("UPDATE virtual.clock SET at = $1", at)
-
-    async def ways(self) -> Counter[tuple[UUID, tuple[Passed, ...]]]:
-        """Return the ways of all who entered."""
-        steps: dict[UUID, list[Passed]] = defaultdict(list)
-        rows = await self.marketing.enrollments(self.version)
-        async with self.marketing.session() as session:
-            taken = await session.scalars(
-                select(EnrollmentStep)
-                .where(
-                    EnrollmentStep.tenant_id == session.tenant_id,
-                    EnrollmentStep.enrollment_id.in_([row.id for row in rows]),
-                )
-                .order_by(EnrollmentStep.left_at, EnrollmentStep.entered_at)
-            )
-            order = {name: number for number, name in enumerate(self.version.definition.nodes)}
-            for each in sorted(taken, key=lambda each: (each.left_at, order[each.node])):
-                steps[each.enrollment_id].append((each.node, each.entered_at, each.outcome))
-        return Counter(
-            (
-                row.subject_id,
-                (*steps[row.id], (row.node, row.node_entered_at, None if row.reason == "finished" else row.reason)),
-            )
-            for row in rows
-        )
+        await self.crowd.set_clock(at)
+        await self.crowd.marketing.hear(*events)
+        await self.crowd.learn(at)
 
 
 def _row(row: Any, at: datetime, position: int) -> EventRow:  # noqa: ANN401 - a stored event, or one to be
@@ -301,13 +252,6 @@ async def test_deals_go_the_same_ways(
         marketing, definition, deals, begin=START, journey_id=version.journey_id, lasting=LASTING, by_events=True
     )
     async with marketing.superuser() as connection:
-        really = Office(marketing, stages, connection, version, deals)
-        await really.walk(happenings)
-    foretold = Counter(
-        (
-            who,
-            tuple((each["node"], datetime.fromisoformat(each["entered_at"]), each.get("outcome")) for each in steps),
-        )
-        for who, steps in found.samples
-    )
-    assert foretold == await really.ways()
+        crowd = Crowd(marketing, version, connection, actions=ACTIONS)
+        await Office(crowd, deals).walk(happenings)
+    assert foretold(found) == await crowd.ways()

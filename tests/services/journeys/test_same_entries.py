@@ -3,37 +3,27 @@
 The real looks are those of every moment at which somebody's date may come round, and of the schedule.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from random import Random
 from typing import Any
-from uuid import UUID
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
 
 from contracts.journey_entries import EntryInput, EntryPage
 from core.actor import CLI
 from core.ids import new_id
 from journeys.durations import zone_named
-from journeys.members import everyone
-from journeys.plan import Plan
-from journeys.state import Enrolled
-from models import EnrollmentStep
 from services.journeys import by_clock, date_entries
 from services.journeys.simulation import tally
-from services.journeys.versions import LoadedVersion
 from services.marketing import cron_entries
 from services.marketing.segments import definitions, membership
 from services.shared.cron import next_time
 from tests.factories.marketing import Marketing, walk
 from tests.services.journeys.simulations import simulated
-from tests.services.journeys.virtual_cohorts import Cohort, virtual_marketing
+from tests.services.journeys.virtual_cohorts import Crowd, foretold, virtual_marketing
 
 START = datetime(2026, 3, 26, 7, 20, tzinfo=UTC)  # the clocks of Europe change on the 29th
 LASTING = timedelta(days=5)
@@ -42,10 +32,6 @@ TENANT_ZONE = "Europe/Berlin"
 CRONS = ("30 6 * * *", "15 */12 * * *", "0 9 * * 1")
 FIRST = timedelta(microseconds=1)
 DAYS = st.sampled_from(["2026-03-27", "2025-03-29", "2024-02-29", "2020-04-02", "1990-03-28", "2026-03-30T22:30:00Z"])
-Passed = tuple[str, datetime, str | None]
-"""A node, when they came there, and how they left it, or were taken out."""
-Came = tuple[UUID, tuple[Passed, ...]]
-
 
 OF_DATE: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
@@ -70,13 +56,10 @@ SCHEDULED: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 class Looks:
     """The real ways in, taken at every moment that may matter."""
 
-    marketing: Marketing
-    version: LoadedVersion
-    connection: "asyncpg.Connection[Any]"
-    cohorts: list[Cohort] = field(default_factory=list[Cohort])
+    crowd: Crowd
 
     def _moments(self) -> Iterator[tuple[datetime, int]]:
-        for ordinal, entry in enumerate(self.version.definition.to_json()["entry"]):
+        for ordinal, entry in enumerate(self.crowd.version.definition.to_json()["entry"]):
             if "cron" in entry:
                 at = next_time(entry["cron"], TENANT_ZONE, START)
                 while at is not None and at <= START + LASTING:
@@ -97,53 +80,27 @@ class Looks:
             await self._advance(at - FIRST)
             await self._look(at, ordinal)
         await self._advance(START + LASTING)
-        await self.connection.execute("UPDATE virtual.clock SET at = NULL")
+        await self.crowd.set_clock(None)
 
     async def _advance(self, until: datetime) -> None:
-        for cohort in self.cohorts:
+        for cohort in self.crowd.cohorts:
             await cohort.advance(until)
 
     async def _look(self, at: datetime, ordinal: int) -> None:
-        await self.connection.execute("UPDATE virtual.clock SET at = $1", at)
-        entry = self.version.definition.entries[ordinal].model_dump(by_alias=True)
+        await self.crowd.set_clock(at)
+        entry = self.crowd.version.definition.entries[ordinal].model_dump(by_alias=True)
         what = str(entry["date"]) if "date" in entry else entry["segment"]
         asked = EntryInput(
-            tenant_id=self.marketing.tenant_id,
-            journey_id=self.version.journey_id,
+            tenant_id=self.crowd.marketing.tenant_id,
+            journey_id=self.crowd.version.journey_id,
             ordinal=ordinal,
             what=what,
             since=START,
         )
-        async with self.marketing.session() as session:
+        async with self.crowd.marketing.session() as session:
             look = date_entries.page if "date" in entry else cron_entries.page
             await look(session, EntryPage(entry=asked, due_at=at))
-        known = {cohort.walking.cohort_id for cohort in self.cohorts}
-        for cohort in self.cohorts:
-            if cohort.wake is not None:  # the others are over
-                await cohort.learn(at)
-        for walking in await self.marketing.cohorts(self.version):
-            if walking.cohort_id not in known:
-                cohort = Cohort(walking, Plan(self.version.definition, TENANT_ZONE), self.connection, Random(0))
-                self.cohorts.append(cohort)
-                await cohort.set_back(at)
-                await cohort.feed(Enrolled(everyone(walking.size)), at)
-
-    async def came(self) -> Counter[Came]:
-        """Return everybody's ways."""
-        found: Counter[Came] = Counter()
-        steps: dict[UUID, list[Passed]] = defaultdict(list)
-        async with self.marketing.session() as session:
-            taken = await session.scalars(
-                select(EnrollmentStep)
-                .where(EnrollmentStep.tenant_id == session.tenant_id)
-                .order_by(EnrollmentStep.left_at, EnrollmentStep.entered_at)
-            )
-            for each in taken:
-                steps[each.enrollment_id].append((each.node, each.entered_at, each.outcome))
-        for row in await self.marketing.enrollments(self.version):
-            reason = row.reason if row.reason == "restarted" else None
-            found[row.subject_id, (*steps[row.id], (row.node, row.node_entered_at, reason))] += 1
-        return found
+        await self.crowd.learn(at)
 
 
 @pytest.fixture
@@ -205,15 +162,8 @@ async def test_a_simulation_lets_in_whom_the_real_looks_do(
         opening, definition, people, begin=START, journey_id=version.journey_id, lasting=LASTING, by_events=True
     )
     async with opening.superuser() as connection:
-        looks = Looks(opening, version, connection)
-        await looks.take()
-    foretold = Counter(
-        (
-            who,
-            tuple((each["node"], datetime.fromisoformat(each["entered_at"]), each.get("outcome")) for each in steps),
-        )
-        for who, steps in found.samples
-    )
-    real = await looks.came()
-    assert foretold == real
+        crowd = Crowd(opening, version, connection, tenant_zone=TENANT_ZONE)
+        await Looks(crowd).take()
+    real = await crowd.ways()
+    assert foretold(found) == real
     assert found.report["entered"] == real.total()

@@ -4,7 +4,7 @@ The store's `now()` is the virtual clock; what defaults write is set back to it 
 """
 
 import itertools
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,20 @@ from uuid import UUID
 
 import asyncpg
 from pydantic import TypeAdapter
+from sqlalchemy import select
 
 from contracts.journeys import Told
 from core.database import Database
-from journeys.members import decode, slots
+from journeys.members import decode, everyone, slots
 from journeys.plan import Plan
 from journeys.planner import step
-from journeys.state import ActivityResult, Input, Leave, Matched, Run, State, TimerFired, WakeAt
+from journeys.state import ActivityResult, Enrolled, Input, Leave, Matched, Run, State, TimerFired, WakeAt
+from models import EnrollmentStep
 from services.events.bus import EventRow
+from services.journeys.simulation.simulating import Simulated
+from services.journeys.steps import Actions
+from services.journeys.versions import LoadedVersion
+from services.marketing import journey_sends
 from services.tenancy import tenants
 from tests.factories.marketing import Marketing, Walking, at, event
 
@@ -47,6 +53,12 @@ VIRTUAL = """
     GRANT SELECT ON virtual.clock TO PUBLIC;
 """
 _positions = itertools.count(1_000_000_000)
+
+
+Passed = tuple[str, datetime, str | None]
+"""A node, when they came there, and how they left it, or were taken out."""
+Way = tuple[UUID, tuple[Passed, ...]]
+"""Who went, and what they passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +147,71 @@ class Cohort:
             assert again == done
         assert not done.held | done.parked
         return ActivityResult(run.id, outcomes=done.outcomes, waits=tuple(sorted(done.waits.items())), gone=done.gone)
+
+
+@dataclass
+class Crowd:
+    """All who enter a version of a journey, in cohorts as they come."""
+
+    marketing: Marketing
+    version: LoadedVersion
+    connection: "asyncpg.Connection[Any]"
+    tenant_zone: str = "UTC"
+    actions: Actions = field(default_factory=lambda: journey_sends.ACTIONS)
+    cohorts: list[Cohort] = field(default_factory=list[Cohort])
+
+    async def set_clock(self, now: datetime | None) -> None:
+        """Have the store take it for this moment; None for the real one."""
+        await self.connection.execute("UPDATE virtual.clock SET at = $1", now)
+
+    async def learn(self, now: datetime) -> None:
+        """Tell cohorts what they were told, and have those begin that have come; all of it is of this moment."""
+        known = {cohort.walking.cohort_id for cohort in self.cohorts}
+        for cohort in self.cohorts:
+            if cohort.wake is not None:  # the others are over
+                await cohort.learn(now)
+        for walking in await self.marketing.cohorts(self.version):
+            if walking.cohort_id not in known:
+                plan = Plan(self.version.definition, self.tenant_zone)
+                cohort = Cohort(replace(walking, actions=self.actions), plan, self.connection, Random(0))
+                self.cohorts.append(cohort)
+                await cohort.set_back(now)
+                await cohort.feed(Enrolled(everyone(walking.size)), now)
+
+    async def ways(self) -> Counter[Way]:
+        """Return the ways of all who entered."""
+        steps: dict[UUID, list[Passed]] = defaultdict(list)
+        rows = await self.marketing.enrollments(self.version)
+        async with self.marketing.session() as session:
+            taken = await session.scalars(
+                select(EnrollmentStep)
+                .where(
+                    EnrollmentStep.tenant_id == session.tenant_id,
+                    EnrollmentStep.enrollment_id.in_([row.id for row in rows]),
+                )
+                .order_by(EnrollmentStep.left_at, EnrollmentStep.entered_at)
+            )
+            order = {name: number for number, name in enumerate(self.version.definition.nodes)}
+            for each in sorted(taken, key=lambda each: (each.left_at, order[each.node])):
+                steps[each.enrollment_id].append((each.node, each.entered_at, each.outcome))
+        return Counter(
+            (
+                row.subject_id,
+                (*steps[row.id], (row.node, row.node_entered_at, None if row.reason == "finished" else row.reason)),
+            )
+            for row in rows
+        )
+
+
+def foretold(found: Simulated) -> Counter[Way]:
+    """Return the ways of a simulation's samples."""
+    return Counter(
+        (
+            who,
+            tuple((each["node"], datetime.fromisoformat(each["entered_at"]), each.get("outcome")) for each in steps),
+        )
+        for who, steps in found.samples
+    )
 
 
 def _event(event_type: str, person_id: UUID, when: datetime, properties: dict[str, Any]) -> EventRow:
