@@ -128,10 +128,9 @@ class _Hosts(httpx.AsyncBaseTransport):
         if now - self._swept < IDLE_SECONDS:
             return
         self._swept = now
-        resting = [one for host in self._hosts.values() for one in host.take_resting(now)]
+        for host in list(self._hosts.values()):
+            await host.close_resting(now)
         self._hosts = {key: host for key, host in self._hosts.items() if host.in_use}
-        for one in resting:
-            await one.aclose()
 
     async def aclose(self) -> None:
         for connections in self._hosts.values():
@@ -189,12 +188,12 @@ class _Connections(httpx.AsyncBaseTransport):
         """Whether there are any."""
         return bool(self._all)
 
-    def take_resting(self, now: float) -> list[httpx.AsyncHTTPTransport]:
-        """Give away those that were of no use for so long, to be closed."""
-        resting = [one for since, one in self._free if now - since >= IDLE_SECONDS]
-        self._free = self._free[len(resting) :]
-        self._all.difference_update(resting)
-        return resting
+    async def close_resting(self, now: float) -> None:
+        """Close those that were of no use for so long; should the caller be cancelled, the others rest on."""
+        while self._free and now - self._free[0][0] >= IDLE_SECONDS:
+            _, one = self._free.pop(0)
+            self._all.discard(one)
+            await one.aclose()
 
     async def _done(self, one: httpx.AsyncHTTPTransport) -> None:
         if len(self._free) < KEPT:

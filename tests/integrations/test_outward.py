@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 
 from integrations import outward
@@ -74,6 +75,34 @@ async def test_of_many_connections_so_many_are_kept_and_none_outlives_the_client
             return host.connected == outward.KEPT
 
         await eventually(kept)
+        await client.aclose()
+
+        async def none() -> bool:
+            return host.connected == 0
+
+        await eventually(none)
+
+
+async def test_who_gives_up_while_what_rests_is_closed_leaves_no_connection_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closing, close = asyncio.Event(), httpx.AsyncHTTPTransport.aclose
+
+    async def slowly(one: httpx.AsyncHTTPTransport) -> None:
+        await close(one)
+        closing.set()
+        await asyncio.Event().wait()
+
+    async with hosting() as host, outward.client(private=True) as client:
+        await asyncio.gather(*(client.get(host.url) for _ in range(5)))
+        with monkeypatch.context() as patch:
+            patch.setattr(outward, "IDLE_SECONDS", 0.0)
+            patch.setattr(httpx.AsyncHTTPTransport, "aclose", slowly)
+            asking = asyncio.create_task(client.get(host.url))
+            await closing.wait()
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
         await client.aclose()
 
         async def none() -> bool:
