@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Integer, Uuid, bindparam, case, func, select
+from sqlalchemy import Integer, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from contracts.events import DEAL_UPDATED
@@ -16,7 +16,7 @@ from core.errors import InvalidError
 from journeys import members as member_sets
 from journeys.command_nodes import AssignOwnerNode, MoveDealNode, UpdateDealNode
 from journeys.state import ActivityResult, Run
-from models import Deal, OwnerRotation, UserAccount
+from models import OwnerRotation, UserAccount
 from services.crm import journey_deals, moving, requirements, stages, telling
 from services.crm.deal_fields import merged
 from services.crm.journey_members import teammates
@@ -27,10 +27,8 @@ from services.journeys.simulation.deals import DEAL
 from services.journeys.simulation.events import Played
 from services.journeys.simulation.world import Answers, World
 
-_STORED: Final = (Deal.id, Deal.competitors, Deal.recurring_minor)
-"""What is needed of a deal that moves and that its copy does not have."""
-_KEPT: Final[Mapping[str, Any]] = MappingProxyType({"competitors": (), "recurring_minor": None})
-"""In their place where a deal is changed: no node changes those, and what was never there is not asked for."""
+_OWN: Final[Mapping[str, str]] = MappingProxyType({"probability": "own_probability"})
+"""What fields of deals are called in their copies, where they have another name there."""
 
 
 @dataclass(slots=True)
@@ -39,8 +37,6 @@ class Sales:
 
     _stages: dict[str, dict[str, Stage]] = field(default_factory=dict[str, dict[str, Stage]])
     """By the keys of their pipelines and their own."""
-    _own: dict[int, int] | None = None
-    """Of deals by number: the probability that is not their stage's."""
     _turns: dict[str, int] = field(default_factory=dict[str, int])
     """By the node that hands out: how many it has."""
 
@@ -69,7 +65,6 @@ class Sales:
         self, world: World, numbers: Sequence[int], stage: Stage, now: datetime, *, reason: str | None = None
     ) -> None:
         rots_at = None if stage.closed or stage.rotting_days is None else now + timedelta(days=stage.rotting_days)
-        own = list(await self._probabilities(world))
         values = {
             "pipeline_key": stage.pipeline_key,
             "stage_key": stage.key,
@@ -77,24 +72,11 @@ class Sales:
             "stage_entered_at": now,
             "closed_at": now if stage.closed else None,
             "lost_reason": func.coalesce(reason, DEAL.c.lost_reason) if stage.kind == "lost" else None,
-            "probability": case(
-                (DEAL.c.number == func.any(bindparam(None, own, type_=ARRAY(Integer))), DEAL.c.probability),
-                else_=stage.probability,
-            ),
+            "probability": func.coalesce(DEAL.c.own_probability, stage.probability),
             "rots_at": rots_at,
         }
         await deals.change(world.session, numbers, values)
         world.asking.forget(_slots(world, numbers))
-
-    async def _probabilities(self, world: World) -> dict[int, int]:
-        if self._own is None:
-            found = await world.session.execute(
-                select(DEAL.c.number, Deal.probability)
-                .select_from(DEAL.join(Deal, DEAL.c.id == Deal.id))
-                .where(Deal.tenant_id == world.session.tenant_id, Deal.probability.is_not(None))
-            )
-            self._own = {row.number: row.probability for row in found}
-        return self._own
 
     async def _move(self, world: World, run: Run, node: MoveDealNode, now: datetime) -> ActivityResult:
         done = ActivityResult(run.id, outcomes={"done": run.members})
@@ -127,19 +109,14 @@ class Sales:
 
     async def _may(self, world: World, rows: Sequence[Any], stage: Stage, node: MoveDealNode) -> list[Any]:
         """Return those that the stages allow to go there."""
-        ids = [row["id"] for row in rows]
-        beside = await moving.beside_of(world.session, stage, ids)
-        named = Deal.id == func.any(bindparam("ids", ids, type_=ARRAY(Uuid)))
-        found = await world.session.execute(select(*_STORED).where(Deal.tenant_id == world.session.tenant_id, named))
-        stored = {row["id"]: row for row in found.mappings()}
+        beside = await moving.beside_of(world.session, stage, [row["id"] for row in rows])
         reason = node.lost_reason if stage.kind == "lost" else None
         of_pipeline = self._stages[stage.pipeline_key]
         return [
             row
             for row in rows
-            if row["id"] in stored
-            and moving.refusal(
-                row | dict(stored[row["id"]]),
+            if moving.refusal(
+                row,
                 of_pipeline.get(row["stage_key"], stage),
                 stage,
                 beside.get(row["id"], Beside()),
@@ -171,26 +148,15 @@ class Sales:
             if fields["attributes"]:
                 attributes = {number: one.after["attributes"] for number, one in changed.items()}
                 await deals.change_each(world.session, "attributes", attributes)
-            if plain := {name: value for name, value in fields.items() if name != "attributes"}:
+            if plain := {_OWN.get(name, name): value for name, value in fields.items() if name != "attributes"}:
                 await deals.change(world.session, list(changed), plain)
             if "probability" in fields:
-                await self._weigh(world, changed, fields["probability"])
+                own = fields["probability"]
+                counting = {n: one.stage.probability if own is None else own for n, one in changed.items()}
+                await deals.change_each(world.session, "probability", counting)
             _tell(world, run, changed, now)
         _count(world, run, became)
         return done
-
-    async def _weigh(self, world: World, changed: Mapping[int, "_Changed"], probability: Any) -> None:  # noqa: ANN401 - JSON
-        """Note what is these deals' own from now on; without any, it is their stages'."""
-        own = await self._probabilities(world)
-        standing: dict[int, list[int]] = {}
-        for number, one in changed.items():
-            if probability is not None:
-                own[number] = probability
-            else:
-                own.pop(number, None)
-                standing.setdefault(one.stage.probability, []).append(number)
-        for usual, numbers in standing.items():
-            await deals.change(world.session, numbers, {"probability": usual})
 
     async def _assign(self, world: World, run: Run, node: AssignOwnerNode, now: datetime) -> ActivityResult:
         done = ActivityResult(run.id, outcomes={"done": run.members})
@@ -221,11 +187,10 @@ class Sales:
         return done
 
     async def _rows(self, world: World, members: int) -> list[dict[str, Any]]:
-        """Return the copies of members' deals, with the probability that is a deal's own."""
+        """Return the copies of members' deals, each with the probability that is its own, as deals are kept."""
         chosen = DEAL.c.number == func.any(bindparam("numbers", world.passages.numbers(members), type_=ARRAY(Integer)))
         found = await world.session.execute(select(*DEAL.columns).where(chosen).order_by(DEAL.c.number))
-        own = await self._probabilities(world)
-        return [dict(row) | {"probability": own.get(row["number"])} for row in found.mappings()]
+        return [dict(row) | {"probability": row["own_probability"]} for row in found.mappings()]
 
     async def _turn(self, world: World, run: Run, count: int) -> int:
         """Take so many turns at a node; return how many were taken before."""
@@ -260,7 +225,7 @@ def _changed(row: Mapping[str, Any], fields: Mapping[str, Any], stage: Stage) ->
         after = {**row, **fields, "attributes": merged(row["attributes"], fields.get("attributes") or {})}
     except InvalidError:
         return None
-    if requirements.emptied(stage, ({**row, **_KEPT}, Beside()), ({**after, **_KEPT}, Beside())) is not None:
+    if requirements.emptied(stage, (row, Beside()), (after, Beside())) is not None:
         return None
     return _Changed(after, sorted(telling.changes(row, after)), stage)
 

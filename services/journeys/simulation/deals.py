@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     DateTime,
     FromClause,
     Integer,
@@ -17,24 +18,39 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from core.database import TenantSession
 from services.shared.related import DEALS
 
 DEAL: Final = table(
-    "simulated_deal", column("number", Integer), *(column(each.name, each.type) for each in DEALS.columns)
+    "simulated_deal",
+    column("number", Integer),
+    *(column(each.name, each.type) for each in DEALS.columns),
+    column("recurring_minor", BigInteger),
+    column("own_probability", Integer),
+    column("competitors", JSONB),
 )
-"""The deals by their number in the audience, as they are on the virtual clock."""
+"""The deals by their number in the audience, as they are on the virtual clock.
+
+With the probability that is a deal's own, not its stage's, and what conditions do not read but stages may require.
+"""
 _TABLES: Final = (
-    "CREATE TEMP TABLE simulated_deal (number int, LIKE crm_deal_facts) ON COMMIT DROP",
+    """
+    CREATE TEMP TABLE simulated_deal (number int, LIKE crm_deal_facts, own_probability int, competitors jsonb)
+    ON COMMIT DROP
+    """,
     "CREATE UNIQUE INDEX ON simulated_deal (number)",
 )
 _NAMES: Final = ", ".join(each.name for each in DEALS.columns)
 _COPY: Final = text(f"""
-    INSERT INTO simulated_deal (number, {_NAMES})
-    SELECT s.number, {", ".join(f"d.{each.name}" for each in DEALS.columns)}
-    FROM simulated_subject s JOIN crm_deal_facts d ON d.id = s.subject_id WHERE d.tenant_id = :tenant
+    INSERT INTO simulated_deal (number, {_NAMES}, recurring_minor, own_probability, competitors)
+    SELECT s.number, {", ".join(f"d.{each.name}" for each in DEALS.columns)},
+      d.recurring_minor, own.probability, own.competitors
+    FROM simulated_subject s
+    JOIN crm_deal_facts d ON d.id = s.subject_id
+    JOIN deal own ON own.tenant_id = d.tenant_id AND own.id = d.id
+    WHERE d.tenant_id = :tenant
 """)  # noqa: S608 - names of columns, ours
 
 
