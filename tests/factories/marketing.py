@@ -96,10 +96,13 @@ class Walking:
         slots: Iterable[int] | None = None,
         timed_out: bool = False,
         attempt: int = 1,
+        onward: bool = False,
     ) -> StepOutcome:
-        """Take a step, and commit it."""
+        """Take a step, and commit it; `onward` with what follows it at once, where nobody's data may be at fault."""
         async with self.marketing.session() as session:
             step = steps.Step(self.version, kind, node, visit, timed_out, attempt, self.actions)
+            if onward:
+                return await steps.run(session, steps.going_on(step), self.members(slots), isolating=False)
             return await steps.run(session, step, self.members(slots))
 
     def members(self, slots: Iterable[int] | None = None) -> CohortMembers:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
@@ -202,6 +202,8 @@ _positions = itertools.count(1_000_000_000)
         {"type": "update_deal", "set": {"attributes.hot": True}},
         {"type": "branch", "when": HOT},
         {"type": "wait", "for": "PT20H"},
+        {"type": "update_deal", "set": {"probability": 90}},
+        {"type": "update_deal", "set": {"attributes.hot": None}},
         {"type": "move_deal", "stage": "won"},
         {"type": "wait_for_event", "event": "deal.moved", "timeout": "PT30H"},
     ],
@@ -217,6 +219,8 @@ async def test_deals_go_the_same_ways(
     again: dict[str, str],
     moves: list[tuple[int, int, str]],
 ) -> None:
+    # What one move tells is heard before anybody goes on, in a simulation one after the other.
+    assume("goal" not in endings or all(node.get("event") != "deal.moved" for node in nodes))
     marketing, stages = office
     selling = Selling(marketing.database, marketing.tenant_id)
     people = [await marketing.person(), None, None]
@@ -228,6 +232,7 @@ async def test_deals_go_the_same_ways(
     }
     definition = {"subject": "deal", **walk(entry=entry, **chained(nodes)), **endings}
     happenings = await happening(marketing, stages, deals, moves)
+    assume(happenings)
     async with marketing.session() as session:
         await session.execute(
             insert(Event),

@@ -35,7 +35,7 @@ from services.journeys.simulation.simulating import STRETCH, Simulated
 from tests.factories.marketing import Marketing, walk
 from tests.journeys.random_journeys import START, publishable
 from tests.services.journeys.simulations import simulated
-from tests.services.journeys.virtual_cohorts import Cohort, Happening, virtual_marketing
+from tests.services.journeys.virtual_cohorts import Cohort, Happening, virtual_marketing, whole
 
 SIZE = 4
 LASTING = timedelta(days=3)
@@ -108,13 +108,16 @@ async def really(
         node, visit, entered = cohort.plan.start, 1, START
         while (left := steps.pop((row.id, node, visit), None)) is not None:
             assert left.entered_at == entered
-            path.append(Passed(node, left.outcome, left.left_at, messages.get(f"journey:{row.id}:{node}:{visit}")))
+            message = messages.get(f"journey:{row.id}:{node}:{visit}")
+            path.append(Passed(node, left.outcome, whole(left.left_at), message))
             target = cohort.plan.move(node, visit, left.outcome)
             assert target is not None
             node, visit, entered = *target, left.left_at
         assert (row.node, row.visit, row.node_entered_at) == (node, visit, entered)
-        taken_out = row.ended_at is not None and not isinstance(cohort.plan.nodes[node], ExitNode | GoalNode)
-        path.append(Passed(node, row.reason, row.ended_at) if taken_out else Passed(node))
+        if row.ended_at is not None and not isinstance(cohort.plan.nodes[node], ExitNode | GoalNode):
+            path.append(Passed(node, row.reason, whole(row.ended_at)))
+        else:
+            path.append(Passed(node))
         paths.append(path)
     assert not steps
     return paths, Counter(row.reason or "" for row in rows if row.ended_at is not None)
@@ -330,6 +333,27 @@ async def sending(empty_database_url: str) -> AsyncGenerator[Marketing]:
         for hours, slot, cart in ((1, 2, "a"), (21.5, 0, "b"), (22, 0, "a"))
     ],
     tenant_zone="UTC",
+    kept=True,
+    seed=0,
+)
+@example(
+    definition=walk(
+        which={
+            "type": "branch",
+            "branches": [{"when": {"field": "person.attributes.x", "op": "=", "value": 1}, "next": "set"}],
+            "otherwise": "move",
+        },
+        set={"type": "update_person", "set": {"attributes.x": 2}, "next": "move"},
+        move={"type": "update_person", "set": {"time_zone": "Asia/Tokyo"}, "next": "own"},
+        own={"type": "wait", "until_time": "09:00", "next": "tell"},
+        tell={"type": "send", "channel": "email", "template": "t", "next": "back"},
+        back={"type": "update_person", "set": {"time_zone": None}, "next": "once_more"},
+        once_more={"type": "update_person", "set": {"attributes.x": None}, "next": "ours"},
+        ours={"type": "wait", "until_time": "09:00", "next": "done"},
+    ),
+    traits=[{"time_zone": None, "locale": None, "attributes": {"x": x}, "consent": True} for x in range(SIZE)],
+    events=[],
+    tenant_zone="Europe/Berlin",
     kept=True,
     seed=0,
 )

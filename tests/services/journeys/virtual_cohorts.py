@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,7 +79,8 @@ class Cohort:
     walking: Walking
     plan: Plan
     connection: "asyncpg.Connection[Any]"
-    repeats: Random
+    chance: Random
+    """Decides which runs go on at once with the nodes that follow, and which are asked for twice."""
     began: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(minutes=1))
     state: State = field(default_factory=State)
     wake: datetime | None = None
@@ -138,15 +140,26 @@ class Cohort:
 
     async def _run(self, run: Run, now: datetime) -> ActivityResult:
         await self.set_clock(now)
-        done = await self.walking.run(run.kind, run.node, run.visit, slots=slots(run.members), timed_out=run.timed_out)
+        step = partial(
+            self.walking.run, run.kind, run.node, run.visit, slots=slots(run.members), timed_out=run.timed_out
+        )
+        done = await step(onward=self.chance.random() < 0.7)
         await self.set_back(now)
-        if self.repeats.random() < 0.2:
-            again = await self.walking.run(
-                run.kind, run.node, run.visit, slots=slots(run.members), timed_out=run.timed_out, attempt=2
-            )
-            assert again == done
+        if self.chance.random() < 0.2:
+            again = await step(attempt=2)
+            assert again.answered() == done.answered()
+            if not done.arrived:
+                assert again == done
+            elif self.chance.random() < 0.5:
+                done = again  # as where the answer was lost
         assert not done.held | done.parked
-        return ActivityResult(run.id, outcomes=done.outcomes, waits=tuple(sorted(done.waits.items())), gone=done.gone)
+        return ActivityResult(
+            run.id,
+            outcomes=done.outcomes,
+            waits=tuple(sorted(done.waits.items())),
+            gone=done.gone,
+            arrived=tuple((*passage, members) for passage, members in done.arrived.items()),
+        )
 
 
 @dataclass
@@ -193,14 +206,17 @@ class Crowd:
             )
             order = {name: number for number, name in enumerate(self.version.definition.nodes)}
             for each in sorted(taken, key=lambda each: (each.left_at, order[each.node])):
-                steps[each.enrollment_id].append((each.node, each.entered_at, each.outcome))
-        return Counter(
-            (
-                row.subject_id,
-                (*steps[row.id], (row.node, row.node_entered_at, None if row.reason == "finished" else row.reason)),
-            )
-            for row in rows
-        )
+                steps[each.enrollment_id].append((each.node, whole(each.entered_at), each.outcome))
+        found: Counter[Way] = Counter()
+        for row in rows:
+            last = row.node, whole(row.node_entered_at), None if row.reason == "finished" else row.reason
+            found[row.subject_id, (*steps[row.id], last)] += 1
+        return found
+
+
+def whole(moment: datetime) -> datetime:
+    """Return a moment without what puts the nodes of one run in order."""
+    return moment.replace(microsecond=0)
 
 
 def foretold(found: Simulated) -> Counter[Way]:
