@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Status
 
-from core import database_spans, tracing
+from core import database_spans, sampling, tracing
 from core.logging import get_logger
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -66,10 +66,11 @@ def start(service: str) -> bool:
     resource = Resource.create({"service.version": version("throughline"), "service.instance.id": str(uuid4())})
     if str(resource.attributes.get("service.name", _UNNAMED)).startswith(_UNNAMED):
         resource = resource.merge(Resource({"service.name": service}))
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    early = sampling.early(os.environ)
+    provider = TracerProvider(resource=resource, id_generator=early, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(WordlessExporter(OTLPSpanExporter())))
     database_spans.install()
-    tracing.use(provider.get_tracer("throughline"))
+    tracing.use(provider.get_tracer("throughline"), refuses=early.refuses)
     _state.provider = provider
     return True
 

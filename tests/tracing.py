@@ -13,6 +13,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from core import database_spans, tracing
 from core.exporting import WordlessExporter
+from core.sampling import EarlySampler
 from core.workflow_spans import interceptors
 
 
@@ -39,13 +40,13 @@ class Spans:
 
 
 @contextmanager
-def traced(sampler: Sampler = DEFAULT_ON) -> Generator[Spans]:
-    """Have this process trace while the block runs."""
+def traced(sampler: Sampler = DEFAULT_ON, early: EarlySampler | None = None) -> Generator[Spans]:
+    """Have this process trace while the block runs; `early` refuses ahead of the sampler."""
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    provider = TracerProvider(sampler=sampler, id_generator=early, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(WordlessExporter(exporter)))
     database_spans.install()
-    tracing.use(provider.get_tracer("tests"))
+    tracing.use(provider.get_tracer("tests"), refuses=early and early.refuses)
     try:
         yield Spans(exporter)
     finally:

@@ -46,11 +46,10 @@ class RequestMiddleware:
             await self._serve_socket(scope, receive, send)
         elif scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif (lasts := _lasts(scope)) or not tracing.on() or scope["path"] in _QUIET:
+        elif (lasts := _lasts(scope)) or (carrier := _carrier_of(scope)) is None or tracing.refused(carrier):
             await self._serve(scope, receive, send, lasts=lasts)
         else:
             method: str = scope["method"]
-            carrier = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CARRIER}
             told = {"http.request.method": method, "url.scheme": scope["scheme"]}
             with tracing.entered(carrier, method, attributes=told) as span:
                 await self._serve(scope, receive, send, span)
@@ -127,6 +126,13 @@ def _lasts(scope: Scope) -> bool:
     if scope["path"] != "/graphql":
         return scope["path"] == "/v1/stream"
     return EVENT_STREAM in HTTPConnection(scope).headers.get("accept", "")
+
+
+def _carrier_of(scope: Scope) -> dict[str, str] | None:
+    """Return what a request says of its caller's trace; None where it is of no trace, whoever calls."""
+    if not tracing.on() or scope["path"] in _QUIET:
+        return None
+    return {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CARRIER}
 
 
 def _tell(span: Span, scope: Scope, status: int) -> None:
