@@ -78,8 +78,9 @@ def _set_tenant(session: Session, transaction: SessionTransaction, connection: C
     if tenant_id is None or transaction.nested:  # a savepoint keeps what its transaction set
         return
     values = {"tenant": str(tenant_id)}
-    if tracing.on():
-        values["trace"] = tracing.current() or ""
+    trace = tracing.current()
+    if trace is not None:
+        values["trace"] = trace
     if "role" in session.info:
         values["role"] = session.info["role"]
     connection.execute(_setting(*values), values)

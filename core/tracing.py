@@ -83,7 +83,7 @@ def goes_on(span: Span) -> bool:
 
 def current() -> str | None:
     """Return the `traceparent` of what is done at this moment, None where that is not traced."""
-    if _state.tracer is None:
+    if _state.tracer is None or not contexts.get_current():  # empty, as mostly, it has no span: one look instead of ten
         return None
     span = trace.get_current_span()
     if not goes_on(span):
@@ -94,7 +94,7 @@ def current() -> str | None:
 
 def identifiers() -> tuple[str, str] | None:
     """Return the ids of the trace and the span of this moment, as logs have them; None where it is not traced."""
-    if _state.tracer is None:
+    if _state.tracer is None or not contexts.get_current():
         return None
     context = trace.get_current_span().get_span_context()
     if not context.trace_flags.sampled:
