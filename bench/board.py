@@ -16,7 +16,6 @@ from bench.harness import Ratio, Report, Servers, Tenant, median, tenant
 from core.database import driver_url
 from services.crm import board
 
-OPEN: Final = 50_000
 DEALS: Final = 250_000
 """A fifth of them is open, see `bench.selling`."""
 CARDS: Final = 20

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from journeys.checking import Problem
 from journeys.command_nodes import NodeId
 from journeys.conditions import Strict
-from journeys.definition import MAX_NODES, JourneyDefinition
+from journeys.definition import JourneyDefinition
 
 Do: TypeAlias = Literal["finish", "move", "retime", "eject"]
 
@@ -33,10 +33,6 @@ class Instruction(Strict):
         if self.to is not None and self.do in {"finish", "eject"}:
             raise ValueError(f"`to` is for move and retime; {self.do} leads nowhere")
         return self
-
-
-Instructions: TypeAlias = Annotated[dict[NodeId, Instruction], Field(max_length=MAX_NODES)]
-"""By node of the versions that people are in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,13 +162,6 @@ def listening_socket(preferred: int) -> socket.socket:
     raise StackError("no TCP port of 127.0.0.1 is to be had")
 
 
-def accepts_connections(host: str, port: int) -> bool:
-    """Whether something listens on the TCP port now."""
-    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
-        return True
-    return False
-
-
 @contextlib.contextmanager
 def file_lock(path: Path) -> Generator[None]:
     """Hold an exclusive lock on `path` (made when absent), waiting for whoever has it; freed when a holder dies."""

@@ -351,5 +351,3 @@ _PUT: Final[Mapping[str, Setter]] = {
     "products": _put_products,
     "attributes": _put_attributes,
 }
-TARGETS: Final = tuple(_PUT)
-"""All fields of a deal that a file may have, attributes one by one beside them."""

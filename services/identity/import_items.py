@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, cast
 
-from core.errors import FieldProblem, InvalidError
+from core.errors import InvalidError
 from services.events import incoming
 from services.events.incoming import IncomingEvent
 from services.identity import attributes, consent, normalize
@@ -180,8 +180,3 @@ _PUT: Final[Mapping[str, Callable[[Change, Any], None]]] = {
     "consent": _consent,
     "events": _events,
 }
-
-
-def first_problem(error: InvalidError) -> FieldProblem:
-    """Return what to say of a row that is refused: one reason is enough to mend it."""
-    return error.errors[0] if error.errors else FieldProblem("", error.detail)

@@ -84,11 +84,6 @@ class Series:
         return preferences(ref, tokens=self._signer, public_url=self._public_url)
 
 
-def of_message(ref: ConsentRef, *, tokens: Tokens, public_url: str, marks: Marks = ()) -> Links:
-    """Return the signed links of a message; what they lead to gets `marks`, see `marks_of`."""
-    return Series(ref, tokens=tokens, public_url=public_url, marks=marks).of(ref.person_id, ref.message_id)
-
-
 def marks_of(utm: Mapping[str, str]) -> Marks:
     """Return the parameters of a campaign, by `UTM`, as links get them."""
     return tuple((f"utm_{name}", quote(utm[name], safe="")) for name in UTM if name in utm)

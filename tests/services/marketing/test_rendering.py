@@ -3,14 +3,12 @@ import pytest
 from core.ids import new_id
 from core.tokens import ConsentRef, Tokens
 from services.marketing import links, plain_text, rendering
-from services.marketing.links import Links
 from services.marketing.rendering import Rendered
 from services.marketing.templating import TemplateError
 
 TOKENS = Tokens("a secret that only tests know, long enough")
-LINKS: Links = links.of_message(
-    ConsentRef(new_id(), new_id(), new_id(), "email", "general"), tokens=TOKENS, public_url="https://go.example"
-)
+REF = ConsentRef(new_id(), new_id(), new_id(), "email", "general")
+LINKS = links.Series(REF, tokens=TOKENS, public_url="https://go.example").of(REF.person_id, REF.message_id)
 TENANT = {"name": "Shop & Co", "postal_address": "1 Main St\nTown"}
 
 

@@ -15,7 +15,7 @@ from services.marketing.templating import TemplateError
 
 TOKENS = Tokens("a secret for tests")
 REF = ConsentRef(new_id(), new_id(), new_id(), "email", "news")
-OWN = links.of_message(REF, tokens=TOKENS, public_url="https://go.example")
+OWN = links.Series(REF, tokens=TOKENS, public_url="https://go.example").of(REF.person_id, REF.message_id)
 ADDRESS = "Main Street 1\n12345 Town & Country"
 BODY = (
     '<html><body class="x"><h1>Hello {{ person.first_name }},</h1>\r\n<p>100% of {{ person.attributes.plan }}: '
