@@ -14,11 +14,12 @@ from starlette.datastructures import UploadFile
 from api.dependencies import ActorDep, DatabaseDep, PrincipalDep
 from api.fields import Strict
 from api.form_data import form_data
+from api.paging import Page, decode_cursor, encode_cursor
 from core.actor import Actor
 from core.database import Database, TenantSession
 from core.errors import InvalidError
-from models import ImportReject, PeopleImport
-from services.identity import import_upload
+from models import PeopleImport
+from services.identity import import_upload, imports
 from services.identity.exports import reject_lines
 from services.identity.import_files import CHUNK, Detected
 from services.identity.import_kinds import KINDS, OF_PEOPLE, Contents, Kinds
@@ -26,7 +27,7 @@ from services.identity.import_upload import Upload, parsed_object
 
 Status = Literal["uploading", "uploaded", "checking", "checked", "queued", "running", "finished", "failed", "cancelled"]
 _FORM_FIELDS: Final = 8
-SHOWN_REJECTS: Final = 20
+_SHOWN_REJECTS: Final = 20
 """Of an import that is looked at."""
 BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -203,10 +204,43 @@ async def _arriving(  # noqa: PLR0913 - what may be said about a raw body stands
 ArrivingDep = Annotated[Arriving, Depends(_arriving)]
 
 
-def with_rejects(found: PeopleImport, rejects: list[ImportReject]) -> ImportWithRejectsOut:
-    """Return the answer for an import and the first rows that were not taken."""
+async def listed(session: TenantSession, contents: Contents, limit: int, cursor: str | None) -> Page[ImportOut]:
+    """Return a page of imports of such contents."""
+    before: UUID | None = None if cursor is None else decode_cursor(cursor, [UUID])[0]
+    found = await imports.page(session, contents=contents, limit=limit + 1, before=before)
+    return Page(
+        items=[ImportOut.of(each) for each in found[:limit]],
+        next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
+    )
+
+
+async def with_rejects(session: TenantSession, import_id: UUID, contents: Contents) -> ImportWithRejectsOut:
+    """Return an import and the first rows that were not taken.
+
+    Raises:
+        NotFoundError: no such import.
+    """
+    found = await imports.get(session, import_id, contents=contents)
+    rejects = await imports.rejects(session, import_id, limit=_SHOWN_REJECTS, after=0)
     return ImportWithRejectsOut(
         **ImportOut.of(found).model_dump(), rejects=[RejectOut.model_validate(reject) for reject in rejects]
+    )
+
+
+async def rejects_page(
+    session: TenantSession, import_id: UUID, contents: Contents, limit: int, cursor: str | None
+) -> Page[RejectOut]:
+    """Return a page of the rows that were not taken.
+
+    Raises:
+        NotFoundError: no such import.
+    """
+    after: int = 0 if cursor is None else decode_cursor(cursor, [int])[0]
+    await imports.get(session, import_id, contents=contents)
+    found = await imports.rejects(session, import_id, limit=limit + 1, after=after)
+    return Page(
+        items=[RejectOut.model_validate(each) for each in found[:limit]],
+        next_cursor=encode_cursor(found[limit - 1].line) if len(found) > limit else None,
     )
 
 

@@ -9,16 +9,17 @@ from fastapi.responses import StreamingResponse
 
 from api.dependencies import ActorDep, DatabaseDep, PrincipalDep, SessionDep, requires
 from api.openapi.answers import REJECTS, table
-from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page, decode_cursor, encode_cursor
+from api.paging import DEFAULT_LIMIT, CursorParam, LimitParam, Page
 from api.rest.import_shapes import (
     BODY,
-    SHOWN_REJECTS,
     ArrivingDep,
     ImportOut,
     ImportWithRejectsOut,
     RejectOut,
     StartIn,
+    listed,
     rejects_file,
+    rejects_page,
     with_rejects,
 )
 from api.rest.objects import ObjectKey
@@ -59,19 +60,13 @@ async def find(
     contents: ContentsDep, session: SessionDep, limit: LimitParam = DEFAULT_LIMIT, cursor: CursorParam = None
 ) -> Page[ImportOut]:
     """List imports of the object's records, newest first."""
-    before: UUID | None = None if cursor is None else decode_cursor(cursor, [UUID])[0]
-    found = await imports.page(session, contents=contents, limit=limit + 1, before=before)
-    return Page(
-        items=[ImportOut.of(each) for each in found[:limit]],
-        next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None,
-    )
+    return await listed(session, contents, limit, cursor)
 
 
 @router.get("/imports/{record_import_id}", dependencies=READ)
 async def get(record_import_id: UUID, contents: ContentsDep, session: SessionDep) -> ImportWithRejectsOut:
     """Return an import, how far it has come, and the first rows that were not taken, with the reasons."""
-    found = await imports.get(session, record_import_id, contents=contents)
-    return with_rejects(found, await imports.rejects(session, found.id, limit=SHOWN_REJECTS, after=0))
+    return await with_rejects(session, record_import_id, contents)
 
 
 @router.post("/imports/{record_import_id}/check", status_code=status.HTTP_202_ACCEPTED, dependencies=WRITE)
@@ -111,13 +106,7 @@ async def list_rejects(
     cursor: CursorParam = None,
 ) -> Page[RejectOut]:
     """List the rows that were not taken, in the file's order; they are kept for 30 days."""
-    after: int = 0 if cursor is None else decode_cursor(cursor, [int])[0]
-    await imports.get(session, record_import_id, contents=contents)
-    found = await imports.rejects(session, record_import_id, limit=limit + 1, after=after)
-    return Page(
-        items=[RejectOut.model_validate(each) for each in found[:limit]],
-        next_cursor=encode_cursor(found[limit - 1].line) if len(found) > limit else None,
-    )
+    return await rejects_page(session, record_import_id, contents, limit, cursor)
 
 
 @router.get("/imports/{record_import_id}/rejects.csv", dependencies=READ, response_class=Response, responses=REJECTS)
