@@ -168,7 +168,7 @@ def bringing_in_line(tenant_id: UUID, segment_id: UUID, key: str, found: Select[
         .returning(member.c.person_id)
         .cte("gone")
     )
-    new = select(sql_cast(literal(tenant_id), Uuid), sql_cast(literal(segment_id), Uuid), there.c.id).where(
+    new = select(literal(tenant_id, Uuid), literal(segment_id, Uuid), there.c.id).where(
         ~exists(select(literal(1)).where(own, member.c.person_id == there.c.id))
     )
     come = (
@@ -191,7 +191,7 @@ def bringing_in_line(tenant_id: UUID, segment_id: UUID, key: str, found: Select[
     events = _EVENT.insert().from_select(
         ["tenant_id", "id", "type", "subject_type", "subject_id", "person_id", "properties"],
         select(
-            sql_cast(literal(tenant_id), Uuid),
+            literal(tenant_id, Uuid),
             func.tl_uuid7(type_=Uuid),
             told.c.type,
             literal("person", Text),
@@ -223,9 +223,7 @@ def _keeping_moments(tenant_id: UUID, segment_id: UUID, moment: ColumnElement[An
     )
     kept = insert(FLIP).from_select(
         ["tenant_id", "segment_id", "person_id", "at"],
-        select(sql_cast(literal(tenant_id), Uuid), sql_cast(literal(segment_id), Uuid), at.c.id, at.c.at).where(
-            at.c.at.is_not(None)
-        ),
+        select(literal(tenant_id, Uuid), literal(segment_id, Uuid), at.c.id, at.c.at).where(at.c.at.is_not(None)),
     )
     return kept.on_conflict_do_update(
         index_elements=["tenant_id", "segment_id", "person_id"],
