@@ -1,4 +1,4 @@
-"""Rows that name a person: moved to the winner of a merge with a journal, and back, by the rules of `models.OfPerson`.
+"""Rows that name a person: moved to the winner of a merge with a journal, and back, as `models.base.OfPerson` rules.
 
 The statements are made from the tables' own metadata, so a table that declares its rule takes part.
 """

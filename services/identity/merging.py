@@ -1,6 +1,6 @@
 """Making two people one, for good or until it is taken back by `services.identity.unmerging`.
 
-The winner takes over every row of the loser (`models.OfPerson`), what it lacks itself, and the stricter of two
+The winner takes over every row of the loser (`models.base.OfPerson`), what it lacks itself, and the stricter of two
 consents. The loser's row goes; its id means the winner from then on (`services.identity.aliases`).
 """
 
