@@ -38,6 +38,8 @@ from worker import marketing_worker
 WAITING: Final = 100_000
 SAMPLE: Final = 60
 WARM_UP: Final = 15
+REST_SECONDS: Final = 0.3
+"""Before each of the two, for what the other set going: events of its change, the end of its workflow's task."""
 TYPE: Final = "quiz.answered"
 PAGE: Final = 5_000
 DEFINITION: Final[dict[str, Any]] = {
@@ -95,9 +97,11 @@ async def run(running: Servers, report: Report) -> list[Ratio]:
         chosen = [people[(number * 7_919) % WAITING] for number in range(SAMPLE + WARM_UP)]
         async with _ours(bench) as watched, _bare(bench) as (handle, inserted):
             for person_id in chosen:
+                await asyncio.sleep(REST_SECONDS)
                 left, next_done = await _answered(bench, watched, person_id)
                 ours.append(left)
                 acted.append(next_done)
+                await asyncio.sleep(REST_SECONDS)
                 bare.append(await _signalled(bench, handle, inserted, person_id))
     mine, reference = median(ours[WARM_UP:]), median(bare[WARM_UP:])
     report(f"event to the step that takes it on {mine * 1000:.1f} ms, bare {reference * 1000:.1f} ms")
