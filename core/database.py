@@ -78,9 +78,8 @@ def _set_tenant(session: Session, transaction: SessionTransaction, connection: C
     if tenant_id is None or transaction.nested:  # a savepoint keeps what its transaction set
         return
     values = {"tenant": str(tenant_id)}
-    trace = tracing.current()
-    if trace is not None:
-        values["trace"] = trace
+    if tracing.on():  # to none as well: a session that joins a transaction may follow one that was traced
+        values["trace"] = tracing.current() or ""
     if "role" in session.info:
         values["role"] = session.info["role"]
     connection.execute(_setting(*values), values)

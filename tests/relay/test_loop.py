@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
+from core import tracing
 from core.actor import CLI
 from core.database import Database, TenantSession
 from core.errors import ConflictError
@@ -19,6 +20,7 @@ from services.events import dead
 from services.events.bus import Consumer, EventRow
 from services.events.publish import NewEvent, publish
 from tests.relay.conftest import Bus, Counting, drain
+from tests.tracing import traced
 
 NEVER = 3_600.0
 """A polling interval that no test lives to see: what happens was woken."""
@@ -290,3 +292,21 @@ async def test_housekeeping_goes_on_past_a_chore_that_fails(bus: Bus) -> None:
     await asyncio.wait_for(done.wait(), 10)
     stop.set()
     await asyncio.wait_for(task, 10)
+
+
+async def test_what_one_tenants_event_causes_has_not_the_trace_of_anothers_in_the_same_page(bus: Bus) -> None:
+    async def follow(session: TenantSession, events: Sequence[EventRow]) -> None:
+        await publish(session, [NewEvent("test.followed", event.subject_id, "thing") for event in events])
+
+    consumer = Consumer("following", follow, frozenset({"test.happened"}))
+    other = await bus.new_tenant()
+    with traced():
+        with tracing.entered({}, "first", attributes={}):
+            await bus.publish()
+        await bus.publish(tenant_id=other)
+        await Relay(bus.database, [consumer]).step(consumer)
+    async with bus.database.system() as session:
+        rows = await session.execute(text("SELECT tenant_id, trace FROM event WHERE type = 'test.followed'"))
+        traces = {row.tenant_id: row.trace for row in rows}
+    assert traces[bus.tenant_id] is not None
+    assert traces[other] is None
