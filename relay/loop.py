@@ -110,15 +110,16 @@ class Relay:
                     await any_of(awake, seconds=self._poll_seconds)
 
     async def _take_turn(self, consumer: Consumer) -> bool:
+        far = self._peeks.many(consumer)
         if not consumer.awaited:
             await asyncio.sleep(0)  # who was woken together has begun
             if not self._free.is_set():
                 await any_of(self._free, seconds=HEAD_START)
-            return await self.step(consumer, far=self._peeks.many(consumer))
+            return await self.step(consumer, far=far)
         self._awaited += 1
         self._free.clear()
         try:
-            return await self.step(consumer, far=self._peeks.many(consumer))
+            return await self.step(consumer, far=far)
         finally:
             self._awaited -= 1
             if not self._awaited:
