@@ -5,6 +5,7 @@ A task's texts stand in its row alone: neither the log nor an event repeats them
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -55,6 +56,10 @@ _TOUCH = text("""
 
 Touching = Callable[[TenantSession, set[UUID]], Awaitable[None]]
 """Notes that something was done about these deals."""
+
+_SHARED: Final = ("kind", "due_at", "owner_id", "organization_id")
+"""What is told of a task, beside whom it is about: mostly the same of many."""
+_shared: Final = attrgetter(*_SHARED)
 
 
 class NewTask(NamedTuple):
@@ -131,7 +136,7 @@ async def _tell_of_new(session: TenantSession, made: Sequence[tuple[UUID, NewTas
     of_deals = {task_id: new.deal_id for task_id, new in made if new.deal_id is not None}
     known: dict[object, tuple[str, str]] = {}
     for task_id, new in made:
-        key = (new.kind, new.due_at, new.owner_id, new.organization_id)
+        key = _shared(new)
         rest = known.get(key)
         if rest is None:
             properties = _properties(new._replace(deal_id=None))
@@ -258,7 +263,7 @@ def _event(event_type: str, task_id: UUID, person_id: UUID | None, properties: M
 
 
 def _properties(task: NewTask | Task) -> dict[str, Any]:
-    named = {name: getattr(task, name) for name in ("kind", "due_at", "owner_id", "organization_id", "deal_id")}
+    named = {name: getattr(task, name) for name in (*_SHARED, "deal_id")}
     return {name: _json(value) for name, value in named.items() if value is not None}
 
 
