@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core import currency
@@ -102,6 +102,7 @@ async def test_a_rate_that_no_deal_can_bear_is_refused(selling: Selling) -> None
     assert found == [rates.MAX_WORTH, 7]
 
 
+@example(minor=10**15, code="JPY", base="EUR", rate=Decimal(1000))
 @given(
     minor=st.integers(0, 10**15),
     code=st.sampled_from(["USD", "JPY", "KWD"]),
@@ -112,4 +113,9 @@ def test_a_worth_is_the_exact_one_rounded_half_away_from_zero(minor: int, code: 
     numerator, denominator = rate.as_integer_ratio()
     numerator *= minor * 10 ** currency.EXPONENTS[base]
     denominator *= 10 ** currency.EXPONENTS[code]
-    assert rates.converted(minor, code, base, rate) == (2 * numerator + denominator) // (2 * denominator)
+    worth = (2 * numerator + denominator) // (2 * denominator)
+    if worth > rates.MAX_WORTH:
+        with pytest.raises(InvalidError, match="too large"):
+            rates.converted(minor, code, base, rate)
+    else:
+        assert rates.converted(minor, code, base, rate) == worth
