@@ -77,7 +77,7 @@ async def test_the_rest_gets_the_winner_and_the_holdout_nothing(
     desk: Campaigning, settings: Settings, tmp_path: Path
 ) -> None:
     ahead = timedelta()
-    people = await desk.marketing.people(200)
+    people = await desk.marketing.people(500)  # each variant is to have its least sample, however people are drawn
     campaign = await desk.campaign(
         people,
         variants=[{"template_id": await desk.template(key), "share": 1} for key in ("one", "two")],
