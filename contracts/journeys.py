@@ -143,3 +143,7 @@ class Told(Contract):
     node: str = ""
     """For `matched`: where they wait."""
     visit: int = 0
+    outcome: str = ""
+    """For `matched`: by which outcome they were moved on from there already; without one, they wait there still.
+
+    A worker that does not know the field has the step run, which answers the outcome that is recorded."""

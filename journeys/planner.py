@@ -25,29 +25,12 @@ activities are idempotent). Then feed `TimerFired`: it answers the wake time.
 **Sandbox.** A workflow imports `journeys` modules passed through, by name: `datetime` refuses what the sandbox puts in
 place of `ZoneInfo`. A test holds these modules to reading no clock.
 
-What an activity must do
-------------------------
-Postgres is the judge of where everybody is; the planner only follows. In one transaction, for the members of the run:
-
-1. whose step (enrollment, node, visit) is recorded already, because an earlier attempt committed: report the outcome it
-   recorded (for `plan_wait`, the same due times: compute them from when the member entered the node), change nothing;
-2. whose enrollment has ended: `gone`; who is paused: `held`; for whom the node fails, or who is parked: `parked`;
-3. who is to stay at the node: answer until when (`waits`), or that only a `Matched` ends it (`listening`), and write no
-   step. Any run may. They rest as `plan.rests(node)` says: a wait is left by `leave_wait` when it is due; one who
-   listens by `leave_wait_for_event`, when matched or due; at any other node `act` runs again when it is due, and so
-   looks again. Due at once is due now: such a run must get on in the end, or the driver spins;
-4. the rest: have the effect, write the step, and move to `plan.move(node, visit, outcome)`, with what entering there
-   writes: entering `wait_for_event` writes the waiter, entering `exit` ends the enrollment. Enrolling does the same for
-   the start node. So `plan_wait` too moves on whom it finds in no need of waiting, by any outcome of the node. Where
-   nodes that only act follow, it may do what they do as well, write their steps, and move to where the last of them
-   leads: it answers who came there (`arrived`) instead of the outcome. Asked again, it answers the outcome it recorded,
-   and so does each of the runs that follow.
-
-A member the result does not name is parked by the planner, as is one with an outcome its node does not have.
-
+What is fed (`journeys.state` says what an activity must do)
+------------------------------------------------------------
 A run whose activity fails for good may have committed all the same. So the driver executes one more activity, which
-does 1 and 2 and parks the rest, and feeds its result under the run's `id`. `ActivityFailed` is for when not even that
-works: the planner parks all members, wherever they are in Postgres, until `Retry`.
+answers for those who were moved or have ended, parks the rest, and feeds its result under the run's `id`.
+`ActivityFailed` is for when not even that works: the planner parks all members, wherever they are in Postgres, until
+`Retry`.
 
 `Hold`, `Release` and `Retry` are fed after the change they tell of is committed, and in the order of those commits; a
 driver that cannot know the order asks Postgres how things stand and feeds that. A `Leave` may be late: an activity
@@ -63,6 +46,10 @@ answers must rest on what Postgres says when asked, and on when a member came; t
 committed: before the planner knows they are there, while a run there is in flight, while they are being planned. It
 has them leave by `leave_wait_for_event` (`timed_out` False) as soon as they would listen; if that run has them stay,
 they listen on, and a match that came while it was in flight has it run once more.
+
+`Moved` is for members whom somebody else than a run moved off a node, as an activity would: their steps are recorded,
+and they stand where the outcome leads. It may come at any time after their move to that node was committed. They go on
+from where they stand by now: at once, or as soon as an earlier run is answered that the planner knows them in.
 
 How it works
 ------------
@@ -90,6 +77,7 @@ from journeys.state import (
     Input,
     Leave,
     Matched,
+    Moved,
     Phase,
     Release,
     Replan,
@@ -156,7 +144,7 @@ class _Draft:
         self._now = now
         self._groups = {_Place(g.node, g.visit, g.phase, g.due): g.members for g in state.groups}
         self._flights = {flight.run.id: flight for flight in state.flights}
-        self._early = {(early.node, early.visit): early.members for early in state.early}
+        self._early = {(early.node, early.visit, early.outcome): early.members for early in state.early}
         self._started = state.started
         self._on_hold = state.on_hold
         self._parked = state.parked
@@ -170,7 +158,10 @@ class _Draft:
             started=self._started,
             groups=tuple(Group(*place, self._groups[place]) for place in sorted(self._groups, key=_order)),
             flights=tuple(self._flights[command_id] for command_id in sorted(self._flights)),
-            early=tuple(Early(*key, self._early[key]) for key in sorted(self._early)),
+            early=tuple(
+                Early(node, visit, self._early[node, visit, outcome], outcome)
+                for node, visit, outcome in sorted(self._early)
+            ),
             on_hold=self._on_hold,
             parked=self._parked,
             finished=self._finished,
@@ -192,8 +183,8 @@ class _Draft:
             case ActivityFailed(command_id):
                 # a result that names nobody: the run's members are parked
                 self._settle(ActivityResult(command_id))
-            case Matched(node, visit, members):
-                self._match(node, visit, members)
+            case Matched() | Moved():
+                self._hear(given)
             case Replan(members):
                 self._replan(members)
             case Leave(members):
@@ -239,13 +230,12 @@ class _Draft:
         self._on_hold |= held & ~flight.released
         self._parked |= parked & ~flight.retried
 
-    def _match(self, node: str, visit: int, members: int) -> None:
-        for place in [p for p in self._groups if p[:2] == (node, visit) and p.phase in _LISTENING]:
-            matched = self._groups[place] & members
-            self._put(_Place(node, visit, "matched", None), matched)
-            self._take_from(place, matched)
+    def _hear(self, told: Matched | Moved) -> None:
+        key = told.node, told.visit, told.outcome if isinstance(told, Moved) else ""
         # whoever is not there yet: _forget_passed keeps those who may still come
-        self._early[node, visit] = self._early.get((node, visit), 0) | members
+        self._early[key] = self._early.get(key, 0) | told.members
+        for place in [place for place in self._groups if place[:2] == key[:2]]:
+            self._settle_down(place, self._groups.pop(place))
 
     def _let_on(self, given: Release | Retry) -> None:
         members = given.members
@@ -312,11 +302,16 @@ class _Draft:
         self._settle_down(_Place(node, visit, phase, due), members)
 
     def _settle_down(self, place: _Place, members: int) -> None:
-        matched = members & self._early.get((place.node, place.visit), 0) if place.phase in _LISTENING else 0
+        matched = members & self._early.get((place.node, place.visit, ""), 0) if place.phase in _LISTENING else 0
         self._put(_Place(place.node, place.visit, "matched", None), matched)
         self._put(place, members & ~matched)
 
     def _put(self, place: _Place, members: int) -> None:
+        for node, visit, outcome in [key for key in self._early if key[:2] == place[:2] and key[2]]:
+            target, gone = self._plan.move(node, visit, outcome), members & self._early[node, visit, outcome]
+            if target is not None:
+                members ^= gone
+                self._enter(*target, gone)
         if members:
             self._groups[place] = self._groups.get(place, 0) | members
 
@@ -336,21 +331,22 @@ class _Draft:
         self._parked &= ~members
 
     def _forget_passed(self) -> None:
-        for (node, visit), members in list(self._early.items()):
-            coming = 0
-            for place, there in self._groups.items():
-                here = (place.node, place.visit) == (node, visit) and place.phase not in {*_LISTENING, "matched"}
-                if here or self._plan.may_come(place.node, place.visit, node, visit):
-                    coming |= there
-            for flight in self._flights.values():
-                run = flight.run
-                # one in flight at that very node may come back to stay, its match not yet acted upon
-                if (run.node, run.visit) == (node, visit) or self._plan.may_come(run.node, run.visit, node, visit):
-                    coming |= run.members
-            if kept := members & coming:
-                self._early[node, visit] = kept
-            else:
-                del self._early[node, visit]
+        coming = {key: members & self._coming(*key[:2]) for key, members in self._early.items()}
+        self._early = {key: members for key, members in coming.items() if members}
+
+    def _coming(self, node: str, visit: int) -> int:
+        """Return who may still come to listen at a passage."""
+        coming = 0
+        for place, there in self._groups.items():
+            here = (place.node, place.visit) == (node, visit) and place.phase not in {*_LISTENING, "matched"}
+            if here or self._plan.may_come(place.node, place.visit, node, visit):
+                coming |= there
+        for flight in self._flights.values():
+            run = flight.run
+            # one in flight at that very node may come back to stay, what was told of it not yet acted upon
+            if (run.node, run.visit) == (node, visit) or self._plan.may_come(run.node, run.visit, node, visit):
+                coming |= run.members
+        return coming
 
     def _inside(self) -> int:
         members = 0

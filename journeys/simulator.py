@@ -1,7 +1,7 @@
 """The planner driven on a virtual clock: what a journey would do, with nothing done.
 
 A `World` answers runs in the place of the activities. `ModelWorld` is one that keeps enrollments in memory and holds to
-the activities' contract (`journeys.planner`): it re-checks who is where, records each step once, and answers a repeated
+the activities' contract (`journeys.state`): it re-checks who is where, records each step once, and answers a repeated
 run with what was recorded.
 """
 
@@ -16,6 +16,7 @@ from journeys.nodes import ExitNode, GoalNode
 from journeys.plan import Plan
 from journeys.planner import step
 from journeys.state import ActivityResult, Done, Enrolled, Input, Run, State, TimerFired, WakeAt
+from journeys.waits import MET
 
 
 class World(Protocol):
@@ -158,6 +159,17 @@ class ModelWorld:
         person.matched = True
         return person.node, person.visit
 
+    def take_on(self, slot: int, now: datetime) -> tuple[str, int, str] | None:
+        """An event came that takes this member off its wait, if it may; say from which passage, by which outcome."""
+        person = self.people[slot]
+        aside = person.ended is not None or person.paused or person.parked
+        if aside or person.matched or self.plan.acts(person.node) or not self._listens(person):
+            return None
+        node, visit = person.node, person.visit
+        outcome = "matched" if self.plan.move(node, visit, "matched") else f"{MET}0"
+        self._leave(slot, node, visit, outcome, now)
+        return node, visit, outcome
+
     def run(self, run: Run, now: datetime) -> ActivityResult:
         """Execute a run, once per member and passage.
 
@@ -188,7 +200,7 @@ class ModelWorld:
                 person.matched = person.matched and run.kind != "leave_wait_for_event"
                 waits.setdefault(answer, []).append(slot)
             else:
-                self._leave(slot, run, answer, now)
+                self._leave(slot, run.node, run.visit, answer, now)
                 outcomes.setdefault(answer, []).append(slot)
         listening = waits.pop(LISTENING, [])
         return ActivityResult(
@@ -217,11 +229,11 @@ class ModelWorld:
             case "leave_wait_for_event":
                 return self.look(slot, self.people[slot], run, now)
 
-    def _leave(self, slot: int, run: Run, outcome: str, now: datetime) -> None:
-        self.steps[StepKey(slot, run.node, run.visit)] = RecordedStep(outcome, now)
-        target = self.plan.move(run.node, run.visit, outcome)
+    def _leave(self, slot: int, node: str, visit: int, outcome: str, now: datetime) -> None:
+        self.steps[StepKey(slot, node, visit)] = RecordedStep(outcome, now)
+        target = self.plan.move(node, visit, outcome)
         if target is None:
-            raise ValueError(f"node {run.node} has no outcome {outcome}")
+            raise ValueError(f"node {node} has no outcome {outcome}")
         self._enter(slot, *target, now)
 
     def _enter(self, slot: int, node: str, visit: int, now: datetime) -> None:

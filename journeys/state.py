@@ -3,6 +3,26 @@
 `journeys.planner` says how a driver must treat them. An input is fed to the planner where it arrives and never stored:
 several kinds look alike as JSON. `State` and what it holds are made to be stored.
 
+What an activity must do
+------------------------
+Postgres is the judge of where everybody is; the planner only follows. In one transaction, for the members of the run:
+
+1. whose step (enrollment, node, visit) is recorded already, because an earlier attempt committed: report the outcome it
+   recorded (for `plan_wait`, the same due times: compute them from when the member entered the node), change nothing;
+2. whose enrollment has ended: `gone`; who is paused: `held`; for whom the node fails, or who is parked: `parked`;
+3. who is to stay at the node: answer until when (`waits`), or that only a `Matched` ends it (`listening`), and write no
+   step. Any run may. They rest as `plan.rests(node)` says: a wait is left by `leave_wait` when it is due; one who
+   listens by `leave_wait_for_event`, when matched or due; at any other node `act` runs again when it is due, and so
+   looks again. Due at once is due now: such a run must get on in the end, or the driver spins;
+4. the rest: have the effect, write the step, and move to `plan.move(node, visit, outcome)`, with what entering there
+   writes: entering `wait_for_event` writes the waiter, entering `exit` ends the enrollment. Enrolling does the same for
+   the start node. So `plan_wait` too moves on whom it finds in no need of waiting, by any outcome of the node. Where
+   nodes that only act follow, it may do what they do as well, write their steps, and move to where the last of them
+   leads: it answers who came there (`arrived`) instead of the outcome. Asked again, it answers the outcome it recorded,
+   and so does each of the runs that follow.
+
+A member the result does not name is parked by the planner, as is one with an outcome its node does not have.
+
 `Members` are sets of slots (`journeys.members`); all times are aware and UTC.
 """
 
@@ -65,6 +85,16 @@ class Matched:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """These members were moved off this passage by that outcome in Postgres, by somebody else than a `Run`."""
+
+    node: str
+    visit: int
+    outcome: str
+    members: Members
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """The enrollments of these members ended in Postgres: goal, exit condition, cancel, or by hand."""
 
@@ -100,7 +130,7 @@ class Replan:
 
 
 Input: TypeAlias = (
-    Enrolled | TimerFired | ActivityResult | ActivityFailed | Matched | Leave | Hold | Release | Retry | Replan
+    Enrolled | TimerFired | ActivityResult | ActivityFailed | Matched | Moved | Leave | Hold | Release | Retry | Replan
 )
 
 # -- Commands: what to do ------------------------------------------------------------------------------------------
@@ -186,11 +216,13 @@ class Flight:
 
 @dataclass(frozen=True, slots=True)
 class Early:
-    """Matches that came before their members were known to wait at that node."""
+    """What was told of members before they were known to wait at that node: a match, or a move by an outcome."""
 
     node: str
     visit: int
     members: Members
+    outcome: str = ""
+    """By which they were moved; none for a match."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ with workflow.unsafe.imports_passed_through():
         Input,
         Leave,
         Matched,
+        Moved,
         Release,
         Replan,
         Retry,
@@ -61,6 +62,10 @@ STORE_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=20)
 )
 """An outage of our own store ends, so these never give up; a permanent fault is a non-retryable error."""
+
+
+GOES_ON = "goes-on-from-where-they-came"
+"""Since then who was moved off a wait goes on from where that leads, with no step to ask."""
 
 
 class CohortDriver:
@@ -236,7 +241,9 @@ def _as_input(told: Told, size: int) -> Input:
     members = decode(told.members, size)
     match told.kind:
         case "matched":
-            return Matched(told.node, told.visit, members)
+            on = told.outcome and workflow.patched(GOES_ON)
+            here = told.node, told.visit
+            return Moved(*here, told.outcome, members) if on else Matched(*here, members)
         case "leave":
             return Leave(members)
         case "hold":

@@ -1,4 +1,4 @@
-"""Events at work on waits: who waits for them is marked, which decides their race with the timer.
+"""Events at work on waits: who waits for them is moved on, which decides their race with the timer.
 
 An event is told to those who wait for its type, and to those who hear every event (`ANY_EVENT`).
 """
@@ -6,23 +6,38 @@ An event is told to those who wait for its type, and to those who hear every eve
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, Text, Uuid, and_, any_, bindparam, func, literal, select, true, update
+from sqlalchemy import Integer, Text, Uuid, and_, any_, bindparam, exists, func, literal, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.database import TenantSession
 from journeys.evaluate import property_values
-from journeys.waits import WaitForEventNode, WaitUntilNode
+from journeys.waits import MET, WaitForEventNode, WaitUntilNode
+from models import Journey
 from services.events.bus import EventRow
 from services.journeys import endings, hearing, meeting, versions
 from services.journeys.entering import ANY_EVENT, WAITER
 from services.journeys.listening import Entry
+from services.journeys.members import ENROLLMENT, movable
+from services.journeys.moving import Leaving, move_all
+from services.journeys.versions import LoadedVersion
 
-_Marks = list[tuple[Any, dict[str, Any]]]
-"""Waiters with their event, and what is kept with them."""
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A wait that an event ends."""
+
+    row: Any
+    """Of its waiter, with the id of the event."""
+    version: LoadedVersion
+    outcome: str
+    """By which whoever waits leaves it."""
+    kept: dict[str, Any]
+    """What their waiter keeps of it, where they are to leave it later."""
 
 
 async def waited_types(session: TenantSession, types: Iterable[str]) -> set[str]:
@@ -85,10 +100,10 @@ async def awaited(session: TenantSession, events: Sequence[EventRow]) -> Abstrac
     return frozenset((await session.scalars(select(given.c.event_id).where(waiting))).all())
 
 
-async def end_waits(session: TenantSession, events: Sequence[EventRow]) -> None:
-    """Mark the waiters that these events match; Postgres thereby decides their race with the timer."""
+async def ended(session: TenantSession, events: Sequence[EventRow]) -> list[Ended]:
+    """Return the waits that these events end, their waiters locked; nothing is written before `go_on`."""
     if not events:
-        return
+        return []
     by_id = {event.id: event for event in events}
     given = hearing.given(events)
     candidates = await session.execute(
@@ -104,41 +119,102 @@ async def end_waits(session: TenantSession, events: Sequence[EventRow]) -> None:
     at_node: dict[tuple[UUID, str], list[Any]] = defaultdict(list)
     for row in candidates:
         at_node[row.version_id, row.node].append(row)
-    marks: _Marks = []
+    found: list[Ended] = []
     for (version_id, name), rows in at_node.items():
-        marks += await _marks(session, version_id, name, rows, by_id)
-    await _mark(session, marks)
+        found += await _ended(session, version_id, name, rows, by_id)
+    return found
 
 
-async def _marks(
+async def _ended(
     session: TenantSession, version_id: UUID, name: str, rows: Sequence[Any], events: Mapping[UUID, EventRow]
-) -> _Marks:
+) -> list[Ended]:
     version = await versions.load(session, version_id)
     node = version.definition.nodes[name]
     if isinstance(node, WaitUntilNode):
         opened = await meeting.opened(session, version, node, rows, events)
-        return [(row, {meeting.WAY: opened[row.enrollment_id]}) for row in rows if row.enrollment_id in opened]
+        ways = [(row, opened[row.enrollment_id]) for row in rows if row.enrollment_id in opened]
+        return [Ended(row, version, f"{MET}{way}", {meeting.WAY: way}) for row, way in ways]
     matching = [row for row in rows if property_values(row.match, events[row.event_id].properties) == row.match]
     where = node.where if isinstance(node, WaitForEventNode) else None
     holding = await hearing.holding(session, where, [events[row.event_id] for row in matching])
-    return [(row, {}) for row in matching if row.event_id in holding]
+    return [Ended(row, version, "matched", {}) for row in matching if row.event_id in holding]
 
 
-async def _mark(session: TenantSession, marks: _Marks) -> None:
-    if not marks:
+async def go_on(session: TenantSession, found: Sequence[Ended]) -> None:
+    """Move on whose waits have ended, in Postgres, and tell their workflows where from.
+
+    Who may not move now, being paused or parked, gets a mark, by which a step moves them in their time. Whose passage
+    has ended since is passed over.
+    """
+    at_passage: dict[tuple[UUID, str, int], list[Ended]] = defaultdict(list)
+    for each in found:
+        at_passage[each.version.id, each.row.node, each.row.visit].append(each)
+    staying: list[Ended] = []
+    for (_, node, visit), those in at_passage.items():
+        moved = await _move(session, those[0].version, node, visit, those)
+        gone: dict[UUID, int] = defaultdict(int)
+        by_outcome: dict[str, dict[UUID, int]] = defaultdict(dict)
+        for (cohort_id, outcome), slots in moved.items():
+            gone[cohort_id] |= slots
+            by_outcome[outcome][cohort_id] = slots
+        for outcome, by_cohort in by_outcome.items():
+            await endings.owe(session, "matched", by_cohort, node=node, visit=visit, outcome=outcome)
+        staying += [each for each in those if not gone[each.row.cohort_id] >> each.row.slot & 1]
+    await _mark(session, staying)
+
+
+async def _move(
+    session: TenantSession, version: LoadedVersion, node: str, visit: int, those: Sequence[Ended]
+) -> dict[tuple[UUID, str], int]:
+    def leaving() -> Any:  # noqa: ANN401 - a select
+        over = (
+            func.unnest(
+                bindparam("enrollments", type_=ARRAY(Uuid)),
+                bindparam("outcomes", type_=ARRAY(Text)),
+                bindparam("events", type_=ARRAY(Uuid)),
+            )
+            .table_valued("enrollment_id", "outcome", "event_id")
+            .render_derived(name="over")
+        )
+        runs = exists().where(
+            Journey.tenant_id == session.tenant_id, Journey.id == version.journey_id, Journey.status == "active"
+        )
+        return select(
+            ENROLLMENT.c.id,
+            ENROLLMENT.c.slot,
+            ENROLLMENT.c.node_entered_at,
+            over.c.outcome,
+            func.jsonb_build_object("event_id", over.c.event_id, type_=JSONB).label("detail"),
+        ).where(
+            ENROLLMENT.c.tenant_id == session.tenant_id,
+            ENROLLMENT.c.id == over.c.enrollment_id,
+            *movable(ENROLLMENT, node, visit),
+            runs,
+        )
+
+    given = {
+        "enrollments": [each.row.enrollment_id for each in those],
+        "outcomes": [each.outcome for each in those],
+        "events": [each.row.event_id for each in those],
+    }
+    return await move_all(session, version, Leaving(node, visit, how=("heard",), select=leaving, waits=True), given)
+
+
+async def _mark(session: TenantSession, staying: Sequence[Ended]) -> None:
+    if not staying:
         return
     marked = (
         func.unnest(
-            bindparam("enrollments", [row.enrollment_id for row, _ in marks], type_=ARRAY(Uuid)),
-            bindparam("nodes", [row.node for row, _ in marks], type_=ARRAY(Text)),
-            bindparam("visits", [row.visit for row, _ in marks], type_=ARRAY(Integer)),
-            bindparam("marks", [row.event_id for row, _ in marks], type_=ARRAY(Uuid)),
-            bindparam("kept", [kept for _, kept in marks], type_=ARRAY(JSONB)),
+            bindparam("enrollments", [each.row.enrollment_id for each in staying], type_=ARRAY(Uuid)),
+            bindparam("nodes", [each.row.node for each in staying], type_=ARRAY(Text)),
+            bindparam("visits", [each.row.visit for each in staying], type_=ARRAY(Integer)),
+            bindparam("marks", [each.row.event_id for each in staying], type_=ARRAY(Uuid)),
+            bindparam("kept", [each.kept for each in staying], type_=ARRAY(JSONB)),
         )
         .table_valued("enrollment_id", "node", "visit", "event_id", "kept")
         .render_derived(name="marked")
     )
-    await session.execute(
+    rows = await session.execute(
         update(WAITER)
         .where(
             WAITER.c.tenant_id == session.tenant_id,
@@ -147,9 +223,10 @@ async def _mark(session: TenantSession, marks: _Marks) -> None:
             WAITER.c.visit == marked.c.visit,
         )
         .values(matched_event_id=marked.c.event_id, match=WAITER.c.match.op("||")(marked.c.kept))
+        .returning(WAITER.c.node, WAITER.c.visit, WAITER.c.cohort_id, WAITER.c.slot)
     )
     matched: dict[tuple[str, int], dict[UUID, int]] = defaultdict(lambda: defaultdict(int))
-    for row, _ in marks:
+    for row in rows:
         matched[row.node, row.visit][row.cohort_id] |= 1 << row.slot
     for (name, visit), by_cohort in matched.items():
         await endings.owe(session, "matched", by_cohort, node=name, visit=visit)

@@ -169,13 +169,19 @@ async def _owed(session: TenantSession, kind: SignalKind, changed: CTE, *beside:
 
 
 async def owe(
-    session: TenantSession, kind: SignalKind, by_cohort: Mapping[UUID, int], *, node: str = "", visit: int = 0
+    session: TenantSession,
+    kind: SignalKind,
+    by_cohort: Mapping[UUID, int],
+    *,
+    node: str = "",
+    visit: int = 0,
+    outcome: str = "",
 ) -> None:
     """Commit, with the caller's transaction, one signal for each cohort about these members."""
     if not by_cohort:
         return
     told = [
-        Told(kind=kind, members=member_sets.shortest(members), node=node, visit=visit).model_dump()
+        Told(kind=kind, members=member_sets.shortest(members), node=node, visit=visit, outcome=outcome).model_dump()
         for members in by_cohort.values()
     ]
     await session.execute(

@@ -22,7 +22,7 @@ from services.events.bus import EventRow
 from services.journeys import hearing
 from services.journeys.entering import WAITER
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
-from services.journeys.moving import Leaving, move, standing, taken_waiters
+from services.journeys.moving import Leaving, move, standing
 from services.journeys.subjects import surroundings
 from services.journeys.versions import LoadedVersion
 from services.journeys.waiting import Passage, Stay, reached
@@ -57,12 +57,7 @@ async def look(session: TenantSession, at: Passage, members: CohortMembers, node
 async def _rows(session: TenantSession, at: Passage, members: CohortMembers, node: WaitUntilNode) -> Sequence[Any]:
     around = surroundings(at.version.definition, session.tenant_id)
     here = (*members.within(ENROLLMENT), *movable(ENROLLMENT, at.node, at.visit), members.journey_runs())
-    of_member = and_(
-        WAITER.c.tenant_id == session.tenant_id,
-        WAITER.c.enrollment_id == ENROLLMENT.c.id,
-        WAITER.c.node == at.node,
-        WAITER.c.visit == at.visit,
-    )
+    of_member = _of_member(session, at)
     # Waiters before enrollments, as the relay and whoever ends passages lock them: nothing is marked from here on.
     await session.execute(
         select(func.count()).select_from(
@@ -88,6 +83,16 @@ async def _rows(session: TenantSession, at: Passage, members: CohortMembers, nod
         .where(*here)
     )
     return rows.all()
+
+
+def _of_member(session: TenantSession, at: Passage) -> ColumnElement[bool]:
+    """Return the condition that a waiter is that of an enrollment at this passage."""
+    return and_(
+        WAITER.c.tenant_id == session.tenant_id,
+        WAITER.c.enrollment_id == ENROLLMENT.c.id,
+        WAITER.c.node == at.node,
+        WAITER.c.visit == at.visit,
+    )
 
 
 def conditions_of(node: WaitUntilNode) -> list[tuple[int, Condition]]:
@@ -120,19 +125,18 @@ def _changes(node: WaitUntilNode, scope: Scope) -> ColumnElement[Any]:
 
 async def _leave(session: TenantSession, at: Passage, members: CohortMembers, outcome: str) -> dict[str, int]:
     def leaving() -> Any:  # noqa: ANN401 - a select
-        taken = taken_waiters(members, at.node, at.visit, matched_only=False)
         detail = case(
             (
-                taken.c.matched_event_id.is_not(None),
-                func.jsonb_build_object("event_id", taken.c.matched_event_id, type_=JSONB),
+                WAITER.c.matched_event_id.is_not(None),
+                func.jsonb_build_object("event_id", WAITER.c.matched_event_id, type_=JSONB),
             ),
             else_=null(),
         )
-        source = ENROLLMENT.join(taken, taken.c.enrollment_id == ENROLLMENT.c.id, isouter=True)
+        source = ENROLLMENT.join(WAITER, _of_member(session, at), isouter=True)
         columns = literal(outcome).label("outcome"), detail.label("detail")
         return standing(members, at.node, at.visit, *columns).select_from(source)
 
-    how = Leaving(at.node, at.visit, how=("met", outcome), select=leaving)
+    how = Leaving(at.node, at.visit, how=("met", outcome), select=leaving, waits=True)
     return await move(session, at.version, members, how, attempt=at.attempt)
 
 

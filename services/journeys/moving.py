@@ -52,6 +52,8 @@ class Leaving:
     """Whether they pass the node without its doing, by `SKIPPED` alone."""
     onward: Mapping[str, Way] = field(default_factory=dict[str, Way])
     """By which outcomes they go further than the next node, as the caller does at once what lies on the way."""
+    waits: bool = False
+    """Whether their waiters, which the caller or the select has locked, end with it: of those alone who do move."""
 
     def outcomes(self, version: LoadedVersion) -> list[str]:
         """Return by which outcomes they may leave."""
@@ -73,27 +75,28 @@ def standing(members: CohortMembers, node: str, visit: int, *joined: Any) -> Any
     ).where(*members.within(ENROLLMENT), *movable(ENROLLMENT, node, visit), *members.acting(), members.journey_runs())
 
 
-def taken_waiters(members: CohortMembers, node: str, visit: int, *, matched_only: bool) -> CTE:
-    """Return the CTE that deletes the waiters of those who may leave `node`: enrollment_id, matched_event_id.
+def held_waiters(members: CohortMembers, node: str, visit: int, *, matched_only: bool) -> CTE:
+    """Return the CTE that locks the waiters of those who may leave `node`: enrollment_id, matched_event_id.
 
-    Deleting waits for the relay's lock and reads what it committed, so Postgres decides the race of event and timer.
+    Locking waits for the relay and reads what it committed, so Postgres decides the race of event and timer.
     """
-    leave = (
-        delete(WAITER)
+    held = (
+        select(WAITER.c.enrollment_id, WAITER.c.matched_event_id)
+        .join(ENROLLMENT, WAITER.c.enrollment_id == ENROLLMENT.c.id)
         .where(
             WAITER.c.tenant_id == members.tenant_id,
-            WAITER.c.enrollment_id == ENROLLMENT.c.id,
             WAITER.c.node == node,
             WAITER.c.visit == visit,
             *members.within(ENROLLMENT),
             *movable(ENROLLMENT, node, visit),
             members.journey_runs(),
         )
-        .returning(WAITER.c.enrollment_id, WAITER.c.matched_event_id)
+        .order_by(WAITER.c.enrollment_id)
+        .with_for_update(of=WAITER)
     )
     if matched_only:
-        leave = leave.where(WAITER.c.matched_event_id.is_not(None))
-    return leave.cte("taken")
+        held = held.where(WAITER.c.matched_event_id.is_not(None))
+    return held.cte("held")
 
 
 async def move(
@@ -108,13 +111,24 @@ async def move(
 
     Each moved member gets its step (with `detail`), and what arriving writes: a waiter, or the end of the passage.
     """
+    moved = await move_all(session, version, leaving, members.parameters(), attempt=attempt)
+    return {outcome: slots for (_, outcome), slots in moved.items()}
+
+
+async def move_all(
+    session: TenantSession, version: LoadedVersion, leaving: Leaving, parameters: Mapping[str, Any], *, attempt: int = 1
+) -> dict[tuple[UUID, str], int]:
+    """Move those of any cohorts as `move` does, whom the select of `leaving` finds by these parameters.
+
+    Returns the members moved, by cohort and outcome.
+    """
     statement = version.statements.get(
-        ("move", leaving.node, leaving.visit, leaving.how, members.whole, *leaving.onward.items()),
+        ("move", leaving.node, leaving.visit, leaving.how, *sorted(parameters), *leaving.onward.items()),
         lambda: _statement(session.tenant_id, version, leaving),
     )
     wakes = await _wakes(session, version, leaving)
-    rows = (await session.execute(statement, {**members.parameters(), "attempt": attempt, "wakes": wakes})).all()
-    return {row.outcome: member_sets.from_slots(row.slots) for row in rows}
+    rows = (await session.execute(statement, {**parameters, "attempt": attempt, "wakes": wakes})).all()
+    return {(row.cohort_id, row.outcome): member_sets.from_slots(row.slots) for row in rows}
 
 
 async def _wakes(session: TenantSession, version: LoadedVersion, leaving: Leaving) -> list[datetime | None]:
@@ -201,8 +215,22 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
         .cte("steps")
     )
     statement = (
-        select(moved.c.outcome, func.array_agg(moved.c.slot).label("slots")).group_by(moved.c.outcome).add_cte(steps)
+        select(moved.c.cohort_id, moved.c.outcome, func.array_agg(moved.c.slot).label("slots"))
+        .group_by(moved.c.cohort_id, moved.c.outcome)
+        .add_cte(steps)
     )
+    if leaving.waits:
+        statement = statement.add_cte(
+            delete(WAITER)
+            .where(
+                WAITER.c.tenant_id == tenant_id,
+                WAITER.c.enrollment_id == moved.c.id,
+                WAITER.c.node == node,
+                WAITER.c.visit == visit,
+            )
+            .returning(WAITER.c.slot)
+            .cte("ended")
+        )
     for index, (outcome, arrived) in enumerate(arrivals.items()):
         here = select(moved).where(moved.c.outcome == outcome).subquery()
         waiting = waiters_for(
@@ -225,13 +253,13 @@ def constant(outcome: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     return literal(outcome, Text).label("outcome"), null().cast(JSONB).label("detail")
 
 
-def by_waiter(taken: CTE, *, timed_out: bool) -> tuple[Any, tuple[ColumnElement[Any], ColumnElement[Any]]]:
-    """Return the join with `taken_waiters`, and the columns: `matched` with its event, else `timed_out`."""
-    came = taken.c.matched_event_id.is_not(None)
-    join = ENROLLMENT.join(taken, taken.c.enrollment_id == ENROLLMENT.c.id, isouter=timed_out)
+def by_waiter(held: CTE, *, timed_out: bool) -> tuple[Any, tuple[ColumnElement[Any], ColumnElement[Any]]]:
+    """Return the join with `held_waiters`, and the columns: `matched` with its event, else `timed_out`."""
+    came = held.c.matched_event_id.is_not(None)
+    join = ENROLLMENT.join(held, held.c.enrollment_id == ENROLLMENT.c.id, isouter=timed_out)
     return join, (
         case((came, "matched"), else_="timed_out").label("outcome"),
-        case((came, func.jsonb_build_object("event_id", taken.c.matched_event_id)), else_=until()).label("detail"),
+        case((came, func.jsonb_build_object("event_id", held.c.matched_event_id)), else_=until()).label("detail"),
     )
 
 

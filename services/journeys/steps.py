@@ -25,7 +25,7 @@ from journeys.waits import TimeWindowNode, WaitNode, WaitUntilNode
 from services.identity import bulk
 from services.journeys import answering, meeting, onward, passing, seeing, waiting
 from services.journeys.members import ENROLLMENT, CohortMembers, movable
-from services.journeys.moving import Leaving, by_waiter, constant, move, standing, taken_waiters
+from services.journeys.moving import Leaving, by_waiter, constant, held_waiters, move, standing
 from services.journeys.onward import STEP, Detail, Later, Through, Way
 from services.journeys.subjects import surroundings
 from services.journeys.versions import LoadedVersion
@@ -280,13 +280,13 @@ async def _leave_wait_for_event(session: TenantSession, step: Step, members: Coh
         return _stayed(await meeting.look(session, step.at, members, node))
 
     def leaving() -> Any:  # noqa: ANN401 - a select
-        taken = taken_waiters(members, *step.passage, matched_only=not step.timed_out)
-        join, columns = by_waiter(taken, timed_out=step.timed_out)
+        held = held_waiters(members, *step.passage, matched_only=not step.timed_out)
+        join, columns = by_waiter(held, timed_out=step.timed_out)
         return standing(members, *step.passage, *columns).select_from(join)
 
     if isinstance(step.version.definition.nodes[step.node], WebhookNode):
         return await leave_call(session, step, members)
-    return StepOutcome(outcomes=await _move(session, step, members, leaving))
+    return StepOutcome(outcomes=await _move(session, step, members, leaving, waits=True))
 
 
 async def leave_call(session: TenantSession, step: Step, members: CohortMembers) -> StepOutcome:
@@ -332,9 +332,9 @@ async def note(session: TenantSession, step: Step, details: Mapping[UUID, Mappin
 
 
 async def _move(
-    session: TenantSession, step: Step, members: CohortMembers, leaving: Callable[[], Any]
+    session: TenantSession, step: Step, members: CohortMembers, leaving: Callable[[], Any], *, waits: bool = False
 ) -> dict[str, int]:
-    how = Leaving(*step.passage, how=(step.kind, step.timed_out), select=leaving, onward=step.onward)
+    how = Leaving(*step.passage, how=(step.kind, step.timed_out), select=leaving, onward=step.onward, waits=waits)
     return await move(session, step.version, members, how, attempt=step.attempt)
 
 

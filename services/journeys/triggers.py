@@ -87,10 +87,12 @@ async def _act(
     wanted = [event for event in events if event.type in heard or event.id in awaited]
     for batch in rounds(wanted):
         ending = [event for event in batch if event.id in awaited or event.type in from_start]
-        await ending_waits.end_waits(session, ending)
+        ended = await ending_waits.ended(session, ending)
         await conversions.count(session, batch, listeners.rules)
         await _end_passages(session, batch, listeners.rules)
         await _let_in(session, batch, listeners.entries, refused)
+        # The last, as the event finds people where they waited: a goal has the last word, an entry finds them inside.
+        await ending_waits.go_on(session, ended)
 
 
 def _concerning(subject: str, events: Sequence[EventRow]) -> list[EventRow]:

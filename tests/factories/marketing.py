@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from contracts.journeys import Told
 from core.actor import CLI
@@ -232,6 +232,15 @@ class Marketing:
             # As of many events: what does not concern them is passed over, whatever it is.
             wanted = await triggers.concerning(session, frozenset(event.type for event in events))
             await triggers.handle(session, [event for event in events if event.type in wanted])
+
+    async def hear_paused(self, *events: EventRow) -> None:
+        """Hand a batch of events over while nobody may move: whose wait they end is marked, and goes on later."""
+        everybody = update(Enrollment).where(Enrollment.tenant_id == self.tenant_id)
+        for paused, heard in ((True, events), (False, ())):
+            async with self.session() as session:
+                await session.execute(everybody.values(paused=paused))
+            if heard:
+                await self.hear(*heard)
 
     async def enrollments(self, version: LoadedVersion) -> list[Enrollment]:
         """Return everybody who entered the journey by this version, in order."""

@@ -18,6 +18,7 @@ from journeys.state import (
     Input,
     Leave,
     Matched,
+    Moved,
     NodeCount,
     Release,
     Retry,
@@ -168,6 +169,45 @@ def test_a_match_may_be_early_for_the_next_visit() -> None:
     driver.feed(ActivityResult(1, {"matched": 0b1}))
     driver.feed(Matched("a", 2, 0b1))
     assert driver.feed(ActivityResult(2, {"done": 0b1})) == [Run(3, "leave_wait_for_event", "a", 2, 0b1)]
+
+
+def test_who_was_moved_goes_on_from_where_that_leads() -> None:
+    driver = Driver(make_plan({"a": listen("b", "c"), "b": send(), "c": send()}), 0b111)
+    assert driver.feed(Moved("a", 1, "matched", 0b001)) == [Run(1, "act", "b", 1, 0b001)]
+    assert driver.feed(Moved("a", 1, "matched", 0b001)) == [], "told twice"
+    assert driver.state.early == ()
+    assert driver.feed(Moved("a", 1, "timed_out", 0b010)) == [Run(2, "act", "c", 1, 0b010)]
+    assert driver.last == WakeAt(NOON + HOUR), "for the third"
+
+
+def test_a_move_before_the_wait_was_known_leads_past_it() -> None:
+    driver = Driver(make_plan({"a": send("b"), "b": listen("c"), "c": listen("d", "c"), "d": send()}), 0b111)
+    driver.feed(Moved("b", 1, "matched", 0b011))
+    driver.feed(Moved("c", 1, "matched", 0b001))
+    assert driver.state.early == (Early("b", 1, 0b011, "matched"), Early("c", 1, 0b001, "matched"))
+    assert driver.feed(ActivityResult(1, {"done": 0b111})) == [Run(2, "act", "d", 1, 0b001)]
+    assert driver.state.early == ()
+    assert [(group.node, group.members) for group in driver.state.groups] == [("b", 0b100), ("c", 0b010)]
+
+
+def test_a_run_that_looked_before_a_move_does_not_bring_them_back() -> None:
+    plan = make_plan({"a": listen("b", "c"), "b": send(), "c": send()})
+    for answer in (ActivityResult(1, held=0b01), ActivityResult(1, waits=((NOON + 2 * HOUR, 0b01),))):
+        driver = Driver(plan, 0b01)
+        driver.feed(TimerFired(), after=HOUR)
+        assert driver.feed(Release(0b01)) == []
+        assert driver.feed(Moved("a", 1, "matched", 0b01)) == []
+        assert driver.feed(answer) == [Run(2, "act", "b", 1, 0b01)]
+        assert driver.state.early == ()
+
+
+def test_a_run_that_finds_the_step_of_a_move_answers_it() -> None:
+    driver = Driver(make_plan({"a": listen("b", "c"), "b": send(), "c": send()}), 0b11)
+    driver.feed(TimerFired(), after=HOUR)
+    assert driver.feed(Moved("a", 1, "matched", 0b01)) == []
+    runs = driver.feed(ActivityResult(1, {"matched": 0b01, "timed_out": 0b10}))
+    assert [(run.node, run.members) for run in runs] == [("b", 0b01), ("c", 0b10)]
+    assert driver.state.early == ()
 
 
 def test_a_stale_match_is_forgotten() -> None:

@@ -1,14 +1,14 @@
 """A cohort under chance goes as its members would alone, and comes to an end."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journeys.members import everyone, from_slots
 from journeys.simulator import ModelWorld, simulate
-from journeys.state import Hold, Input, Leave, Matched, Release, Replan, Retry, State, TimerFired
+from journeys.state import Hold, Input, Leave, Matched, Moved, Release, Replan, Retry, State, TimerFired
 from tests.journeys.random_journeys import START, LoosePlan, plans
 from tests.journeys.random_worlds import HOUR, chance_world
 from tests.journeys.test_planner_properties import SIZE, SLOTS, assert_paths_are_whole
@@ -16,13 +16,13 @@ from tests.journeys.test_planner_properties import SIZE, SLOTS, assert_paths_are
 Happening = tuple[int, int, str]
 HAPPENINGS = st.lists(
     st.tuples(
-        st.integers(0, 60), SLOTS, st.sampled_from(["match", "match", "leave", "pause", "resume", "retry", "move"])
+        st.integers(0, 60), SLOTS, st.sampled_from(["match", "take on", "leave", "pause", "resume", "retry", "move"])
     ),
     max_size=12,
 )
 
 
-def happen(world: ModelWorld, moved: dict[int, timedelta], slot: int, what: str) -> Callable[[], Input]:
+def happen(world: ModelWorld, moved: dict[int, timedelta], slot: int, what: str, now: datetime) -> Callable[[], Input]:
     def event() -> Input:  # noqa: PLR0911 - one for each thing that may happen
         person, members = world.people[slot], from_slots([slot])
         if person.ended is not None:
@@ -31,6 +31,9 @@ def happen(world: ModelWorld, moved: dict[int, timedelta], slot: int, what: str)
             case "match":
                 passage = world.match(slot)
                 return Matched(*passage, members) if passage else TimerFired()
+            case "take on":
+                passed = world.take_on(slot, now)
+                return Moved(*passed, members) if passed else TimerFired()
             case "leave":
                 person.ended = "goal"
                 return Leave(members)
@@ -65,9 +68,10 @@ def test_a_cohort_of_n_goes_as_n_cohorts_of_one(
         world = chance_world(plan, seed, failures=failures, moved=moved)
         world.enroll(members, START)
         # odd seconds of their own: at the very instant of a timer, who comes first would depend on the others
+        times = [START + timedelta(minutes=20 * at, seconds=number) for number, (at, *_) in enumerate(happenings, 1)]
         events = [
-            (START + timedelta(minutes=20 * at, seconds=number), happen(world, moved, slot, what))
-            for number, (at, slot, what) in enumerate(happenings, start=1)
+            (at, happen(world, moved, slot, what, at))
+            for at, (_, slot, what) in zip(times, happenings, strict=True)
             if members >> slot & 1
         ]
         return world, simulate(plan, world, members, START, events=events).state

@@ -46,7 +46,7 @@ def test_everybody_goes_as_the_planner_has_them_go(
     once = chance_world(plan, seed)
     once.enroll(everyone(SIZE), START)
     expected = simulate(
-        plan, once, everyone(SIZE), START, events=[(at, happen(once, {}, slot, what)) for at, slot, what in events]
+        plan, once, everyone(SIZE), START, events=[(at, happen(once, {}, slot, what, at)) for at, slot, what in events]
     ).state
 
     world = chance_world(plan, seed)

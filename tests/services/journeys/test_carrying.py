@@ -42,7 +42,7 @@ async def test_an_open_way_stays_open_under_another_number_and_the_others_listen
     people = [await marketing.person(), await marketing.person(attributes={"plan": "pro"}), await marketing.person()]
     old = await marketing.walking(walk(until=MET, idle=IDLE, late=LATE), people, entry={"cart_id": "c1"})
     order = event("order.placed", people[0], cart_id="c1")
-    await marketing.hear(order, event("page.viewed", people[1]))
+    await marketing.hear_paused(order, event("page.viewed", people[1]))
     assert await marketing.owed(old) == [("matched", [0, 1])]  # and never delivered
     seen = {"event": "page.viewed", "next": "done"}
     ways = [{"when": {**PRO, "value": "free"}, "next": "done"}, seen, {**ORDERED, "next": "late"}]
@@ -53,7 +53,7 @@ async def test_an_open_way_stays_open_under_another_number_and_the_others_listen
     # Of the second the way is gone: whoever is on that plan, what came opened nothing that there is.
     assert phases(await state_of(new)) == {"matched": 0b001, "plan": 0b110}
     assert set((await new.run("plan_wait", "until", 2, slots=[1, 2])).waits.values()) == {0b110}
-    await marketing.hear(event("page.viewed", people[1]), event("order.placed", people[2], cart_id="c1"))
+    await marketing.hear_paused(event("page.viewed", people[1]), event("order.placed", people[2], cart_id="c1"))
     assert await marketing.owed(new) == [("matched", [1, 2])]
     left = await new.run("leave_wait_for_event", "until", 2)
     assert left.outcomes == {"met_1": 0b010, "met_2": 0b101}
@@ -69,7 +69,7 @@ async def test_an_event_counts_where_one_kind_of_wait_becomes_the_other(marketin
     listen = {"type": "wait_for_event", **ORDERED, "timeout": "P3D", "matched": "done", "timed_out": "late"}
     people = await marketing.people(2)
     await marketing.walking(walk(until=listen, late=LATE), people, entry={"cart_id": "c1"})
-    await marketing.hear(event("order.placed", people[0], cart_id="c1"))
+    await marketing.hear_paused(event("order.placed", people[0], cart_id="c1"))
     second = await moved(marketing, walk(until=MET, idle=IDLE, late=LATE))
     assert phases(await state_of(second)) == {"matched": 0b01, "plan": 0b10}
     assert [each.match.get("way") for each in await marketing.waiters()] == [1, None]

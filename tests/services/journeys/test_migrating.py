@@ -147,7 +147,7 @@ async def test_a_removed_node_must_be_named_where_somebody_is(marketing: Marketi
 async def test_waiting_for_an_event_goes_on_and_what_came_is_not_lost(marketing: Marketing) -> None:
     people = await marketing.people(3)
     old = await marketing.walking(walk(listen=LISTEN, mark=MARK), people, entry={"cart_id": "c1", "sku": "s1"})
-    await marketing.hear(event("order.placed", people[0], cart_id="c1"))
+    await marketing.hear_paused(event("order.placed", people[0], cart_id="c1"))
     assert await marketing.owed(old) == [("matched", [0])]  # and never delivered
     version, migration_id = await publish(
         marketing, walk(listen={**LISTEN, "match": {"event.properties.sku": "entry.sku"}}, mark=MARK)
@@ -160,7 +160,9 @@ async def test_waiting_for_an_event_goes_on_and_what_came_is_not_lost(marketing:
     ]
     state = await state_of(new)
     assert {group.phase: group.members for group in state.groups} == {"matched": 0b001, "listen": 0b110}
-    await marketing.hear(event("order.placed", people[1], cart_id="c1"), event("order.placed", people[2], sku="s1"))
+    await marketing.hear_paused(
+        event("order.placed", people[1], cart_id="c1"), event("order.placed", people[2], sku="s1")
+    )
     assert await marketing.owed(new) == [("matched", [2])]
     assert (await new.run("leave_wait_for_event", "listen", 2)).outcomes == {"matched": 0b101}
 

@@ -110,15 +110,11 @@ async def awaited(session: TenantSession, events: list[EventRow]) -> None:
     await ending_waits.awaited(session, [*events, *(replace(event, id=new_id()) for event in events)])
 
 
-@pytest.mark.parametrize(
-    "ask",
-    [
-        waited,
-        awaited,
-        ending_waits.end_waits,
-    ],
-    ids=["types", "awaited", "ended"],
-)
+async def moved(session: TenantSession, events: list[EventRow]) -> None:
+    await ending_waits.go_on(session, await ending_waits.ended(session, events))
+
+
+@pytest.mark.parametrize("ask", [waited, awaited, moved])
 async def test_those_who_wait_for_events_are_found_by_type_and_subject(
     database: Database, waiting: tuple[UUID, UUID, list[EventRow]], ask: Ask
 ) -> None:
@@ -130,7 +126,7 @@ async def test_those_who_wait_for_events_are_found_by_type_and_subject(
         conditions = [node["Index Cond"] for node in nodes(plan) if node.get("Index Name") == "waiter_event_idx"]
         assert all("event_type" in condition for condition in conditions), conditions
     for plan in seen:
-        assert not read_whole(plan, {"waiter"}), json.dumps(plan, indent=1)
+        assert not read_whole(plan, {"waiter", "enrollment", "enrollment_step"}), json.dumps(plan, indent=1)
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ async def test_a_matched_wait_goes_on_with_its_event_and_the_rest_stays(marketin
     people = await marketing.people(2)
     cohort = await marketing.walking(walk(listen=LISTEN, thank=THANK), people)
     order = event("order.placed", people[1])
-    await marketing.hear(order)
+    await marketing.hear_paused(order)
     answer = await cohort.run("leave_wait_for_event", "listen", slots=[1])
     assert answer.outcomes == {"matched": 1 << 1}
     async with marketing.session() as session:
@@ -220,7 +220,7 @@ async def test_a_matched_wait_goes_on_with_its_event_and_the_rest_stays(marketin
 async def test_when_time_is_out_the_matched_are_still_matched(marketing: Marketing) -> None:
     people = await marketing.people(3)
     cohort = await marketing.walking(walk(listen=LISTEN, thank=THANK), people)
-    await marketing.hear(event("order.placed", people[1]))
+    await marketing.hear_paused(event("order.placed", people[1]))
     answer = await cohort.run("leave_wait_for_event", "listen", timed_out=True)
     assert answer.outcomes == {"matched": 1 << 1, "timed_out": from_slots([0, 2])}
     assert await marketing.waiters() == []

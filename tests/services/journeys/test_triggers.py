@@ -78,7 +78,7 @@ async def test_old_events_do_nothing(marketing: Marketing) -> None:
     ):
         await marketing.hear(moment)
     assert await passages(marketing, version) == [("c1", "waiting", None)]
-    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [None]
+    assert await ended_by(marketing) == [None]
 
 
 async def test_a_batch_becomes_one_cohort_and_each_key_a_passage(marketing: Marketing) -> None:
@@ -115,7 +115,7 @@ async def test_people_enter_the_newest_version_and_those_inside_finish_on_theirs
     assert len(await marketing.enrollments(second)) == 1
     await marketing.hear(order(one), order(two))
     assert await passages(marketing, first) == [("c1", "completed", "goal")]
-    assert await passages(marketing, second) == [("c1", "waiting", None)]
+    assert await passages(marketing, second) == [("c1", "completed", "finished")]
 
 
 @pytest.mark.parametrize("switch", [journeys.pause, journeys.cancel])
@@ -185,7 +185,7 @@ async def test_a_purchase_before_the_cart_does_not_count(marketing: Marketing) -
     person = await marketing.person()
     await marketing.hear(order(person), cart(person))
     assert await passages(marketing, version) == [("c1", "waiting", None)]
-    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [None]
+    assert await ended_by(marketing) == [None]
 
 
 async def test_of_events_received_at_one_moment_the_earlier_written_does_not_end_the_wait(marketing: Marketing) -> None:
@@ -195,10 +195,10 @@ async def test_of_events_received_at_one_moment_the_earlier_written_does_not_end
     bought = order(person)
     await marketing.hear(at(cart(person), bought.received_at))
     await marketing.hear(bought)
-    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [None]
+    assert await ended_by(marketing) == [None]
     later = at(order(person), bought.received_at)
     await marketing.hear(later)
-    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [later.id]
+    assert await ended_by(marketing) == [later.id]
 
 
 async def test_a_purchase_right_behind_the_cart_ends_the_wait(marketing: Marketing) -> None:
@@ -207,12 +207,12 @@ async def test_a_purchase_right_behind_the_cart_ends_the_wait(marketing: Marketi
     moment = order(person)
     await marketing.hear(order(person), cart(person), moment)
     [cohort] = await marketing.cohorts(version)
-    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [None], "an earlier position"
+    assert await ended_by(marketing) == [None], "an earlier position"
     await marketing.hear(order(person, "c2"))
     assert await marketing.owed(cohort) == []
     last = order(person)
     await marketing.hear(last)
-    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [last.id]
+    assert await ended_by(marketing) == [last.id]
     assert await marketing.owed(cohort) == [("matched", [0])]
 
 
@@ -222,7 +222,7 @@ async def test_a_purchase_in_the_batch_of_its_cart_ends_the_wait(marketing: Mark
     entered, bought = cart(person), order(person)
     await marketing.hear(entered, bought)
     [cohort] = await marketing.cohorts(version)
-    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [bought.id]
+    assert await ended_by(marketing) == [bought.id]
     assert await marketing.owed(cohort) == [("matched", [0])]
 
 
@@ -254,6 +254,24 @@ async def test_an_event_that_is_goal_and_entry_ends_one_passage_and_begins_the_n
 # Waits.
 
 
+async def ended_by(marketing: Marketing) -> list[UUID | None]:
+    """Return, of all passages as `enrollments` orders them, the event that ended their wait."""
+    async with marketing.superuser() as connection:
+        rows = await connection.fetch(
+            """
+            SELECT (s.detail ->> 'event_id')::uuid AS event_id,
+                   EXISTS (SELECT FROM waiter w WHERE w.enrollment_id = e.id AND w.tenant_id = e.tenant_id) AS waits
+            FROM enrollment e
+            LEFT JOIN enrollment_step s
+              ON s.tenant_id = e.tenant_id AND s.enrollment_id = e.id AND s.outcome = 'matched'
+            WHERE e.tenant_id = $1 ORDER BY e.cohort_id, e.slot
+            """,
+            marketing.tenant_id,
+        )
+    assert all((row["event_id"] is None) is row["waits"] for row in rows), "who goes on waits no longer"
+    return [row["event_id"] for row in rows]
+
+
 async def test_only_the_cart_that_was_bought_is_matched(marketing: Marketing) -> None:
     version = await abandoned_cart(marketing, goal=None)
     one, two = await marketing.people(2)
@@ -261,7 +279,9 @@ async def test_only_the_cart_that_was_bought_is_matched(marketing: Marketing) ->
     bought = order(one, "b")
     await marketing.hear(bought)
     by_key = {(row.subject_id, row.entry_key): row for row in await marketing.enrollments(version)}
-    matched = {waiter.enrollment_id: waiter.matched_event_id for waiter in await marketing.waiters()}
+    matched = dict(
+        zip([row.id for row in await marketing.enrollments(version)], await ended_by(marketing), strict=True)
+    )
     assert {key: matched[row.id] for key, row in by_key.items()} == {
         (one, "a"): None,
         (one, "b"): bought.id,
@@ -274,9 +294,9 @@ async def test_values_match_by_kind_as_well(marketing: Marketing) -> None:
     person = await marketing.person()
     await marketing.hear(event("cart.updated", person, cart_id=7, total=1))
     await marketing.hear(order(person, "8"))
-    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [None]
+    assert await ended_by(marketing) == [None]
     await marketing.hear(event("order.placed", person, cart_id=7))
-    assert [waiter.matched_event_id is None for waiter in await marketing.waiters()] == [False]
+    assert None not in await ended_by(marketing)
     assert len(await marketing.enrollments(version)) == 1
 
 
@@ -288,7 +308,7 @@ async def test_a_wait_is_matched_once_by_the_first_event(marketing: Marketing) -
     await marketing.hear(first, order(person))
     await marketing.hear(order(person))
     [cohort] = await marketing.cohorts(version)
-    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [first.id]
+    assert await ended_by(marketing) == [first.id]
     assert await marketing.owed(cohort) == [("matched", [0])]
 
 
@@ -300,7 +320,7 @@ async def test_a_batch_tells_each_cohort_once(marketing: Marketing) -> None:
     await marketing.hear(*(order(person) for person in people[1:]))
     assert await marketing.owed(cohort) == [("matched", [1, 2, 3])]
     [told] = await marketing.told(cohort)
-    assert (told.node, told.visit) == ("bought", 1)
+    assert (told.node, told.visit, told.outcome) == ("bought", 1, "matched")
 
 
 async def test_a_wait_can_ask_for_event_and_person_in_one_statement_for_all(marketing: Marketing) -> None:
@@ -322,7 +342,7 @@ async def test_a_wait_can_ask_for_event_and_person_in_one_statement_for_all(mark
         await marketing.hear(order(people[3], total=1), order(people[3], total=2))
     assert len(many) == len(few)
     assert "SELECT given.event_id" in "".join(statement for statement, _ in twice), "asked first, as it may be rounds"
-    assert [waiter.matched_event_id is not None for waiter in await marketing.waiters()] == [True, False, True, False]
+    assert [by is not None for by in await ended_by(marketing)] == [True, False, True, False]
 
 
 async def test_a_wait_entered_by_the_api_counts_events_from_then_on(marketing: Marketing) -> None:
@@ -331,9 +351,9 @@ async def test_a_wait_entered_by_the_api_counts_events_from_then_on(marketing: M
     early = order(person)
     await marketing.enroll(version, [person])
     await marketing.hear(early)
-    assert [waiter.matched_event_id for waiter in await marketing.waiters()] == [None]
+    assert await ended_by(marketing) == [None]
     await marketing.hear(order(person))
-    assert [waiter.matched_event_id is None for waiter in await marketing.waiters()] == [False]
+    assert None not in await ended_by(marketing)
 
 
 # Endings.

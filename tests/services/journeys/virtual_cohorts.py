@@ -24,7 +24,7 @@ from core.database import Database
 from journeys.members import decode, everyone, slots
 from journeys.plan import Plan
 from journeys.planner import step
-from journeys.state import ActivityResult, Enrolled, Input, Leave, Matched, Run, State, TimerFired, WakeAt
+from journeys.state import ActivityResult, Enrolled, Input, Leave, Matched, Moved, Run, State, TimerFired, WakeAt
 from models import EnrollmentStep
 from services.events.bus import EventRow
 from services.journeys.simulation.simulating import Simulated
@@ -136,6 +136,8 @@ class Cohort:
         if told.kind == "leave":
             return Leave(members)
         assert told.kind == "matched"
+        if told.outcome:
+            return Moved(told.node, told.visit, told.outcome, members)
         return Matched(told.node, told.visit, members)
 
     async def _run(self, run: Run, now: datetime) -> ActivityResult:
