@@ -125,11 +125,14 @@ class _Conversation(SMTP):
         )
         self.ended: Final = asyncio.Event()
         self._open_ones = open_
+        self._wire: asyncio.Transport | None = None
         self._handing_over = False
         self._leaving = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        # uvloop's transports are as asyncio's, and not derived from them
+        self._wire = cast("asyncio.Transport", transport)
         self._open_ones.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -149,14 +152,14 @@ class _Conversation(SMTP):
     def leave(self) -> None:
         """End the conversation as soon as no mail is being handed over."""
         self._leaving = True
-        if not self._handing_over and isinstance(self.transport, asyncio.Transport):
-            self.transport.write(_LEAVING)
-            self.transport.close()
+        if not self._handing_over and self._wire is not None:
+            self._wire.write(_LEAVING)
+            self._wire.close()
 
     def drop(self) -> None:
         """End it at once: the client comes again."""
-        if isinstance(self.transport, asyncio.Transport):
-            self.transport.abort()
+        if self._wire is not None:
+            self._wire.abort()
 
 
 class _LmtpConversation(_Conversation, LMTP):

@@ -18,6 +18,7 @@ from core.database import Database
 from core.settings import Settings
 from core.tokens import Tokens
 from receiver import process
+from receiver.server import GRACE_SECONDS
 from services.tenancy import tenants
 from tests.chaos.hook import Hook
 from tests.receiver.support import address_of, bounce, logged, reply, sent_to, status
@@ -105,7 +106,8 @@ async def test_a_server_until_it_is_told_to_stop(
         refused = await asyncio.to_thread(client.sendmail, "ann@example.com", ["us@shop.example"], reply())
         assert refused == {}
         child.send_signal(signal.SIGTERM)
-        told, said = await asyncio.wait_for(child.communicate(), 30)
+        # a client that is idle is not waited for
+        told, said = await asyncio.wait_for(child.communicate(), GRACE_SECONDS)
         assert (child.returncode, said) == (os.EX_OK, b"")
         assert b"example" not in told  # nobody's address is in a log
         client.close()
