@@ -88,7 +88,11 @@ export async function* listen(caller: Caller, options: ListenOptions = {}): Asyn
   });
   for (let attempt = 0; !options.signal?.aborted; attempt = Math.min(attempt + 1, 8)) {
     const broken = new AbortController();
-    const end = () => broken.abort();
+    // The timer would keep a program from its end that asks for nothing more after it aborted.
+    const end = () => {
+      clearTimeout(silent);
+      broken.abort();
+    };
     options.signal?.addEventListener("abort", end);
     let silent = setTimeout(end, SILENCE);
     const alive = () => {

@@ -39,5 +39,5 @@ async def test_a_program_that_uses_it_compiles_and_runs(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
+    said, _ = await asyncio.wait_for(process.communicate(), 45)  # none of its timers, of a minute, keeps it
     assert said.decode().strip().endswith("all is well"), said.decode()
