@@ -21,6 +21,7 @@ from core.temporal import connect
 from services.tenancy import tenants
 from stack.processes import StackError
 from tests import servers, statements, written_events
+from tests.contents import Contents
 from tests.empty_databases import EmptyDatabases
 from tests.factories.marketing import Marketing
 
@@ -107,6 +108,14 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
     database = Database(database_url)
     yield database
     await database.close()
+
+
+@pytest.fixture(scope="session")
+async def contents(database_url: str) -> AsyncGenerator[Contents]:
+    """What this test process's database holds of a tenant."""
+    contents = Contents(database_url)
+    yield contents
+    await contents.close()
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ A route added later is called too; `tests/api/world.py` says what it needs.
 from collections.abc import AsyncGenerator
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
 from core.database import Database
-from models import Base
 from tests.api.world import (
     BODIES,
     BY_USERS,
@@ -26,6 +24,7 @@ from tests.api.world import (
     Operation,
     World,
 )
+from tests.contents import Contents
 
 WITHOUT_KEY = {
     "GET /healthz": "says nothing of tenants",
@@ -50,13 +49,6 @@ WITHOUT_KEY = {
     "POST /v1/payments/notices/{token}": "the signed token names tenant and account, whose secret signs the notice",
 }
 """Routes that no key opens, and why none can reach into another tenant by them."""
-
-_TENANTS_TABLES = sorted(name for name, table in Base.metadata.tables.items() if "tenant_id" in table.columns)
-_EVERYTHING = " UNION ALL ".join(
-    f"SELECT '{name}' AS name, coalesce(md5(string_agg(r::text, '|' ORDER BY r::text)), '') AS hash"
-    f" FROM {name} AS r WHERE r.tenant_id = $1"
-    for name in _TENANTS_TABLES
-)
 
 
 @pytest.fixture
@@ -100,14 +92,14 @@ async def test_a_route_answers_its_own_tenant(operation: Operation, world: World
 
 @pytest.mark.parametrize("operation", OF_TENANTS, ids=str)
 async def test_a_route_shows_and_does_nothing_of_another_tenant(
-    operation: Operation, settled: World, world: World, stranger: World, database_url: str
+    operation: Operation, settled: World, world: World, stranger: World, contents: Contents
 ) -> None:
     if str(operation) in INSTEAD:
         await world.path(operation)
     else:
         world = settled
     stranger.token = None  # a call may have ended its session
-    before = await everything(database_url, world.tenant_id)
+    before = await contents.of(world.tenant_id)
     answer = await world.call(operation, by=stranger)
     own_ids = [value for value in world.made.values() if len(value) == len(str(uuid4()))]
     if set(await world.named(operation)).intersection(own_ids):
@@ -117,13 +109,4 @@ async def test_a_route_shows_and_does_nothing_of_another_tenant(
     assert MARK not in answer.text
     if answer.is_success:
         assert [value for value in own_ids if value in answer.text] == []
-    assert await everything(database_url, world.tenant_id) == before
-
-
-async def everything(database_url: str, tenant_id: UUID) -> dict[str, str]:
-    """Return a hash of all rows of a tenant, by table."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        return {row["name"]: row["hash"] for row in await connection.fetch(_EVERYTHING, tenant_id)}
-    finally:
-        await connection.close()
+    assert await contents.of(world.tenant_id) == before

@@ -12,8 +12,8 @@ from core.database import Database
 from core.settings import Settings
 from services.identity import directory
 from tests import statements
-from tests.api.test_other_tenants import everything
 from tests.api.world import OF_TENANTS, Operation, World
+from tests.contents import Contents
 from tests.factories.marketing import Marketing
 
 
@@ -59,15 +59,15 @@ def ids_of(world: World, text: str) -> list[str]:
 
 @pytest.mark.parametrize("operation", [each for each in OF_TENANTS if each.method != "GET"], ids=str)
 async def test_without_its_filters_a_writing_route_changes_its_own_tenant_alone(
-    operation: Operation, bare_app: FastAPI, database: Database, neighbour: World, database_url: str
+    operation: Operation, bare_app: FastAPI, database: Database, neighbour: World, contents: Contents
 ) -> None:
-    before = await everything(database_url, neighbour.tenant_id)
+    before = await contents.of(neighbour.tenant_id)
     with statements.unfiltered():
         async with World.of_its_own(bare_app, database) as world:
             answer = await world.call(operation)
     assert answer.is_success, answer.text
     assert ids_of(neighbour, answer.text) == []
-    assert await everything(database_url, neighbour.tenant_id) == before
+    assert await contents.of(neighbour.tenant_id) == before
 
 
 async def test_what_is_taken_out_is_all_that_the_statement_itself_does(

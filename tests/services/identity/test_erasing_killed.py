@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from core.database import Database
-from tests.api.test_other_tenants import everything
+from tests.contents import Contents
 from tests.eventually import eventually
 from tests.factories.erasing import erased
 from tests.factories.marketing import Marketing
@@ -59,10 +59,15 @@ async def process(url: str, tenant_id: UUID, person_id: UUID) -> AsyncGenerator[
 
 @pytest.mark.parametrize("table", WHERE)
 async def test_killed_on_the_way_it_has_done_nothing(
-    table: str, known: Known, marketing: Marketing, database: Database, admin: "asyncpg.Connection[Any]"
+    table: str,
+    known: Known,
+    marketing: Marketing,
+    database: Database,
+    admin: "asyncpg.Connection[Any]",
+    contents: Contents,
 ) -> None:
     tenant_id = marketing.tenant_id
-    before = await everything(marketing.url, tenant_id)
+    before = await contents.of(tenant_id)
     async with process(marketing.url, tenant_id, known.person_id) as running:
         async with admin.transaction():
             held = f"SELECT FROM {table} WHERE tenant_id = $1 FOR UPDATE"
@@ -71,7 +76,7 @@ async def test_killed_on_the_way_it_has_done_nothing(
             running.send_signal(signal.SIGKILL)
             await running.wait()
         await eventually(lambda: nobody_waits(admin))
-    assert await everything(marketing.url, tenant_id) == before
+    assert await contents.of(tenant_id) == before
     await erased(database, tenant_id, known.person_id)
     assert set(await left_of(admin, tenant_id, SECRET, PHONE)) <= {"import_reject"}
 
