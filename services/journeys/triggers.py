@@ -65,7 +65,7 @@ async def handle(session: TenantSession, events: Sequence[EventRow]) -> None:
         some = live if listeners.types() else [event for event in live if event.type in waited]
         if some:
             await _act(session, _concerning(subject, some), listeners, waited, refused)
-    gone = [event.subject_id for event in live if event.type == DEAL_DELETED]
+    gone = [event.subject_id for event in live if _ends_all(event)]
     if gone:
         of_them = and_(ENROLLMENT.c.subject_type == "deal", ENROLLMENT.c.subject_id.in_(gone))
         await endings.end(session, of_them, status="exited", reason="deleted")
@@ -86,13 +86,20 @@ async def _act(
     awaited = await ending_waits.awaited(session, [event for event in events if event.type in waited])
     wanted = [event for event in events if event.type in heard or event.id in awaited]
     for batch in rounds(wanted):
-        ending = [event for event in batch if event.id in awaited or event.type in from_start]
+        ending = [
+            event for event in batch if (event.id in awaited or event.type in from_start) and not _ends_all(event)
+        ]
         ended = await ending_waits.ended(session, ending)
         await conversions.count(session, batch, listeners.rules)
         await _end_passages(session, batch, listeners.rules)
         await _let_in(session, batch, listeners.entries, refused)
         # The last, as the event finds people where they waited: a goal has the last word, an entry finds them inside.
         await ending_waits.go_on(session, ended)
+
+
+def _ends_all(event: EventRow) -> bool:
+    """Whether the event ends all passages of its subject, wherever they wait."""
+    return event.type == DEAL_DELETED and event.subject_type == "deal"
 
 
 def _concerning(subject: str, events: Sequence[EventRow]) -> list[EventRow]:

@@ -111,6 +111,26 @@ async def test_events_of_deals_let_them_in_and_end_their_passages(marketing: Mar
     }
 
 
+async def test_a_deal_that_is_deleted_leaves_where_it_waits_whatever_waits_for_that(
+    marketing: Marketing, selling: Selling
+) -> None:
+    stages = await selling.pipeline()
+    deal_id, person = await selling.deal(stages["new"]), await marketing.person()
+    listen = {"type": "wait_for_event", "event": "deal.deleted", "timeout": "P1D", "timed_out": "done"}
+    nodes = {"listen": {**listen, "matched": "won"}, "won": {"type": "goal", "name": "won"}}
+    of_deal = await marketing.walking(deal_walk(**nodes), [deal_id])
+    version = await marketing.journey(walk(**nodes), key="people")
+    await marketing.enroll(version, [person])
+    await marketing.hear(replace(event("deal.deleted", deal_id), subject_type="deal", person_id=person))
+    passed = [await of_deal.row(), *await marketing.enrollments(version)]
+    assert [(row.node, row.status, row.reason) for row in passed] == [
+        ("listen", "exited", "deleted"),
+        ("won", "completed", "won"),
+    ]
+    assert await marketing.waiters() == []
+    assert await marketing.owed(of_deal) == [("leave", [0])]
+
+
 async def test_a_journey_of_people_hears_what_happens_to_their_deals(marketing: Marketing, selling: Selling) -> None:
     stages = await selling.pipeline()
     version = await marketing.journey(
