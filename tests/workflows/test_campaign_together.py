@@ -17,7 +17,7 @@ from tests.factories.marketing import Marketing
 
 HOUR = timedelta(hours=1)
 ZONES = ("Pacific/Auckland", "Europe/Berlin", "America/New_York", "Pacific/Honolulu")
-EACH = 60
+EACH = 80
 BATCH = 50
 TEST: dict[str, Any] = {
     "share": 0.4,
