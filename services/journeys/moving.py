@@ -25,7 +25,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.database import TenantSession
@@ -165,6 +165,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
         )
         .render_derived(name="target")
     )
+    came_at = _came_at(ENROLLMENT.c.node_entered_at) if leaving.waits else moment(target.c.passed)
     moved: CTE = (
         update(ENROLLMENT)
         .where(
@@ -178,11 +179,11 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
             visit=target.c.visit,
             status=target.c.status,
             reason=target.c.reason,
-            node_entered_at=moment(target.c.passed),
+            node_entered_at=came_at,
             wake_at=target.c.wake_at,
             problem=null(),
             skip=case((target.c.status == "active", func.nullif(ENROLLMENT.c.skip, "node")), else_=null()),
-            ended_at=case((target.c.status == "completed", moment(target.c.passed)), else_=null()),
+            ended_at=case((target.c.status == "completed", came_at), else_=null()),
         )
         .returning(
             ENROLLMENT.c.tenant_id,
@@ -194,19 +195,21 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
             member.c.outcome,
             member.c.detail,
             member.c.node_entered_at.label("entered_at"),
+            (ENROLLMENT.c.node_entered_at if leaving.waits else func.now()).label("left_at"),
         )
         .cte("moved")
     )
     steps = (
         STEP.insert()
         .from_select(
-            ["tenant_id", "enrollment_id", "node", "visit", "entered_at", "outcome", "attempt", "detail"],
+            ["tenant_id", "enrollment_id", "node", "visit", "entered_at", "left_at", "outcome", "attempt", "detail"],
             select(
                 moved.c.tenant_id,
                 moved.c.id,
                 literal(node),
                 literal(visit, Integer),
                 moved.c.entered_at,
+                moved.c.left_at,
                 moved.c.outcome,
                 bindparam("attempt", type_=Integer),
                 moved.c.detail,
@@ -234,7 +237,7 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
     for index, (outcome, arrived) in enumerate(arrivals.items()):
         here = select(moved).where(moved.c.outcome == outcome).subquery()
         waiting = waiters_for(
-            version, arrived.node, arrived.visit, here, since=func.now(), since_position=literal(0, Integer)
+            version, arrived.node, arrived.visit, here, since=here.c.left_at, since_position=literal(0, Integer)
         )
         if waiting is not None:
             statement = statement.add_cte(waiting.cte(f"waiting_{index}"))
@@ -246,6 +249,14 @@ def _statement(tenant_id: UUID, version: LoadedVersion, leaving: Leaving) -> Sel
 
 def _passed(leaving: Leaving, outcome: str) -> int:
     return len(leaving.onward[outcome].through) if outcome in leaving.onward else 0
+
+
+def _came_at(entered_at: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return when who leaves a wait comes to the next node: now, or else behind when they came, in their order.
+
+    The relay's transaction may have begun before the step that brought them to the wait, or have brought them itself.
+    """
+    return func.greatest(func.now(), entered_at + literal("1 microsecond", Text).cast(INTERVAL))
 
 
 def constant(outcome: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:

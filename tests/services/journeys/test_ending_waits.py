@@ -4,11 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from core.actor import CLI
 from journeys.members import from_slots
-from models import Enrollment
+from models import Enrollment, EnrollmentStep
 from services.journeys import endings, journeys, triggers
 from services.journeys.members import ENROLLMENT
 from tests.factories.marketing import Marketing, Walking, event, walk
@@ -209,3 +209,26 @@ async def test_who_was_moved_may_be_taken_out_behind_it(marketing: Marketing) ->
     assert await ending == 1
     assert await where(cohort) == [("thank", "exited")]
     assert await marketing.owed(cohort) == [("matched", [0]), ("leave", [0])]
+
+
+async def test_who_came_to_the_wait_after_the_relay_began_does_not_leave_it_before(marketing: Marketing) -> None:
+    person = await marketing.person()
+    nodes = {"pause": {"type": "wait", "for": "PT1S", "next": "listen"}, "listen": LISTEN, "thank": THANK}
+    cohort = await marketing.walking(walk(**nodes), [person])
+    async with marketing.session() as relay:
+        began = await relay.scalar(select(func.now()))
+        assert (await cohort.run("leave_wait", "pause")).outcomes == {"elapsed": 1}
+        came = (await cohort.row()).node_entered_at
+        assert began is not None
+        assert began < came
+        await triggers.handle(relay, [event("order.placed", person)])
+    row = await cohort.row()
+    assert row.node_entered_at >= came
+    assert await marketing.steps(row.id) == [("pause", 1, "elapsed"), ("listen", 1, "matched")]
+    async with marketing.session() as session:
+        left = await session.scalar(
+            select(EnrollmentStep.left_at).where(
+                EnrollmentStep.tenant_id == session.tenant_id, EnrollmentStep.node == "listen"
+            )
+        )
+    assert left == row.node_entered_at
