@@ -2,6 +2,7 @@
 
 import gc
 import os
+import secrets
 from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -10,6 +11,7 @@ from uuid import UUID, uuid4
 
 import hypothesis
 import pytest
+from argon2 import PasswordHasher
 from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -18,7 +20,7 @@ from temporalio.testing import WorkflowEnvironment
 from core.database import Database
 from core.settings import Settings
 from core.temporal import connect
-from services.tenancy import tenants
+from services.tenancy import passwords, tenants
 from stack.processes import StackError
 from tests import servers, statements, written_events
 from tests.contents import Contents
@@ -61,6 +63,16 @@ def _every_statement_binds_its_tenant() -> Generator[None]:
     """Hold all our statements to it, whichever test makes our code send them."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         statements.guard(monkeypatch)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _passwords_take_no_time() -> Generator[None]:
+    """Hash with parameters nobody should keep a password with; the tests of passwords themselves take the real ones."""
+    light = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(passwords, "_hasher", light)
+        monkeypatch.setattr(passwords, "_DECOY", light.hash(secrets.token_hex()))
         yield
 
 

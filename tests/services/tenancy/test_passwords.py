@@ -9,9 +9,17 @@ from argon2 import PasswordHasher, Type, extract_parameters
 from core.errors import InvalidError, UnavailableError
 from services.tenancy import passwords
 
+# as imported, before any fixture makes hashing cheap for the other tests
+HASHER = passwords._hasher  # pyright: ignore[reportPrivateUsage]
 DECOY = passwords._DECOY  # pyright: ignore[reportPrivateUsage]  # its work must be that of any other
 EMAIL = "somebody.long@shop.example"
 GOOD = "a sentence of my own"
+
+
+@pytest.fixture(autouse=True)
+def _as_in_earnest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "_hasher", HASHER)
+    monkeypatch.setattr(passwords, "_DECOY", DECOY)
 
 
 @pytest.mark.parametrize("password", ["x" * 12, "x" * 256, "ö" * 128, GOOD, "🐘" * 12])
