@@ -120,7 +120,7 @@ async def test_versions_are_told_apart_and_together(marketing: Marketing, other_
         await tenant.template("hello")
     people = await marketing.people(20)
     took = await walked(await marketing.walking(with_holdout(), people))
-    await walked(await other_tenant.walking(with_holdout(), await other_tenant.people(10)))
+    await walked(await other_tenant.walking(with_holdout(), await other_tenant.people(20)))
     version = await marketing.journey(with_holdout(held=10))
     newcomers = await marketing.people(20)
     await marketing.enroll(version, [*people, *newcomers])
