@@ -62,7 +62,7 @@ async def test_people_of_two_traces_walk_as_one_cohort(running: Platform) -> Non
     assert [linked(link)[:35] for link in told.links] == [orders[:35]]
     steps = [span for span in spans.all if span.name == "RunActivity:run_journey_step"]
     assert {traceparent(span)[:35] for span in steps} == {first[:35]}
-    assert [step.attributes[tracing.NODE] for step in steps if step.attributes] == ["listen", "mark"]
+    assert [step.attributes[tracing.NODE] for step in steps if step.attributes] == ["mark"]
     assert spans.names.count("CompleteWorkflow:journey") == 1  # replays tell nothing again
 
     assert b"_tracer-data" in history.to_json().encode()
