@@ -137,10 +137,11 @@ async def test_a_wait_can_ask(segments: Segments) -> None:
     await marketing.enroll(version, [ann, bob])
     await make_pro(segments, bob)
     await marketing.hear(order(ann), order(bob))
-    assert [waiter.matched_event_id is not None for waiter in await marketing.waiters()] == [False, True]
+    assert [waiter.subject_id for waiter in await marketing.waiters()] == [ann]
     await make_pro(segments, ann)
     await marketing.hear(order(ann))
-    assert all(waiter.matched_event_id is not None for waiter in await marketing.waiters())
+    assert await marketing.waiters() == []
+    assert {row.status for row in await marketing.enrollments(version)} == {"completed"}
 
 
 @pytest.mark.parametrize("kind", ["goal", "exit_when"])
